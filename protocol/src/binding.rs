@@ -1,0 +1,159 @@
+//! What a node should have: its deployments, their bindings and versions, and the fetch of values.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{
+    ConsumerName, DeploymentId, Generation, PolicyName, SecretName, SecretVersion, ServiceId,
+};
+use crate::problem::Problem;
+use crate::sealed::Sealed;
+
+/// The answer of `GET /v1/bindings`: all that the node should have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bindings {
+    /// Grows with every change of what follows.
+    pub generation: Generation,
+    /// In the order of their ids.
+    pub deployments: Vec<Deployment>,
+}
+
+/// One service placed on one node by one policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Stays the same while the policy places the service here.
+    pub id: DeploymentId,
+    /// The service.
+    pub service: ServiceId,
+    /// The service's version, as its definition writes it.
+    pub service_version: String,
+    /// The policy that placed it.
+    pub policy: PolicyName,
+    /// Every secret that the service declares, once, whatever the number of consumers.
+    pub secrets: Vec<BoundSecret>,
+    /// Who reads which of them, in which format.
+    pub consumers: Vec<Consumer>,
+}
+
+/// One declared secret and where it stands. The reference it is bound to stays at the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundSecret {
+    /// What the service calls it.
+    pub name: SecretName,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: SecretState,
+    /// When the value ends, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Absent, denied, not yet and failed are different answers (invariant 11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SecretState {
+    /// The manager has this version.
+    Ready {
+        /// The version to fetch.
+        version: SecretVersion,
+    },
+    /// The manager has not answered yet.
+    Pending,
+    /// The manager has no such secret.
+    Missing,
+    /// This node may not have it.
+    Denied,
+    /// The manager fails on it.
+    Failed,
+}
+
+/// One container or unit of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumer {
+    /// Its name in the service definition.
+    pub name: ConsumerName,
+    /// The secrets it reads, in the order of their names.
+    pub secrets: Vec<ConsumerSecret>,
+}
+
+/// One secret as one consumer reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerSecret {
+    /// What the service calls it.
+    pub name: SecretName,
+    /// How the file looks.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// How a secret's file looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object of every field; Open Horizon's default.
+    #[default]
+    Json,
+    /// The raw bytes of the field `value`, or of the only field.
+    ValueOnly,
+}
+
+/// The body of `POST /v1/secrets`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchRequest {
+    /// At most [`MAX_BATCH_ITEMS`](crate::limits::MAX_BATCH_ITEMS).
+    pub items: Vec<FetchItem>,
+}
+
+/// One value wanted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FetchItem {
+    /// The service that reads it.
+    pub service: ServiceId,
+    /// What the service calls it.
+    pub name: SecretName,
+    /// The version that the bindings gave.
+    pub version: SecretVersion,
+}
+
+/// The answer of `POST /v1/secrets`: one entry per item, in the items' order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchResponse {
+    /// As many as were asked for.
+    pub items: Vec<FetchResult>,
+}
+
+/// One sealed value, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FetchResult {
+    /// The value of exactly the version asked for, sealed to the node.
+    Sealed(Sealed),
+    /// Why there is none.
+    Problem(Problem),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_written_flat() {
+        let secret = BoundSecret {
+            name: "tlsKey".parse().unwrap(),
+            state: SecretState::Ready {
+                version: "7".parse().unwrap(),
+            },
+            expires_at: None,
+        };
+        let json = serde_json::to_string(&secret).unwrap();
+        assert_eq!(json, r#"{"name":"tlsKey","state":"ready","version":"7"}"#);
+        assert_eq!(serde_json::from_str::<BoundSecret>(&json).unwrap(), secret);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let json = r#"{"generation":3,"deployments":[],"of_tomorrow":{"a":[1]}}"#;
+        let bindings: Bindings = serde_json::from_str(json).unwrap();
+        assert_eq!(bindings.generation, Generation(3));
+    }
+}
