@@ -1,1 +1,14 @@
-//! .
+//! The edge-secrets agent: it pulls what its node should have, resolves the names and delivers the
+//! values on tmpfs, and wipes them when they should go. `ARCHITECTURE.md` has the map.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod delivery;
+pub mod hub;
+pub mod identity;
+pub mod local_api;
+pub mod memory;
+pub mod reconcile;
+pub mod status;
+mod sys;

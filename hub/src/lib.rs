@@ -1,1 +1,21 @@
-//! .
+//! The edge-secrets hub: it knows which node should have which secret, and gives it to that node
+//! alone, sealed. `ARCHITECTURE.md` has the map.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app;
+pub mod catalog;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod deploy;
+pub mod feed;
+pub mod hub;
+pub mod init;
+pub mod managers;
+pub mod pki;
+pub mod policy;
+pub mod reference;
+pub mod rights;
+pub mod server;
+pub mod wire;

@@ -1,5 +1,7 @@
 //! What a node should have: its deployments, their bindings and versions, and the fetch of values.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +12,48 @@ use crate::problem::Problem;
 use crate::sealed::Sealed;
 
 /// The answer of `GET /v1/bindings`: all that the node should have.
+///
+/// Asked with `?since=G`, the hub may answer with what changed after `G` alone and name the rest, so
+/// that a pull costs what the change costs; [`onto`](Self::onto) makes it whole again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bindings {
     /// Grows with every change of what follows.
     pub generation: Generation,
     /// In the order of their ids.
     pub deployments: Vec<Deployment>,
+    /// The generation that this is a difference to; absent when it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Generation>,
+    /// The deployments that are as they were at `since`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<DeploymentId>,
+}
+
+/// A difference that does not fit what it should be put onto: pull the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the difference is to another generation than the one at hand")]
+pub struct DifferenceError;
+
+impl Bindings {
+    /// The whole, from this answer and the whole that came before it.
+    ///
+    /// # Errors
+    /// When this is a difference to something else than `base`.
+    pub fn onto(mut self, base: &Self) -> Result<Self, DifferenceError> {
+        let Some(since) = self.since.take() else {
+            return Ok(self);
+        };
+        if since != base.generation || base.since.is_some() {
+            return Err(DifferenceError);
+        }
+        let known: BTreeMap<_, _> = base.deployments.iter().map(|d| (&d.id, d)).collect();
+        for id in std::mem::take(&mut self.unchanged) {
+            let deployment = *known.get(&id).ok_or(DifferenceError)?;
+            self.deployments.push(deployment.clone());
+        }
+        self.deployments.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(self)
+    }
 }
 
 /// One service placed on one node by one policy.
@@ -148,6 +186,49 @@ mod tests {
         let json = serde_json::to_string(&secret).unwrap();
         assert_eq!(json, r#"{"name":"tlsKey","state":"ready","version":"7"}"#);
         assert_eq!(serde_json::from_str::<BoundSecret>(&json).unwrap(), secret);
+    }
+
+    fn deployment(id: &str, service_version: &str) -> Deployment {
+        Deployment {
+            id: id.parse().unwrap(),
+            service: "myorg/com.example.uplink".parse().unwrap(),
+            service_version: service_version.into(),
+            policy: "uplink".parse().unwrap(),
+            secrets: vec![],
+            consumers: vec![],
+        }
+    }
+
+    #[test]
+    fn a_difference_makes_the_whole_again() {
+        let base = Bindings {
+            generation: Generation(4),
+            deployments: vec![
+                deployment("a", "1"),
+                deployment("b", "1"),
+                deployment("c", "1"),
+            ],
+            ..Bindings::default()
+        };
+        let difference = Bindings {
+            generation: Generation(6),
+            deployments: vec![deployment("b", "2")],
+            since: Some(Generation(4)),
+            unchanged: vec!["a".parse().unwrap()],
+        };
+        let whole = difference.clone().onto(&base).unwrap();
+        assert_eq!(whole.generation, Generation(6));
+        assert_eq!(
+            whole.deployments,
+            [deployment("a", "1"), deployment("b", "2")]
+        );
+        assert_eq!(whole.since, None);
+
+        let other = Bindings {
+            generation: Generation(5),
+            ..base
+        };
+        assert_eq!(difference.onto(&other), Err(DifferenceError));
     }
 
     #[test]

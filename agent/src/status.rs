@@ -1,0 +1,109 @@
+//! What the agent tells on its local socket: names, versions and states, never a value.
+
+use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
+use edge_secrets_protocol::{
+    ConsumerName, DeploymentId, Generation, NodeId, OrgId, PolicyName, SecretName, SecretVersion,
+    ServiceId,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The whole answer of `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The agent's version.
+    pub agent_version: String,
+    /// The node's organisation.
+    pub org: OrgId,
+    /// The node.
+    pub node: NodeId,
+    /// The connection to the hub.
+    pub hub: HubStatus,
+    /// The generation that is worked through.
+    pub generation: Generation,
+    /// How the runtime directory and the agent's own memory are kept out of swap and core dumps.
+    pub protection: Vec<String>,
+    /// What is deployed here, by service and policy.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// The connection to the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubStatus {
+    /// The hub's address.
+    pub url: String,
+    /// Whether it answers.
+    pub state: HubState,
+    /// Since when the state is what it is.
+    pub since: Timestamp,
+    /// Why it is not connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When the node's certificate ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_not_after: Option<Timestamp>,
+}
+
+/// Whether the hub answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HubState {
+    /// Not since the agent started.
+    Connecting,
+    /// It does.
+    Connected,
+    /// Not any more; what was delivered stays.
+    Disconnected,
+    /// The hub says this node is revoked; everything is wiped.
+    Revoked,
+}
+
+/// One deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The service.
+    pub service: ServiceId,
+    /// The service's version.
+    pub service_version: String,
+    /// The policy that placed it.
+    pub policy: PolicyName,
+    /// Where it stands.
+    pub state: DeploymentState,
+    /// Since when the state is what it is.
+    pub since: Timestamp,
+    /// Why it is not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DeploymentError>,
+    /// Each secret.
+    pub secrets: Vec<SecretStatus>,
+    /// Where each consumer reads.
+    pub consumers: Vec<ConsumerStatus>,
+}
+
+/// One secret of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStatus {
+    /// What the service calls it.
+    pub name: SecretName,
+    /// `applied` when the wanted version is readable.
+    pub state: DeploymentState,
+    /// The version that is readable now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<SecretVersion>,
+    /// The version that the hub wants to be readable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<SecretVersion>,
+    /// Since when state and version are what they are.
+    pub since: Timestamp,
+}
+
+/// One consumer of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerStatus {
+    /// Its name in the service definition.
+    pub name: ConsumerName,
+    /// The directory to mount or read.
+    pub directory: String,
+}

@@ -1,0 +1,222 @@
+//! What the hub knows, behind one trait: definitions, nodes, who should have what, versions,
+//! reports, the change feed and the audit trail.
+//!
+//! Every write is one durable transaction that carries its audit records, the generations it raises
+//! and the feed entries that announce them, so that a crash leaves all of it or nothing. A change of
+//! definitions is computed outside, from a snapshot, and committed only if the organisation's
+//! revision is still the snapshot's: several hubs over one catalog stay correct without a lock.
+
+pub mod records;
+
+use async_trait::async_trait;
+use edge_secrets_protocol::binding::FetchItem;
+use edge_secrets_protocol::status::StatusReport;
+use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, SecretVersion, UserId};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::reference::SecretRef;
+use records::{
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, NewAudit,
+    NewCertificate, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, OrgSnapshot,
+    Report, Revision, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+};
+
+/// Why the catalog did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The organisation moved on since the snapshot: take a new one and compute again.
+    #[error("the organisation changed meanwhile")]
+    Conflict,
+    /// There is something of that name already.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// There is nothing of that name.
+    #[error("{0} is not there")]
+    NotFound(String),
+    /// The enrolment token is unknown, used, expired or for another node.
+    #[error("the enrolment token is refused: {0}")]
+    Token(&'static str),
+    /// The database failed.
+    #[error("the catalog failed: {0}")]
+    Storage(String),
+}
+
+/// The hub's memory. Every method is safe to cancel: it happened whole or not at all.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    // --- organisations, people, identities ---
+
+    /// Creates an organisation.
+    async fn create_org(&self, org: &OrgId, audit: NewAudit) -> Result<(), CatalogError>;
+
+    /// Adds a user.
+    async fn add_user(&self, user: &UserRecord, audit: NewAudit) -> Result<(), CatalogError>;
+
+    /// Removes a user and every certificate of theirs.
+    async fn remove_user(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        audit: NewAudit,
+    ) -> Result<(), CatalogError>;
+
+    /// The users of an organisation, by name.
+    async fn users(&self, org: &OrgId) -> Result<Vec<UserRecord>, CatalogError>;
+
+    /// Records a certificate that was issued to a user.
+    async fn add_user_certificate(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        certificate: &NewCertificate,
+    ) -> Result<(), CatalogError>;
+
+    /// Who a user certificate belongs to, while the user exists.
+    async fn user_identity(&self, serial: &str) -> Result<Option<UserIdentity>, CatalogError>;
+
+    /// Which node a certificate belongs to, revoked or not.
+    async fn node_identity(&self, serial: &str) -> Result<Option<NodeIdentity>, CatalogError>;
+
+    /// Records a renewed certificate beside the older ones, and the new sealing key where there is
+    /// one. Refused with `NotFound` when the node is revoked or gone.
+    async fn renew_node(
+        &self,
+        org: &OrgId,
+        node: &NodeId,
+        certificate: &NewCertificate,
+        sealing_key: Option<&PublicKey>,
+        audit: NewAudit,
+    ) -> Result<(), CatalogError>;
+
+    /// Keeps the hash of a new enrolment token; earlier unused tokens of the node stop working.
+    async fn add_token(&self, token: &NewToken, audit: NewAudit) -> Result<(), CatalogError>;
+
+    // --- definitions and placement ---
+
+    /// All that placement needs of an organisation, with the revision it is of.
+    async fn snapshot(&self, org: &OrgId) -> Result<OrgSnapshot, CatalogError>;
+
+    /// The organisation's revision now.
+    async fn revision(&self, org: &OrgId) -> Result<Revision, CatalogError>;
+
+    /// Applies a change and the placements that follow from it, if the revision is still
+    /// `expected`. `placements` names every node whose deployments may differ, with all of its
+    /// deployments; the catalog compares, and raises the generation of the nodes that really differ.
+    async fn commit(
+        &self,
+        org: &OrgId,
+        expected: Revision,
+        change: Change,
+        placements: Vec<NodePlacement>,
+        audit: NewAudit,
+    ) -> Result<Committed, CatalogError>;
+
+    // --- what nodes have and should have ---
+
+    /// The nodes of an organisation, by name.
+    async fn nodes(&self, org: &OrgId) -> Result<Vec<NodeRecord>, CatalogError>;
+
+    /// One node.
+    async fn node(&self, org: &OrgId, node: &NodeId) -> Result<Option<NodeRecord>, CatalogError>;
+
+    /// A node's deployments with the present version of every binding. With `since`, deployments
+    /// that have not changed after that generation come as ids only.
+    async fn bindings(
+        &self,
+        org: &OrgId,
+        node: &NodeId,
+        since: Option<Generation>,
+    ) -> Result<NodeBindings, CatalogError>;
+
+    /// For each item what it is bound to on this node now, `None` where nothing binds it; the
+    /// node's sealing key comes along. `Ok(None)` when the node is revoked or gone.
+    async fn bound(
+        &self,
+        org: &OrgId,
+        node: &NodeId,
+        items: &[FetchItem],
+    ) -> Result<Option<(PublicKey, Vec<Option<Bound>>)>, CatalogError>;
+
+    /// Replaces the node's report and notes that it was seen.
+    async fn put_report(
+        &self,
+        org: &OrgId,
+        node: &NodeId,
+        report: &StatusReport,
+        at: Timestamp,
+    ) -> Result<(), CatalogError>;
+
+    /// The last reports of an organisation's nodes, by node; of one node where it is named.
+    async fn reports(
+        &self,
+        org: &OrgId,
+        node: Option<&NodeId>,
+    ) -> Result<Vec<Report>, CatalogError>;
+
+    // --- the embedded manager's secrets, always encrypted ---
+
+    /// Adds a version, makes it the current one, and raises the generation of every node with a
+    /// binding that now resolves differently. With `expected` it does so only when the current
+    /// version is that one (`Conflict` otherwise).
+    async fn put_secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        version: &EncryptedVersion,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<Committed, CatalogError>;
+
+    /// Removes a secret and every version of it.
+    async fn remove_secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        audit: NewAudit,
+    ) -> Result<Committed, CatalogError>;
+
+    /// The secrets whose reference starts with `prefix`, by reference. Metadata only.
+    async fn secrets(&self, org: &OrgId, prefix: &str) -> Result<Vec<SecretRecord>, CatalogError>;
+
+    /// One secret's metadata.
+    async fn secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+    ) -> Result<Option<SecretRecord>, CatalogError>;
+
+    /// A secret's versions, newest first. Metadata only.
+    async fn versions(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+    ) -> Result<Vec<VersionRecord>, CatalogError>;
+
+    /// One version as it is kept.
+    async fn encrypted(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        version: &SecretVersion,
+    ) -> Result<Option<EncryptedVersion>, CatalogError>;
+
+    // --- feed and audit ---
+
+    /// Feed entries after `seq`, oldest first, at most `limit`.
+    async fn feed(&self, seq: u64, limit: u32) -> Result<Vec<FeedEntry>, CatalogError>;
+
+    /// Rings with the newest `seq` it knows whenever there may be new feed entries. A hint: it may
+    /// ring late or once for many.
+    fn bell(&self) -> watch::Receiver<u64>;
+
+    /// Adds audit records that go with no other write. Durable when it returns.
+    async fn append_audit(&self, records: Vec<NewAudit>) -> Result<(), CatalogError>;
+
+    /// Audit records, oldest first.
+    async fn audit(
+        &self,
+        org: &OrgId,
+        query: &AuditQuery,
+    ) -> Result<Vec<AuditRecord>, CatalogError>;
+}

@@ -1,0 +1,430 @@
+//! What the catalog takes and gives.
+
+use std::collections::BTreeMap;
+
+use edge_secrets_protocol::binding::{BoundSecret, Consumer};
+use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::status::StatusReport;
+use edge_secrets_protocol::{
+    DeploymentId, Generation, NodeId, OrgId, PolicyName, PublicKey, SecretName, SecretVersion,
+    ServiceId, ServiceUrl, UserId,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::reference::SecretRef;
+
+/// Counts the changes of an organisation's definitions and nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+/// What a user may do, see [`crate::rights`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Administers the organisation.
+    Admin,
+    /// Works in it.
+    User,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The organisation.
+    pub org: OrgId,
+    /// The name.
+    pub user: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// The serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// Its end.
+    pub not_after: Timestamp,
+}
+
+/// Who a user certificate belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserIdentity {
+    /// The organisation.
+    pub org: OrgId,
+    /// The user.
+    pub user: UserId,
+    /// What they may do now.
+    pub role: Role,
+}
+
+/// Which node a certificate belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// The organisation.
+    pub org: OrgId,
+    /// The node.
+    pub node: NodeId,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// An enrolment token as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// The organisation.
+    pub org: OrgId,
+    /// The node that may enrol.
+    pub node: NodeId,
+    /// The user who will own the node.
+    pub owner: Option<UserId>,
+    /// SHA-256 of the token's secret half.
+    pub hash: [u8; 32],
+    /// When it stops working.
+    pub expires_at: Timestamp,
+}
+
+/// A service definition as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// The url.
+    pub url: ServiceUrl,
+    /// The version, as written.
+    pub version: String,
+    /// The architecture, as written; `*` or empty for any.
+    pub arch: String,
+    /// Who published it.
+    pub owner: UserId,
+    /// The definition, as JSON.
+    pub document: String,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// A deployment policy as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// The name.
+    pub name: PolicyName,
+    /// Who published it.
+    pub owner: UserId,
+    /// The policy, as JSON.
+    pub document: String,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRecord {
+    /// The name.
+    pub node: NodeId,
+    /// Whose it is; the organisation's when absent.
+    pub owner: Option<UserId>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// What it last said of itself.
+    pub facts: NodeFacts,
+    /// What it should have, counted.
+    pub generation: Generation,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// When it last reported.
+    pub seen_at: Option<Timestamp>,
+}
+
+/// All that placement needs of an organisation.
+#[derive(Debug, Clone)]
+pub struct OrgSnapshot {
+    /// What it is a snapshot of.
+    pub revision: Revision,
+    /// Every service definition.
+    pub services: Vec<ServiceRecord>,
+    /// Every deployment policy.
+    pub policies: Vec<PolicyRecord>,
+    /// Every node, the revoked ones too.
+    pub nodes: Vec<NodeRecord>,
+}
+
+/// A change of definitions or nodes.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Publish or replace a service definition.
+    PutService(ServiceRecord),
+    /// Remove one.
+    RemoveService {
+        /// The url.
+        url: ServiceUrl,
+        /// The version, as written.
+        version: String,
+        /// The architecture, as written.
+        arch: String,
+    },
+    /// Publish or replace a deployment policy.
+    PutPolicy(PolicyRecord),
+    /// Remove one.
+    RemovePolicy(PolicyName),
+    /// Use a token up and make or replace the node's identity: every earlier certificate of the
+    /// node stops working, and a revoked node is a node again.
+    Enrol(Box<Enrolment>),
+    /// What a node says of itself.
+    PutFacts {
+        /// The node.
+        node: NodeId,
+        /// All of it.
+        facts: Box<NodeFacts>,
+    },
+    /// Revoke a node: it keeps its certificates so that it can be told.
+    RevokeNode(NodeId),
+    /// Forget a node, its certificates, its report and its tokens.
+    RemoveNode(NodeId),
+}
+
+/// A node enrolling.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The node.
+    pub node: NodeId,
+    /// SHA-256 of the token's secret half.
+    pub token_hash: [u8; 32],
+    /// The certificate that it will get.
+    pub certificate: NewCertificate,
+    /// Where values are sealed to.
+    pub sealing_key: PublicKey,
+    /// What it says of itself.
+    pub facts: NodeFacts,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// All deployments of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePlacement {
+    /// The node.
+    pub node: NodeId,
+    /// Its deployments, by id.
+    pub deployments: Vec<Placed>,
+}
+
+/// One service placed on one node by one policy, as the pure core decides it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The deployment.
+    pub id: DeploymentId,
+    /// The policy.
+    pub policy: PolicyName,
+    /// The service.
+    pub service: ServiceId,
+    /// The service's version.
+    pub service_version: String,
+    /// Who reads what.
+    pub consumers: Vec<Consumer>,
+    /// Every declared secret's binding, by name.
+    pub bindings: BTreeMap<SecretName, PlacedBinding>,
+}
+
+/// What one declared secret is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedBinding {
+    /// The references to try, the most specific first (the node-level one where enabled).
+    pub candidates: Vec<SecretRef>,
+    /// The node may not have it: it is another user's.
+    pub denied: bool,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The organisation's revision after it.
+    pub revision: Revision,
+    /// The nodes whose generation was raised, with the new one.
+    pub touched: Vec<(NodeId, Generation)>,
+    /// When it became durable.
+    pub at: Timestamp,
+}
+
+/// What a node should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeBindings {
+    /// The node's generation.
+    pub generation: Generation,
+    /// Deployments, by id; with `since`, only those that changed after it.
+    pub deployments: Vec<BoundDeployment>,
+    /// The other deployments.
+    pub unchanged: Vec<DeploymentId>,
+}
+
+/// One deployment with where each of its secrets stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundDeployment {
+    /// As it was placed.
+    pub placed: Placed,
+    /// Every declared secret, by name.
+    pub secrets: Vec<BoundSecret>,
+    /// The reference that each name resolves to now, where one exists.
+    pub resolved: BTreeMap<SecretName, SecretRef>,
+}
+
+/// What one fetched item is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The deployment that binds it.
+    pub deployment: DeploymentId,
+    /// The reference and its version; `None` when no candidate exists.
+    pub resolved: Option<(SecretRef, SecretVersion)>,
+    /// The node may not have it.
+    pub denied: bool,
+}
+
+/// A node's last report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The node.
+    pub node: NodeId,
+    /// What it said.
+    pub status: StatusReport,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One version of an embedded secret as it is kept: ciphertext under a key of its own, which is
+/// wrapped by the master key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedVersion {
+    /// Counts up within the secret.
+    pub version: SecretVersion,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+    /// The encrypted payload.
+    pub ciphertext: Vec<u8>,
+    /// The names of its fields.
+    pub fields: Vec<String>,
+    /// Who set it.
+    pub created_by: UserId,
+    /// When.
+    pub created_at: Timestamp,
+    /// The version it was restored from.
+    pub restored_from: Option<SecretVersion>,
+}
+
+/// A secret's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// What the manager calls it.
+    pub reference: SecretRef,
+    /// The version that is delivered.
+    pub current: SecretVersion,
+    /// When it was first set.
+    pub created_at: Timestamp,
+    /// When it was last set.
+    pub updated_at: Timestamp,
+    /// Who last set it.
+    pub updated_by: UserId,
+}
+
+/// A version's metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// The version.
+    pub version: SecretVersion,
+    /// The names of its fields.
+    pub fields: Vec<String>,
+    /// Who set it.
+    pub created_by: UserId,
+    /// When.
+    pub created_at: Timestamp,
+    /// The version it was restored from.
+    pub restored_from: Option<SecretVersion>,
+}
+
+/// One announcement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// Grows.
+    pub seq: u64,
+    /// The organisation.
+    pub org: OrgId,
+    /// The node.
+    pub node: NodeId,
+    /// What happened to it.
+    pub event: FeedEvent,
+}
+
+/// What happened to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedEvent {
+    /// It should have something else now.
+    Bindings(Generation),
+    /// It was revoked or forgotten.
+    Revoked,
+    /// It reported.
+    Status,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The hub itself.
+    Hub,
+    /// A person or program.
+    User(UserId),
+    /// A node.
+    Node(NodeId),
+    /// Someone without an identity: an enrolment.
+    Nobody,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hub => f.pad("hub"),
+            Self::User(user) => f.pad(&format!("user/{user}")),
+            Self::Node(node) => f.pad(&format!("node/{node}")),
+            Self::Nobody => f.pad("-"),
+        }
+    }
+}
+
+/// What is written to the audit trail: who, what, on what, with which result. Never a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAudit {
+    /// The organisation it belongs to.
+    pub org: OrgId,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What: `secret.set`, `secret.fetch`, `policy.publish`, …
+    pub action: String,
+    /// On what.
+    pub object: String,
+    /// `ok`, or the code of the refusal.
+    pub result: String,
+    /// More for people; a version, a reason.
+    pub detail: String,
+    /// The peer's address.
+    pub peer: String,
+}
+
+/// A record of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Grows; without gaps that mean anything.
+    pub seq: u64,
+    /// What was written.
+    pub entry: NewAudit,
+}
+
+/// Which records are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// After this record.
+    pub after: u64,
+    /// Not before this time.
+    pub since: Option<Timestamp>,
+    /// At most so many.
+    pub limit: u32,
+}

@@ -1,0 +1,5 @@
+//! `hub.yaml`.
+
+/// What the hub was told.
+#[derive(Debug, Clone)]
+pub struct Config {}

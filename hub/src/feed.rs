@@ -1,0 +1,4 @@
+//! Who watches, and the news for them.
+
+/// The watching nodes of this process.
+pub struct Feed {}

@@ -1,0 +1,465 @@
+//! What operators and the hub say to each other: paths and bodies of the admin API. The operator's
+//! command line is built on these types alone.
+//!
+//! Bodies are JSON, errors are [`Problem`](edge_secrets_protocol::Problem)s. Values travel sealed:
+//! to the hub's key when set, to a key of the caller's when revealed.
+
+use edge_secrets_protocol::binding::SecretState;
+use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
+use edge_secrets_protocol::{
+    DeploymentId, Generation, NodeId, OrgId, PolicyName, PublicKey, Sealed, SecretName,
+    SecretVersion, ServiceId, ServiceUrl, UserId,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::records::Role;
+use crate::policy::Rule;
+use crate::reference::SecretRef;
+
+/// Paths, as axum routes. `{*reference}` is a secret reference with its slashes.
+pub mod paths {
+    /// `GET` [`HubInfo`](super::HubInfo).
+    pub const HUB: &str = "/v1/hub";
+    /// `GET ?prefix=` list of [`SecretInfo`](super::SecretInfo).
+    pub const SECRETS: &str = "/v1/orgs/{org}/secrets";
+    /// `GET` [`SecretInfo`](super::SecretInfo), `PUT` [`SetSecret`](super::SetSecret) →
+    /// [`SecretSet`](super::SecretSet), `DELETE` → [`SecretRemoved`](super::SecretRemoved).
+    pub const SECRET: &str = "/v1/orgs/{org}/secrets/{*reference}";
+    /// `GET` list of [`VersionInfo`](super::VersionInfo), newest first.
+    pub const SECRET_VERSIONS: &str = "/v1/orgs/{org}/secret-versions/{*reference}";
+    /// `POST` [`RestoreSecret`](super::RestoreSecret) → [`SecretSet`](super::SecretSet).
+    pub const SECRET_RESTORE: &str = "/v1/orgs/{org}/secret-restore/{*reference}";
+    /// `POST` [`RevealSecret`](super::RevealSecret) → [`SecretRevealed`](super::SecretRevealed).
+    pub const SECRET_REVEAL: &str = "/v1/orgs/{org}/secret-reveal/{*reference}";
+    /// `GET` list of [`ServiceInfo`](super::ServiceInfo); `POST` a definition (`application/json` or
+    /// `application/yaml`) → [`Published`](super::Published).
+    pub const SERVICES: &str = "/v1/orgs/{org}/services";
+    /// `GET`, `DELETE` `?url=&version=&arch=`: one definition's document / → `Published`.
+    pub const SERVICE: &str = "/v1/orgs/{org}/service";
+    /// `GET` list of [`PolicyInfo`](super::PolicyInfo).
+    pub const POLICIES: &str = "/v1/orgs/{org}/policies";
+    /// `GET` the document, `PUT ?dry_run=` a policy, `DELETE ?dry_run=`: →
+    /// [`Published`](super::Published).
+    pub const POLICY: &str = "/v1/orgs/{org}/policies/{policy}";
+    /// `GET ?after=TAG&wait=SECONDS` [`Rollout`](super::Rollout); with `after` the answer waits until
+    /// the tag is another, at most `wait` seconds.
+    pub const ROLLOUT: &str = "/v1/orgs/{org}/policies/{policy}/rollout";
+    /// `GET` list of [`NodeInfo`](super::NodeInfo).
+    pub const NODES: &str = "/v1/orgs/{org}/nodes";
+    /// `GET` [`NodeDetail`](super::NodeDetail), `DELETE`.
+    pub const NODE: &str = "/v1/orgs/{org}/nodes/{node}";
+    /// `POST` [`NewToken`](super::NewToken) → [`TokenIssued`](super::TokenIssued).
+    pub const NODE_TOKEN: &str = "/v1/orgs/{org}/nodes/{node}/token";
+    /// `POST`, no body.
+    pub const NODE_REVOKE: &str = "/v1/orgs/{org}/nodes/{node}/revoke";
+    /// `GET ?service=` [`Explanation`](super::Explanation); `service` is a url or `ORG/URL`.
+    pub const NODE_EXPLAIN: &str = "/v1/orgs/{org}/nodes/{node}/explain";
+    /// `GET` list of [`UserInfo`](super::UserInfo), `POST` [`NewUser`](super::NewUser) →
+    /// [`UserCertificate`](super::UserCertificate).
+    pub const USERS: &str = "/v1/orgs/{org}/users";
+    /// `DELETE`.
+    pub const USER: &str = "/v1/orgs/{org}/users/{user}";
+    /// `GET ?after=SEQ&since=TIME&limit=N&wait=SECONDS` list of [`AuditInfo`](super::AuditInfo).
+    pub const AUDIT: &str = "/v1/orgs/{org}/audit";
+}
+
+/// What a client needs to know of the hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HubInfo {
+    /// The hub's version.
+    pub version: String,
+    /// Where values are sealed to on their way in.
+    pub sealing_key: PublicKey,
+    /// Who the caller is.
+    pub org: OrgId,
+    /// Who the caller is.
+    pub user: UserId,
+    /// What the caller may do.
+    pub role: Role,
+}
+
+/// A secret's metadata.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretInfo {
+    /// What the manager calls it.
+    pub reference: SecretRef,
+    /// The version that is delivered.
+    pub version: SecretVersion,
+    /// When it was first set.
+    pub created_at: Timestamp,
+    /// When it was last set.
+    pub updated_at: Timestamp,
+    /// Who last set it.
+    pub updated_by: UserId,
+    /// The names of the delivered version's fields; left out of lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}
+
+/// Sets a secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetSecret {
+    /// The payload ([`edge_secrets_protocol::Fields`]), sealed to the hub for
+    /// [`Place::Set`](edge_secrets_protocol::sealed::Place::Set).
+    pub sealed: Sealed,
+}
+
+/// What setting it did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretSet {
+    /// The version that is delivered from now on.
+    pub version: SecretVersion,
+    /// How many nodes get it.
+    pub nodes: usize,
+    /// When it became durable.
+    pub at: Timestamp,
+}
+
+/// What removing it did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretRemoved {
+    /// How many nodes have a binding to it that is now blocked; what they have stays.
+    pub nodes: usize,
+}
+
+/// A version's metadata.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The version.
+    pub version: SecretVersion,
+    /// Whether it is the one delivered.
+    pub current: bool,
+    /// The names of its fields.
+    pub fields: Vec<String>,
+    /// When it was set.
+    pub created_at: Timestamp,
+    /// Who set it.
+    pub created_by: UserId,
+    /// The version it was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<SecretVersion>,
+}
+
+/// Makes an old version's value the newest version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreSecret {
+    /// The version whose value comes back, under a new number.
+    pub version: SecretVersion,
+}
+
+/// Asks for a value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevealSecret {
+    /// A key of the caller's, made for this call.
+    pub seal_to: PublicKey,
+    /// Which version; the delivered one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<SecretVersion>,
+}
+
+/// A value on its way to an operator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretRevealed {
+    /// Its version.
+    pub version: SecretVersion,
+    /// The payload, sealed for [`Place::Reveal`](edge_secrets_protocol::sealed::Place::Reveal).
+    pub sealed: Sealed,
+}
+
+/// A service definition in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// The url.
+    pub url: ServiceUrl,
+    /// The version.
+    pub version: String,
+    /// The architecture.
+    pub arch: String,
+    /// The secrets it declares.
+    pub secrets: Vec<SecretName>,
+    /// Who published it.
+    pub owner: UserId,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// A deployment policy in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PolicyInfo {
+    /// The name.
+    pub name: PolicyName,
+    /// The service it deploys.
+    pub service: ServiceId,
+    /// On how many nodes it does.
+    pub nodes: usize,
+    /// Who published it.
+    pub owner: UserId,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// What a change of definitions does, or would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Published {
+    /// Nothing was changed: it was only asked.
+    pub dry_run: bool,
+    /// Every deployment that comes, goes or changes.
+    pub changes: Vec<DeploymentChange>,
+    /// How many nodes it leaves as they are.
+    pub untouched_nodes: usize,
+    /// What is odd, but allowed.
+    pub warnings: Vec<String>,
+    /// When it became durable; absent for a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// One deployment that comes, goes or changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentChange {
+    /// The node.
+    pub node: NodeId,
+    /// The service.
+    pub service: ServiceId,
+    /// The service's version; the old one for a deployment that goes.
+    pub service_version: String,
+    /// The policy.
+    pub policy: PolicyName,
+    /// What happens.
+    pub change: ChangeKind,
+    /// Which secret name gets which reference, the most specific first.
+    pub secrets: Vec<BoundName>,
+}
+
+/// What happens to a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It comes.
+    Deploy,
+    /// It changes.
+    Update,
+    /// It goes, and its files are wiped.
+    Undeploy,
+}
+
+/// A secret name and what it is bound to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BoundName {
+    /// What the service calls it.
+    pub name: SecretName,
+    /// What it is bound to.
+    pub references: Vec<SecretRef>,
+}
+
+/// Where a policy stands on every node that it touches.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Another whenever something below is another; opaque.
+    pub tag: String,
+    /// How many nodes have applied all they should.
+    pub applied: usize,
+    /// How many nodes it touches.
+    pub total: usize,
+    /// Each of them, by name.
+    pub nodes: Vec<RolloutNode>,
+}
+
+/// Where a policy stands on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutNode {
+    /// The node.
+    pub node: NodeId,
+    /// `applied` only if every version the node should have is applied.
+    pub state: DeploymentState,
+    /// Each secret.
+    pub secrets: Vec<SecretStanding>,
+    /// Why it is not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DeploymentError>,
+    /// When the node last reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_at: Option<Timestamp>,
+}
+
+/// Where one secret of a deployment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStanding {
+    /// What the service calls it.
+    pub name: SecretName,
+    /// What it resolves to; absent when no candidate exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<SecretRef>,
+    /// Where it stands at the hub, with the version wanted.
+    #[serde(flatten)]
+    pub state: SecretState,
+    /// The version that the node reported as applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<SecretVersion>,
+}
+
+/// A node in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// The name.
+    pub node: NodeId,
+    /// Whose it is; the organisation's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// `active` or `revoked`.
+    pub state: NodeState,
+    /// Whether it watches this hub now.
+    pub connected: bool,
+    /// What it should have.
+    pub generation: Generation,
+    /// What it has worked through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Generation>,
+    /// When it last reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
+}
+
+/// Whether a node may have anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It may.
+    Active,
+    /// It was revoked.
+    Revoked,
+}
+
+/// Everything about a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeDetail {
+    /// As in lists.
+    #[serde(flatten)]
+    pub info: NodeInfo,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// What it said of itself.
+    pub facts: NodeFacts,
+    /// Its deployments.
+    pub deployments: Vec<NodeDeployment>,
+}
+
+/// A deployment of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeDeployment {
+    /// The deployment.
+    pub id: DeploymentId,
+    /// The service.
+    pub service: ServiceId,
+    /// The service's version.
+    pub service_version: String,
+    /// The policy.
+    pub policy: PolicyName,
+    /// As in a rollout.
+    pub state: DeploymentState,
+    /// Each secret.
+    pub secrets: Vec<SecretStanding>,
+    /// Why it is not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DeploymentError>,
+}
+
+/// Asks for an enrolment token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewToken {
+    /// For how long it works, in seconds; at most 30 days.
+    pub ttl_seconds: u64,
+    /// The user who will own the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+}
+
+/// An enrolment token. It is shown once.
+#[derive(Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// The token's text.
+    pub token: String,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+}
+
+/// Why services are or are not deployed on a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The node.
+    pub node: NodeId,
+    /// One per policy that deploys the service asked for, by policy.
+    pub verdicts: Vec<VerdictInfo>,
+}
+
+/// Why one policy does or does not deploy its service on the node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerdictInfo {
+    /// The policy.
+    pub policy: PolicyName,
+    /// The service.
+    pub service: ServiceId,
+    /// Whether it is deployed.
+    pub deployed: bool,
+    /// Every rule with the values that decided it.
+    pub rules: Vec<Rule>,
+    /// Where the deployment stands on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<NodeDeployment>,
+}
+
+/// A user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserInfo {
+    /// The name.
+    pub user: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// Adds a user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewUser {
+    /// The name.
+    pub user: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// A certificate signing request over a key that stays with the caller, PEM.
+    pub csr: String,
+}
+
+/// A user's certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserCertificate {
+    /// The certificate and what it needs up to the CA, PEM.
+    pub certificate: String,
+    /// The CA certificates to trust, PEM.
+    pub trust_bundle: String,
+}
+
+/// A record of the audit trail.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditInfo {
+    /// Grows.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// On what.
+    pub object: String,
+    /// `ok`, or the code of the refusal.
+    pub result: String,
+    /// More for people.
+    pub detail: String,
+    /// The peer's address.
+    pub peer: String,
+}
