@@ -297,6 +297,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 /// way that exists: reads the text again up to there and lets the parser say where it stands.
 fn locate(text: &str, steps: &[Step]) -> Option<(usize, usize)> {
     if is_json(text) {
+        if steps.is_empty() {
+            return Some(next_token(text, 1, 0));
+        }
         // Failing before the value is touched leaves the parser right before it.
         let find = Find {
             steps,
