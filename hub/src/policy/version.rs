@@ -273,11 +273,11 @@ mod tests {
         ) {
             let one = format!("[{},{})", a.1, b.1).parse::<VersionRange>();
             let two = format!("({},{}]", c.1, d.1).parse::<VersionRange>();
-            if let (Ok(one), Ok(two)) = (one, two) {
-                if one.is_wider_than(&two) {
-                    prop_assert!(!two.is_wider_than(&one));
-                    prop_assert!(one.contains(&version(&at)) || !two.contains(&version(&at)));
-                }
+            if let (Ok(one), Ok(two)) = (one, two)
+                && one.is_wider_than(&two)
+            {
+                prop_assert!(!two.is_wider_than(&one));
+                prop_assert!(one.contains(&version(&at)) || !two.contains(&version(&at)));
             }
         }
 
