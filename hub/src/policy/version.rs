@@ -282,7 +282,9 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), likely in "[\\[(]?[0-9., *INFTY]{0,12}[\\])]?") {
+        fn no_text_makes_it_panic(
+            text in any::<String>(), likely in "[\\[(]?[0-9., *INFTY]{0,12}[\\])]?",
+        ) {
             for text in [text, likely] {
                 if let Ok(range) = text.parse::<VersionRange>() {
                     prop_assert_eq!(range.to_string().parse::<VersionRange>().unwrap(), range);

@@ -151,7 +151,9 @@ fn the_secrets_of_every_container_must_be_bound() {
         let all = [("brokerPassword", "x"), ("modelLicence", "y")];
         let kept = all.iter().filter(|(name, _)| *name != missing);
         let pairs: Vec<Value> = kept.map(|(name, to)| json!({*name: to})).collect();
-        let list = json!([{"serviceOrgid": "myorg", "serviceUrl": "com.example.camera", "secrets": pairs}]);
+        let service = json!({"serviceOrgid": "myorg", "serviceUrl": "com.example.camera"});
+        let mut list = json!([service]);
+        list[0]["secrets"] = Value::from(pairs);
         let fault = chosen(list, &definition).unwrap_err();
         assert!(
             fault.ends_with(&format!("service secrets: [{missing}]")),
@@ -169,7 +171,9 @@ proptest! {
         entries in prop::collection::vec(
             (prop::sample::select(&["", "amd64", "arm64"][..]),
              prop::sample::select(&["", "1.0.0", "[1,2]", "[1,3]", "[1.5,2]", "[2,3]"][..]),
-             prop::collection::vec((prop::sample::select(&["a", "b"][..]), prop::sample::select(&["x", "y"][..])), 1..3)),
+             prop::collection::vec(
+                 (prop::sample::select(&["a", "b"][..]), prop::sample::select(&["x", "y"][..])),
+                 1..3)),
             0..6),
         order in Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {

@@ -130,10 +130,9 @@ fn a_slip_is_answered_with_the_right_spelling() {
 #[test]
 fn more_secrets_than_a_node_could_take_are_refused() {
     let secrets: Vec<String> = (0..600).map(|at| format!("\"s{at}\":{{}}")).collect();
-    let text = format!(
-        r#"{{"org":"o","url":"u","version":"1","deployment":{{"services":{{"c":{{"secrets":{{{}}}}}}}}}}}"#,
-        secrets.join(",")
-    );
+    let secrets = format!("{{{}}}", secrets.join(","));
+    let deployment = format!(r#"{{"services":{{"c":{{"secrets":{secrets}}}}}}}"#);
+    let text = format!(r#"{{"org":"o","url":"u","version":"1","deployment":{deployment}}}"#);
     assert!(refused(&text).contains("declares 600 secrets, more than 512"));
 }
 
@@ -189,7 +188,9 @@ const KEYS: [&str; 24] = [
 
 proptest! {
     #[test]
-    fn no_document_makes_it_panic_and_what_is_read_is_read_again(document in any_document(), has in any::<bool>()) {
+    fn no_document_makes_it_panic_and_what_is_read_is_read_again(
+        document in any_document(), has in any::<bool>(),
+    ) {
         let mut document = document;
         if has && let Value::Object(map) = &mut document {
             map.insert("org".into(), "o".into());

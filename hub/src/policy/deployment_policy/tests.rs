@@ -113,12 +113,14 @@ fn a_single_constraint_may_stand_without_a_list() {
 proptest! {
     #[test]
     fn no_document_makes_it_panic_and_what_is_read_is_read_again(
-        document in any_document(), bindings in any_document(), constraints in any_document(), has in any::<bool>(),
+        document in any_document(), bindings in any_document(), constraints in any_document(),
+        has in any::<bool>(),
     ) {
         let mut document = document;
         if has {
             document = minimal();
-            document["secretBinding"] = json!([{"serviceOrgid": "o", "serviceUrl": "u", "secrets": bindings}]);
+            let entry = json!({"serviceOrgid": "o", "serviceUrl": "u", "secrets": bindings});
+            document["secretBinding"] = json!([entry]);
             document["constraints"] = constraints;
         }
         if let Ok(policy) = DeploymentPolicy::parse(&document.to_string()) {

@@ -122,7 +122,9 @@ fn a_fault_is_named_with_its_place_in_the_facts() {
 
 proptest! {
     #[test]
-    fn no_facts_make_it_panic(policy in any_document(), values in prop::collection::vec(any_document(), 0..4)) {
+    fn no_facts_make_it_panic(
+        policy in any_document(), values in prop::collection::vec(any_document(), 0..4),
+    ) {
         let facts = NodeFacts {
             properties: values.iter().map(|value| property("x", value.clone())).collect(),
             policy: Some(policy),

@@ -100,7 +100,9 @@ proptest! {
     }
 
     #[test]
-    fn one_service_is_placed_once_completely_and_only_where_it_could_be((definitions, node) in world()) {
+    fn one_service_is_placed_once_completely_and_only_where_it_could_be(
+        (definitions, node) in world(),
+    ) {
         let placed = super::super::place(&org(), &node, &definitions);
         prop_assert!(placed.is_sorted_by(|a, b| a.id < b.id));
         for one in &placed {

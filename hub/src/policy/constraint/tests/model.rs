@@ -26,6 +26,7 @@ enum Plain {
 
 const NAMES: [&str; 6] = ["p", "größe", "ein name", "in", "openhorizon.x", "和"];
 const OPERATORS: [&str; 7] = ["==", "!=", "<", ">", "<=", ">=", "in"];
+const IN: usize = 6;
 const WORDS: [&str; 5] = ["red", "blue", "bleu ciel", "緑", "and"];
 
 fn typed(plain: &Plain) -> PropertyValue {
@@ -130,11 +131,15 @@ fn plain(for_property: bool) -> BoxedStrategy<Plain> {
 }
 
 fn tree() -> impl Strategy<Value = Tree> {
-    let leaf = (0..NAMES.len(), 0..OPERATORS.len(), plain(false))
-        .prop_filter("a comparison that is refused", |(_, operator, value)| {
-            is_legal(*operator, value)
-        })
-        .prop_map(|(name, operator, value)| Tree::Leaf(name, operator, value));
+    let leaf =
+        (0..NAMES.len(), 0..OPERATORS.len(), plain(false)).prop_map(|(name, operator, value)| {
+            let operator = if is_legal(operator, &value) {
+                operator
+            } else {
+                IN
+            };
+            Tree::Leaf(name, operator, value)
+        });
     leaf.prop_recursive(5, 24, 2, |inner| {
         let pair = (inner.clone(), inner);
         prop_oneof![
