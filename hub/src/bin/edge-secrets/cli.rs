@@ -18,13 +18,13 @@ use crate::times::{Since, parse_duration};
 pub(crate) struct Cli {
     /// Which hub, and who you are there [default: $EDGE_SECRETS_CONTEXT, else
     /// ~/.config/edge-secrets/context.yaml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) context: Option<PathBuf>,
     /// How results are written [default: table]
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Option<Format>,
     /// Do not ask before something is removed or revoked; needed where nobody can be asked
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) yes: bool,
     /// What to do.
     #[command(subcommand)]
@@ -294,6 +294,7 @@ pub(crate) struct AuditArgs {
     pub(crate) follow: bool,
 }
 
+const GLOBAL: &str = "Options of all commands";
 const EXIT_CODES: &str = "\
 A first look around:
   edge-secrets secret set cloudServiceXYZSecret --value-file cred.txt

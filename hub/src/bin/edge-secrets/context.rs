@@ -6,15 +6,14 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use edge_secrets_protocol::{OrgId, UserId};
+use edge_secrets_protocol::{NameError, OrgId, UserId};
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
 /// A context as it stands in its file. Paths are relative to the file's directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Context {
     /// The hub.
     pub(crate) hub: HubUrl,
@@ -46,15 +45,29 @@ impl Context {
             let hint = (error.kind() == io::ErrorKind::NotFound).then_some(HOW_TO_GET_ONE);
             refused(None, format!("cannot read the context: {error}"), hint)
         })?;
-        let mut context: Self = serde_yaml::from_str(&text).map_err(|error| {
-            let line = error.location().map(|at| at.line());
+        let raw: RawContext = serde_yaml::from_str(&text).map_err(|error| {
+            // The very beginning stands for the whole: a key that is missing, or there twice.
+            let at = error.location().filter(|at| at.index() > 0);
+            let line = at.map(|at| at.line());
             refused(line, error.to_string(), Some(WHAT_IT_HOLDS))
         })?;
-        let dir = file.parent().unwrap_or(Path::new(""));
-        for path in [&mut context.certificate, &mut context.key, &mut context.ca] {
-            *path = dir.join(&path);
-        }
-        Ok(context)
+        let fault = |key: &str, reason: String| refused(line_of(key, &text), reason, None);
+        let dir = file.parent().unwrap_or_else(|| Path::new(""));
+        Ok(Self {
+            hub: HubUrl::try_from(raw.hub)
+                .map_err(|reason| fault("hub", format!("hub: {reason}")))?,
+            org: raw
+                .org
+                .parse()
+                .map_err(|error: NameError| fault("org", error.to_string()))?,
+            user: raw
+                .user
+                .parse()
+                .map_err(|error: NameError| fault("user", error.to_string()))?,
+            certificate: dir.join(raw.certificate),
+            key: dir.join(raw.key),
+            ca: dir.join(raw.ca),
+        })
     }
 
     /// Whether others than its owner can read the private key.
@@ -83,8 +96,8 @@ pub(crate) fn locate(
 }
 
 /// `https://HOST[:PORT]`, nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub(crate) struct HubUrl {
     text: String,
     host: String,
@@ -130,10 +143,9 @@ impl TryFrom<String> for HubUrl {
             Ok(address) => ServerName::IpAddress(address.into()),
             Err(_) => ServerName::try_from(host.clone()).map_err(|_| NOT_A_HUB)?,
         };
-        let port = match authority.port() {
-            Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => return Err(NOT_A_HUB),
-            None => HTTPS,
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => HTTPS,
+            _ => authority.port_u16().ok_or(NOT_A_HUB)?,
         };
         Ok(Self {
             text,
@@ -148,6 +160,32 @@ impl From<HubUrl> for String {
     fn from(url: HubUrl) -> Self {
         url.text
     }
+}
+
+/// A context as it is written: the YAML parser knows the line of a wrong key, and of a wrong value
+/// only that of the whole.
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename = "Context",
+    expecting = "a mapping of keys to values"
+)]
+struct RawContext {
+    hub: String,
+    org: String,
+    user: String,
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+}
+
+/// The line on which a key of the outermost mapping stands, counted from 1.
+fn line_of(key: &str, text: &str) -> Option<usize> {
+    let is_key = |line: &str| {
+        let rest = line.strip_prefix(key);
+        rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+    };
+    text.lines().position(is_key).map(|line| line + 1)
 }
 
 fn read_text(file: &Path) -> io::Result<String> {
@@ -211,9 +249,9 @@ mod tests {
             (GOOD.replace("user: alice", "usr: alice"), Some(3), "usr"),
             (GOOD.replace("alice\n", "al/ice\n"), Some(3), "al/ice"),
             (GOOD.replace("https:", "http:"), Some(1), "https://HOST"),
-            (GOOD.replace("ca: ca.crt\n", ""), Some(1), "ca"),
-            (format!("{GOOD}org: other\n"), Some(7), "org"),
-            (format!("{GOOD}x: ["), Some(8), ""),
+            (GOOD.replace("ca: ca.crt\n", ""), None, "ca"),
+            (format!("{GOOD}org: other\n"), None, "org"),
+            (GOOD.replace("ca: ca.crt", "ca: [x"), Some(6), ""),
         ] {
             let error = load(&broken).unwrap_err();
             assert_eq!(error.exit_code(), 64, "{error}");

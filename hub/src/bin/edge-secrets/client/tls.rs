@@ -165,8 +165,9 @@ fn unfit(file: &Path, reason: impl Into<String>) -> Error {
 
 fn certificate_fault(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "it is not from the CA of the context".to_owned(),
-        CertificateError::BadSignature => "it was not signed by the CA of the context".to_owned(),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "it is not from the CA of the context".to_owned()
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".to_owned()
         }
