@@ -8,6 +8,7 @@ use tracing::error;
 
 use crate::catalog::CatalogError;
 use crate::managers::ManagerError;
+use crate::pki::PkiError;
 
 /// Why a call is not done, as the caller is told. Handlers return it with `?`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +85,15 @@ impl From<ManagerError> for ApiError {
             ManagerError::Failed(_) => Code::Failed,
         };
         Self::new(code, sentence(&error))
+    }
+}
+
+impl From<PkiError> for ApiError {
+    fn from(error: PkiError) -> Self {
+        match &error {
+            PkiError::Request(_) => Self::new(Code::Invalid, sentence(&error)),
+            PkiError::File { .. } | PkiError::Authority(_) => Self::internal(&error),
+        }
     }
 }
 
