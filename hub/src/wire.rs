@@ -276,9 +276,6 @@ pub struct Rollout {
     pub total: usize,
     /// Each of them, by name.
     pub nodes: Vec<RolloutNode>,
-    /// Nodes that the policy does not touch any more and that have not wiped its deployment yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub leaving: Vec<NodeId>,
 }
 
 /// Where a policy stands on one node.

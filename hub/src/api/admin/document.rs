@@ -33,19 +33,7 @@ pub(super) async fn read(request: Request) -> Result<String, ApiError> {
 
 /// Says that a document is refused, where in it, and why.
 pub(super) fn refused(what: &str, error: &DocumentError) -> ApiError {
-    let mut detail = format!("The {what} is refused");
-    if !error.path.is_empty() {
-        detail.push_str(&format!(" at {}", error.path));
-    }
-    match (error.line, error.column) {
-        (Some(line), Some(column)) => {
-            detail.push_str(&format!(" (line {line}, column {column})"));
-        }
-        (Some(line), None) => detail.push_str(&format!(" (line {line})")),
-        (None, _) => {}
-    }
-    detail.push_str(&format!(": {error}."));
-    ApiError::new(Code::Invalid, detail)
+    ApiError::new(Code::Invalid, format!("The {what} is refused: {error}."))
 }
 
 /// Makes a change of definitions, or only says what it would do.

@@ -84,7 +84,7 @@ async fn token(
         }
     }
     let token = Token::generate(org.clone(), node.clone(), hub.pki.ca_fingerprint())
-        .map_err(|error| ApiError::internal(&std::io::Error::from(error)))?;
+        .map_err(|error| ApiError::internal(&std::io::Error::other(error.to_string())))?;
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token.expose_secret()).as_ref());
     let ttl = SignedDuration::from_secs(i64::try_from(body.ttl_seconds).unwrap_or(i64::MAX));

@@ -81,7 +81,14 @@ async fn publish(
     let check = |model: &Model| {
         expect_owner(&session, model, &name)?;
         let mut checked = check_policy(&policy, user, &model.definitions.services);
-        checked.faults.extend(missing.iter().cloned());
+        for missing in &missing {
+            // Another user's private secret may be refused as such already: once is enough, and the
+            // words are the same whether it exists or not.
+            let named = |fault: &String| fault.contains(&missing.reference);
+            if missing.bindable || !checked.faults.iter().any(named) {
+                checked.faults.push(missing.fault.clone());
+            }
+        }
         if checked.faults.is_empty() {
             return Ok(checked.warnings);
         }
@@ -121,26 +128,37 @@ async fn remove(
     Ok(Json(published))
 }
 
-/// One fault per bound secret that is not there. For a binding with node-level secrets enabled it is
-/// the common one that must exist. What the publisher may not bind reads as what does not exist.
+/// A bound secret that is not there, as far as the publisher may know.
+struct Missing {
+    reference: String,
+    bindable: bool,
+    fault: String,
+}
+
+/// The bound secrets that are not there. For a binding with node-level secrets enabled it is the
+/// common one that must exist. What the publisher may not bind reads as what does not exist.
 async fn missing_secrets(
     session: &Session,
     policy: &DeploymentPolicy,
-) -> Result<Vec<String>, ApiError> {
-    let mut faults = Vec::new();
+) -> Result<Vec<Missing>, ApiError> {
+    let mut missing = Vec::new();
     for reference in policy.references() {
-        if let Err(fault) = expect_known_manager(&reference) {
-            faults.push(fault);
-            continue;
-        }
         let bindable = session.may(Call::Secret(SecretCall::Bind, &reference));
         let catalog = &session.hub.catalog;
-        let exists = bindable && catalog.secret(&session.org, &reference).await?.is_some();
-        if !exists {
-            faults.push(format!("secret \"{reference}\" does not exist"));
-        }
+        let fault = match expect_known_manager(&reference) {
+            Err(fault) => fault,
+            Ok(()) if bindable && catalog.secret(&session.org, &reference).await?.is_some() => {
+                continue;
+            }
+            Ok(()) => format!("secret \"{reference}\" does not exist"),
+        };
+        missing.push(Missing {
+            reference: reference.to_string(),
+            bindable,
+            fault,
+        });
     }
-    Ok(faults)
+    Ok(missing)
 }
 
 /// Denied unless the caller may put something in this policy's place.

@@ -16,6 +16,7 @@ use crate::api::problem::ApiError;
 use crate::catalog::records::SecretRecord;
 use crate::hub::Hub;
 use crate::managers::SecretManager;
+use crate::managers::embedded::SetError;
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{
@@ -123,7 +124,8 @@ async fn set(
     let (version, committed) = hub
         .secrets
         .set(org, &reference, &payload, user, expected, audit)
-        .await?;
+        .await
+        .map_err(not_set)?;
     Ok(Json(SecretSet {
         version,
         nodes: committed.touched.len(),
@@ -142,7 +144,8 @@ async fn restore(
     let (version, committed) = hub
         .secrets
         .restore(org, &reference, &body.version, user, audit)
-        .await?;
+        .await
+        .map_err(not_set)?;
     Ok(Json(SecretSet {
         version,
         nodes: committed.touched.len(),
@@ -227,6 +230,17 @@ fn bad_precondition() -> ApiError {
         Code::BadRequest,
         "The precondition is neither `If-Match: \"VERSION\"` nor `If-None-Match: *`.",
     )
+}
+
+fn not_set(error: SetError) -> ApiError {
+    let code = match error {
+        SetError::Catalog(error) => return error.into(),
+        SetError::Envelope(_) => Code::Failed,
+        SetError::Payload(_) | SetError::OtherManager(_) => Code::Invalid,
+        SetError::Conflict(_) => Code::Conflict,
+        SetError::NoVersion(..) => Code::NotFound,
+    };
+    ApiError::new(code, format!("The secret was not set: {error}."))
 }
 
 fn object(reference: &SecretRef) -> String {

@@ -1,10 +1,10 @@
 //! Where deployments stand: what the hub wants against what the node reported. Pure.
 
-use edge_secrets_protocol::Code;
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::status::{
     DeploymentError, DeploymentState, DeploymentStatus, StatusReport,
 };
+use edge_secrets_protocol::{Code, DeploymentId};
 
 use crate::catalog::records::{BoundDeployment, NodeBindings};
 use crate::wire::{Leaving, NodeDeployment, SecretStanding};
@@ -26,7 +26,7 @@ pub fn standing(bindings: &NodeBindings, report: Option<&StatusReport>) -> Vec<N
 #[must_use]
 pub fn leaving(bindings: &NodeBindings, report: Option<&StatusReport>) -> Vec<Leaving> {
     let reported = report.into_iter().flat_map(|report| &report.deployments);
-    let wanted = |id| {
+    let wanted = |id: &DeploymentId| {
         let mut deployments = bindings.deployments.iter();
         deployments.any(|bound| bound.placed.id == *id) || bindings.unchanged.contains(id)
     };

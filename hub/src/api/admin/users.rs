@@ -45,7 +45,12 @@ async fn add(
         .await?;
     let (hub, org) = (&session.hub, &session.org);
     // First the certificate: a request that cannot be signed adds nobody.
-    let issued = hub.pki.issue_user(&body.csr, org, &body.user)?;
+    let issued = hub.pki.issue_user(
+        &body.csr,
+        org,
+        &body.user,
+        hub.config.user_certificates.lifetime,
+    )?;
     let record = UserRecord {
         org: org.clone(),
         user: body.user,
@@ -59,10 +64,10 @@ async fn add(
     };
     hub.catalog.add_user(&record, audit).await?;
     hub.catalog
-        .add_user_certificate(org, &record.user, &issued.record)
+        .add_user_certificate(org, &record.user, &issued.record())
         .await?;
     Ok(Json(UserCertificate {
-        certificate: issued.chain_pem,
+        certificate: issued.certificate_pem_chain,
         trust_bundle: hub.pki.trust_bundle_pem().to_owned(),
     }))
 }
