@@ -30,9 +30,9 @@ struct Wanted {
     wait: u64,
 }
 
-/// With `wait`, an empty answer comes only at its end. A record that goes with a change ends the
-/// wait at once; one that goes with none (a refusal, a reading) with the next news or the wait's
-/// end at the latest.
+/// With `wait`, an empty answer comes only at its end. News of nodes and calls that this process
+/// served end the wait at once; a record of another process that touches no node is found at the
+/// wait's end at the latest.
 async fn trail(
     session: Session,
     Params(wanted): Params<Wanted>,
@@ -48,13 +48,22 @@ async fn trail(
     let deadline = Instant::now() + wait(wanted.wait);
     let (hub, org) = (&session.hub, &session.org);
     let mut news = hub.feed.org_revision(org);
+    let mut calls = hub.models.audit_bell(org);
     loop {
         news.borrow_and_update();
+        calls.borrow_and_update();
         let records = hub.catalog.audit(org, &query).await?;
         if !records.is_empty() || Instant::now() >= deadline {
             return Ok(Json(records.into_iter().map(info).collect()));
         }
-        if let Ok(Err(_)) = timeout_at(deadline, news.changed()).await {
+        let rung = async {
+            tokio::select! {
+                rung = news.changed() => rung,
+                rung = calls.changed() => rung,
+            }
+        };
+        // The hub stops: nothing will ring any more.
+        if let Ok(Err(_)) = timeout_at(deadline, rung).await {
             return Ok(Json(Vec::new()));
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
@@ -27,6 +28,7 @@ pub(super) struct Session {
     /// The organisation that the path names; perhaps not the caller's.
     pub(super) org: OrgId,
     params: Vec<(String, String)>,
+    audited: AtomicBool,
 }
 
 impl Session {
@@ -90,6 +92,7 @@ impl Session {
 
     /// The audit record of this call, were it to succeed.
     pub(super) fn audit(&self, action: &str, object: impl Display) -> NewAudit {
+        self.audited.store(true, Ordering::Relaxed);
         NewAudit {
             org: self.org.clone(),
             at: clock::now(),
@@ -99,6 +102,15 @@ impl Session {
             result: "ok".to_owned(),
             detail: String::new(),
             peer: self.peer.address.to_string(),
+        }
+    }
+}
+
+impl Drop for Session {
+    /// The call is over: who follows the audit trail looks whether it left a record.
+    fn drop(&mut self) {
+        if self.audited.load(Ordering::Relaxed) {
+            self.hub.models.audited(&self.peer.org);
         }
     }
 }
@@ -122,6 +134,7 @@ impl FromRequestParts<Arc<Hub>> for Session {
             peer,
             org,
             params,
+            audited: AtomicBool::new(false),
         })
     }
 }
