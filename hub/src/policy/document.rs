@@ -46,8 +46,8 @@ impl Fault {
     }
 }
 
-/// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map, more
-/// than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused.
+/// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map,
+/// more than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused.
 pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
     let whole = |reason: String| DocumentError {
         path: String::new(),
@@ -297,6 +297,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 /// way that exists: reads the text again up to there and lets the parser say where it stands.
 fn locate(text: &str, steps: &[Step]) -> Option<(usize, usize)> {
     if is_json(text) {
+        if steps.is_empty() {
+            return Some(next_token(text, 1, 0));
+        }
         // Failing before the value is touched leaves the parser right before it.
         let find = Find {
             steps,
