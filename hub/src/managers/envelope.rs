@@ -177,8 +177,11 @@ fn unseal(
         .map_err(refused)
 }
 
-/// Nonce, ciphertext and tag of a sealed text.
-fn parts(sealed: &[u8]) -> Result<(&[u8], &[u8], &[u8]), EnvelopeError> {
+/// Nonce, ciphertext and tag.
+type Parts<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The parts of a sealed text.
+fn parts(sealed: &[u8]) -> Result<Parts<'_>, EnvelopeError> {
     let (format, rest) = sealed.split_first().ok_or(EnvelopeError)?;
     if *format != FORMAT {
         return Err(EnvelopeError);
