@@ -62,7 +62,7 @@ pub(super) async fn bindings(
             let resolved = current.remove(&placed.id).unwrap_or_default();
             bound_deployment(placed, resolved)
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     Ok(NodeBindings {
         generation,
         deployments,
@@ -122,32 +122,35 @@ async fn resolve(
     Ok(all)
 }
 
-fn bound_deployment(placed: Placed, mut current: Resolved) -> BoundDeployment {
+fn bound_deployment(
+    placed: Placed,
+    mut current: Resolved,
+) -> Result<BoundDeployment, CatalogError> {
     let mut resolved = BTreeMap::new();
-    let secrets = placed
-        .bindings
-        .iter()
-        .map(|(name, binding)| {
-            let state = match (binding.denied, current.remove(name)) {
-                (true, _) => SecretState::Denied,
-                (false, None) => SecretState::Missing,
-                (false, Some((reference, version))) => {
-                    resolved.insert(name.clone(), reference);
-                    SecretState::Ready { version }
-                }
-            };
-            BoundSecret {
-                name: name.clone(),
-                state,
-                expires_at: None,
+    let mut secrets = Vec::with_capacity(placed.bindings.len());
+    for (name, binding) in &placed.bindings {
+        let state = match (binding.denied, current.remove(name)) {
+            (true, _) => SecretState::Denied,
+            (false, None) => SecretState::Missing,
+            (false, Some((reference, version))) => {
+                let version = reference
+                    .version_on_node(&version)
+                    .map_err(|_| malformed("version"))?;
+                resolved.insert(name.clone(), reference);
+                SecretState::Ready { version }
             }
-        })
-        .collect();
-    BoundDeployment {
+        };
+        secrets.push(BoundSecret {
+            name: name.clone(),
+            state,
+            expires_at: None,
+        });
+    }
+    Ok(BoundDeployment {
         placed,
         secrets,
         resolved,
-    }
+    })
 }
 
 /// As many answers as items, which are at most [`ITEMS_PER_QUERY`].
