@@ -147,6 +147,12 @@ fn certificates(
         .ok_or(IdentityError::Malformed(file))
 }
 
+/// SHA-256 over a certificate's DER form, as tokens carry it.
+#[cfg(test)]
+pub(crate) fn fingerprint(der: &[u8]) -> Option<[u8; 32]> {
+    pinned::sha256(&tls::provider(), der)
+}
+
 const MAX_CHAIN: usize = 16;
 
 #[cfg(test)]

@@ -14,6 +14,11 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetNumber(u64);
 
+impl SetNumber {
+    /// The first set of a store.
+    pub const FIRST: Self = Self(1);
+}
+
 /// What a set holds. No `Debug`: two of them are private keys.
 pub struct Material {
     /// The node's key, PKCS#8 PEM.
@@ -108,7 +113,7 @@ impl Store {
     pub fn install(&self, material: &Material) -> Result<SetNumber, StoreError> {
         let _lock = self.lock()?;
         let last = self.sets()?.into_iter().max();
-        let set = SetNumber(last.map_or(1, |set| set.0.saturating_add(1)));
+        let set = last.map_or(SetNumber::FIRST, |set| SetNumber(set.0.saturating_add(1)));
         let dir = self.set_dir(set);
         let write = || {
             DirBuilder::new().mode(0o700).create(&dir)?;
