@@ -155,7 +155,6 @@ impl Answer {
     ///
     /// # Panics
     /// When it is neither.
-    #[must_use]
     pub fn ok<T: DeserializeOwned>(&self) -> T {
         assert!((200..300).contains(&self.status), "{self}");
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self}"))
