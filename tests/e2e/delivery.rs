@@ -181,7 +181,10 @@ fn a_revoked_node_wipes_and_gets_nothing() {
         if again {
             thief.reconnect(&hub);
         }
-        assert_eq!(thief.fetch(&[wanted.clone()]).code(), "node_revoked");
+        assert_eq!(
+            thief.fetch(std::slice::from_ref(&wanted)).code(),
+            "node_revoked"
+        );
         let bindings = thief.client.get(edge_secrets_protocol::routes::BINDINGS);
         assert_eq!(bindings.expect("an answer").code(), "node_revoked");
     }

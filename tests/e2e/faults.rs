@@ -234,10 +234,9 @@ fn a_runtime_directory_on_disk_is_refused() {
     let place = tempfile::tempdir_in(disk()).expect("a place on disk");
     let runtime = place.path().join("run");
     fs::create_dir(&runtime).expect("a directory");
+    // Root would make it a tmpfs, were it allowed to.
     agent.reconfigure(|config| {
         config["runtime_dir"] = runtime.to_str().expect("a plain path").into();
-        // Root would make it a tmpfs.
-        config["tmpfs"]["mount"] = "never".into();
     });
     agent.run();
     assert!(!agent.wait().success());
@@ -360,7 +359,10 @@ fn root_mounts_a_tmpfs_of_its_own_without_swap() {
     let runtime = place.path().join("run");
     fs::create_dir(&runtime).expect("a directory");
     let path = runtime.to_str().expect("a plain path").to_owned();
-    agent.reconfigure(|config| config["runtime_dir"] = path.clone().into());
+    agent.reconfigure(|config| {
+        config["runtime_dir"] = path.clone().into();
+        config["tmpfs"]["mount"] = "auto".into();
+    });
     publish_uplink(&hub.operator(), "one");
     let mut command = Command::new("unshare");
     command

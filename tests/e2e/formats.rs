@@ -145,7 +145,7 @@ fn a_private_secret_reaches_its_owners_nodes_alone() {
     let alice = hub.user("alice", "user");
     let admin = hub.operator();
     // Her own node, and the organisation's.
-    let token = alice.json(&["node", "token", "hers"])["token"]
+    let token = admin.json(&["node", "token", "hers", "--owner", "alice"])["token"]
         .as_str()
         .expect("a token")
         .to_owned();

@@ -238,7 +238,7 @@ fn a_foreign_certificate_is_refused_in_tls_and_the_log_says_why() {
     let client = Client::connect(hub.port(), Some(&hub.ca()), Some(&foreign));
     // With TLS 1.3 the refusal may come with the first answer.
     let answer = client.and_then(|mut client| client.get(routes::BINDINGS));
-    let error = answer.err().expect("refused");
+    let error = answer.expect_err("refused");
     assert!(error.to_lowercase().contains("alert"), "{error}");
     hub.await_log("UnknownIssuer");
     // A client that trusts somebody else goes away before it says anything.

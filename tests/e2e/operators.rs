@@ -121,19 +121,14 @@ fn versions_are_listed_and_an_old_one_comes_back() {
         (&versions[0]["version"], &versions[0]["current"]),
         (&json!("2"), &json!(true))
     );
-    let answer = hub.admin().post(
-        "secret-restore/cloudServiceXYZSecret",
-        &json!({ "version": "1" }),
-    );
-    assert_eq!(answer.ok::<Value>()["version"], "3");
+    let restore = ["secret", "restore", "cloudServiceXYZSecret", "--version"];
+    let told = operator.json(&[&restore[..], &["1"]].concat());
+    assert_eq!(told["version"], "3", "{told}");
     wait::content(&file, b"one");
     let versions = operator.json(&["secret", "versions", "cloudServiceXYZSecret"]);
     assert_eq!(versions[0]["restored_from"], "1", "{versions}");
-    let answer = hub.admin().post(
-        "secret-restore/cloudServiceXYZSecret",
-        &json!({ "version": "9" }),
-    );
-    assert_eq!(answer.status, 404, "{answer}");
+    let ended = operator.run(&[&restore[..], &["9"]].concat(), "");
+    assert_eq!(ended.code, 1, "{ended:?}");
 }
 
 fn a_policy_that_leaves_a_secret_unbound_is_refused() {
@@ -230,7 +225,6 @@ fn documents_of_open_horizon_are_accepted_unchanged() {
     let hub = TestHub::start();
     let operator = hub.operator();
     operator.set("cloudServiceXYZSecret", "one");
-    operator.set("uplink-tls-key", "two");
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/uplink");
     let path = |name: &str| format!("{root}/{name}");
     operator.ok(&["service", "publish", &path("service.json")], "");

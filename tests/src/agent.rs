@@ -72,6 +72,8 @@ impl TestAgent {
             "node": { "id": node, "properties": properties },
             "state_dir": agent.state_dir(),
             "runtime_dir": agent.runtime_dir(),
+            // It is one; a mount of root's would outlive a killed agent.
+            "tmpfs": { "mount": "never" },
             "log": { "level": "trace" },
         });
         // JSON is YAML.

@@ -47,7 +47,11 @@ impl Operator {
     #[must_use]
     pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
         let mut command = Command::new(&binaries().operator);
-        command.arg("--context").arg(&self.context).args(args);
+        // Nobody can be asked here.
+        command
+            .args(["--yes", "--context"])
+            .arg(&self.context)
+            .args(args);
         run(&mut command, stdin.as_ref())
     }
 
