@@ -1,0 +1,211 @@
+//! Secret bindings: what a service calls a secret, and what the secrets manager calls it.
+//!
+//! A policy may have several entries for one service. Of those that match a definition (same
+//! organisation and url, arch and version admitted), each declared secret takes the most specific
+//! that binds it: one for a named arch before one for any; then one whose version range lies within
+//! the other's. Entries of which neither is more specific must agree, else none is taken and the
+//! contradiction is a fault. The order in the document never matters.
+
+use std::collections::BTreeMap;
+
+use edge_secrets_protocol::{NameError, SecretName, ServiceId, ServiceUrl};
+use serde_json::Value;
+
+use super::arch::Arch;
+use super::definition::ServiceDefinition;
+use super::document::{Fault, path};
+use super::field::Field;
+use super::version::VersionRange;
+use crate::reference::SecretRef;
+
+/// One entry of `secretBinding`.
+#[derive(Debug, Clone)]
+pub(super) struct Binding {
+    pub(super) index: usize,
+    pub(super) service: ServiceId,
+    pub(super) arch: Arch,
+    pub(super) range: VersionRange,
+    pub(super) node_level: bool,
+    pub(super) secrets: BTreeMap<SecretName, Bound>,
+    /// `allowNodeLevelSecrets` stands there, which one page of Open Horizon's documents has.
+    pub(super) misspelt_node_level: bool,
+}
+
+/// What one name is bound to, and where in the document.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) reference: SecretRef,
+    pub(super) place: String,
+}
+
+/// The binding of one secret, with the entry that it stands in.
+pub(super) type ChosenOne<'a> = (&'a Binding, &'a Bound);
+
+/// The chosen binding of every declared secret, by name.
+pub(super) type Chosen<'a> = BTreeMap<&'a SecretName, ChosenOne<'a>>;
+
+/// Why the bindings do not fit a definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BindingFault {
+    /// In Open Horizon's words.
+    #[error(
+        "No secret binding found for the following service secrets: [{}]",
+        .0.iter().map(SecretName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    Unbound(Vec<SecretName>),
+    /// Two entries, neither more specific than the other.
+    #[error(
+        "secret {name} is bound twice: {one} and {other} apply equally and differ; remove one, or \
+         narrow its arch or version range"
+    )]
+    Contradiction {
+        name: SecretName,
+        one: String,
+        other: String,
+    },
+}
+
+impl Binding {
+    /// Reads `secretBinding`.
+    pub(super) fn read_all(list: &[Field<'_>]) -> Result<Vec<Self>, Fault> {
+        let read = |(index, field): (usize, &Field<'_>)| Self::read(index, field);
+        list.iter().enumerate().map(read).collect()
+    }
+
+    /// Every reference that it names.
+    pub(super) fn references(&self) -> impl Iterator<Item = &SecretRef> {
+        self.secrets.values().map(|bound| &bound.reference)
+    }
+
+    /// Whether it is meant for this definition.
+    pub(super) fn matches(&self, definition: &ServiceDefinition) -> bool {
+        self.service == *definition.id()
+            && self.range.contains(definition.parsed_version())
+            && self.arch.matches(definition.parsed_arch())
+    }
+
+    fn is_more_specific_than(&self, other: &Self) -> bool {
+        match (self.arch.is_named(), other.arch.is_named()) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => other.range.is_wider_than(&self.range),
+        }
+    }
+
+    fn read(index: usize, field: &Field<'_>) -> Result<Self, Fault> {
+        let range = match field.get("serviceVersionRange")? {
+            Some(range) => range.parse()?,
+            None => VersionRange::any(),
+        };
+        let mut secrets: BTreeMap<SecretName, Bound> = BTreeMap::new();
+        for item in field.require("secrets")?.items()? {
+            let (name, bound) = read_pair(&item)?;
+            if let Some(earlier) = secrets.get(&name)
+                && earlier.reference != bound.reference
+            {
+                return Err(item.refuse(format!(
+                    "binds {name} to {}, but {} binds it to {}",
+                    bound.reference, earlier.place, earlier.reference
+                )));
+            }
+            secrets.entry(name).or_insert(bound);
+        }
+        if secrets.len() > MAX_SECRETS {
+            return Err(field.refuse(format!("binds more than {MAX_SECRETS} secrets")));
+        }
+        Ok(Self {
+            index,
+            service: ServiceId {
+                org: field.require("serviceOrgid")?.parse()?,
+                url: field.require("serviceUrl")?.parse::<ServiceUrl>()?,
+            },
+            arch: Arch::new(field.text_or_empty("serviceArch")?),
+            range,
+            node_level: field.flag("enableNodeLevelSecrets")?,
+            secrets,
+            misspelt_node_level: field.get("allowNodeLevelSecrets")?.is_some(),
+        })
+    }
+}
+
+impl Bound {
+    fn agrees_with(&self, node_level: bool, other: &Self, other_node_level: bool) -> bool {
+        self.reference == other.reference && node_level == other_node_level
+    }
+}
+
+/// Chooses a binding for every secret that `definition` declares.
+pub(super) fn choose<'a>(
+    bindings: &'a [Binding],
+    definition: &'a ServiceDefinition,
+) -> Result<Chosen<'a>, BindingFault> {
+    let matching: Vec<&Binding> = bindings.iter().filter(|b| b.matches(definition)).collect();
+    let mut chosen = Chosen::new();
+    let mut unbound = Vec::new();
+    for name in definition.declared() {
+        match choose_one(&matching, name)? {
+            Some(bound) => {
+                chosen.insert(name, bound);
+            }
+            None => unbound.push(name.clone()),
+        }
+    }
+    if !unbound.is_empty() {
+        return Err(BindingFault::Unbound(unbound));
+    }
+    Ok(chosen)
+}
+
+fn choose_one<'a>(
+    matching: &[&'a Binding],
+    name: &SecretName,
+) -> Result<Option<ChosenOne<'a>>, BindingFault> {
+    let binds = |binding: &&'a Binding| binding.secrets.get(name).map(|bound| (*binding, bound));
+    let binding: Vec<ChosenOne<'a>> = matching.iter().filter_map(binds).collect();
+    let outdone = |candidate: &&ChosenOne<'a>| {
+        binding
+            .iter()
+            .any(|other| other.0.is_more_specific_than(candidate.0))
+    };
+    let mut best = binding.iter().filter(|candidate| !outdone(candidate));
+    let Some(first) = best.next() else {
+        return Ok(None);
+    };
+    for other in best {
+        let (node_level, other_node_level) = (first.0.node_level, other.0.node_level);
+        if !first.1.agrees_with(node_level, other.1, other_node_level) {
+            return Err(BindingFault::Contradiction {
+                name: name.clone(),
+                one: first.1.place.clone(),
+                other: other.1.place.clone(),
+            });
+        }
+    }
+    Ok(Some(*first))
+}
+
+fn read_pair(item: &Field<'_>) -> Result<(SecretName, Bound), Fault> {
+    let Value::Object(map) = item.value() else {
+        return Err(item.expected("one entry such as `{\"myCred\": \"managerSecret\"}`"));
+    };
+    if map.len() != 1 {
+        return Err(item.refuse(format!("expected one entry, found {}", map.len())));
+    }
+    let entries = item.entries()?;
+    let [(name, reference)] = entries.as_slice() else {
+        return Err(item.expected("one entry"));
+    };
+    let refused = |error: NameError| item.refuse(error.to_string());
+    Ok((
+        name.parse().map_err(refused)?,
+        Bound {
+            reference: reference.parse()?,
+            place: path(item.steps()),
+        },
+    ))
+}
+
+const MAX_SECRETS: usize = 1024;
+
+#[cfg(test)]
+mod tests;

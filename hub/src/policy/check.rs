@@ -1,0 +1,163 @@
+//! What keeps a policy from being published.
+
+use std::collections::BTreeSet;
+
+use edge_secrets_protocol::{SecretName, UserId};
+
+use super::binding::{self, Binding};
+use super::compat::is_version;
+use super::definition::ServiceDefinition;
+use super::deployment_policy::{DeploymentPolicy, VersionChoice};
+use super::nearest::hint;
+use super::node::{ALLOW_PRIVILEGED, is_reserved};
+
+/// What keeps a policy from being published: every fault, not the first alone. Warnings are apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyCheck {
+    /// Each names what is wrong, where, and what to do.
+    pub faults: Vec<String>,
+    /// Bindings that no service needs, and the like.
+    pub warnings: Vec<String>,
+}
+
+/// Checks a policy against the definitions it deploys: known service and versions, every declared
+/// secret bound, no binding of another user's private secret. Whether the references exist is for
+/// the caller, who can ask the managers.
+#[must_use]
+pub fn check_policy(
+    policy: &DeploymentPolicy,
+    publisher: &UserId,
+    services: &[(UserId, ServiceDefinition)],
+) -> PolicyCheck {
+    let mut check = PolicyCheck::default();
+    let mut deployed = Vec::new();
+    let mut versions: Vec<_> = policy.versions().iter().collect();
+    versions.sort_by_key(|version| version.index);
+    for version in versions {
+        let found = definitions_of(policy, version, services);
+        if found.is_empty() {
+            check
+                .faults
+                .push(unknown_version(policy, version, services));
+        }
+        deployed.extend(found);
+    }
+    for definition in &deployed {
+        if let Err(fault) = binding::choose(policy.bindings(), definition) {
+            let (id, version, arch) = (definition.id(), definition.version(), definition.arch());
+            let next = match fault {
+                binding::BindingFault::Unbound(_) => "; bind them in secretBinding",
+                binding::BindingFault::Contradiction { .. } => "",
+            };
+            check.faults.push(format!(
+                "secretBinding: {id} {version} ({arch}): {fault}{next}"
+            ));
+        }
+    }
+    check_scopes(policy, publisher, &mut check);
+    warn_of_unneeded(policy, &deployed, &mut check);
+    warn_of_no_effect(policy, &mut check);
+    check
+}
+
+fn definitions_of<'a>(
+    policy: &DeploymentPolicy,
+    version: &VersionChoice,
+    services: &'a [(UserId, ServiceDefinition)],
+) -> Vec<&'a ServiceDefinition> {
+    let fits = |definition: &&ServiceDefinition| {
+        is_version(definition, policy, version) && definition.parsed_arch().matches(policy.arch())
+    };
+    let mut found: Vec<_> = services.iter().map(|(_, d)| d).filter(fits).collect();
+    found.sort_by_key(|definition| (definition.version(), definition.arch()));
+    found
+}
+
+fn unknown_version(
+    policy: &DeploymentPolicy,
+    version: &VersionChoice,
+    services: &[(UserId, ServiceDefinition)],
+) -> String {
+    let (service, wanted) = (policy.service(), &version.text);
+    let of_service = services.iter().filter(|(_, d)| d.id() == service);
+    let known: BTreeSet<String> = of_service
+        .map(|(_, d)| format!("{} ({})", d.version(), d.arch()))
+        .collect();
+    if known.is_empty() {
+        let ids: Vec<String> = services.iter().map(|(_, d)| d.id().to_string()).collect();
+        let hint = hint(&service.to_string(), ids.iter().map(String::as_str));
+        return format!("service: {service} is not published: publish its definition first{hint}");
+    }
+    let known: Vec<String> = known.into_iter().collect();
+    let arch = match policy.arch().is_named() {
+        true => format!(" for {}", policy.arch().as_str()),
+        false => String::new(),
+    };
+    format!(
+        "service.serviceVersions[{}]: {service} {wanted} is not published{arch}; published: {}",
+        version.index,
+        known.join(", ")
+    )
+}
+
+fn check_scopes(policy: &DeploymentPolicy, publisher: &UserId, check: &mut PolicyCheck) {
+    for bound in policy
+        .bindings()
+        .iter()
+        .flat_map(|binding| binding.secrets.values())
+    {
+        let (place, reference) = (&bound.place, &bound.reference);
+        if let Some(user) = reference.user().filter(|user| *user != publisher) {
+            check.faults.push(format!(
+                "{place}: {reference} is private to user {user}; only a policy that {user} \
+                 publishes can bind it"
+            ));
+        }
+        if let Some(node) = reference.node() {
+            check.warnings.push(format!(
+                "{place}: {reference} is for node {node} alone; other nodes are denied it"
+            ));
+        }
+    }
+}
+
+fn warn_of_unneeded(
+    policy: &DeploymentPolicy,
+    deployed: &[&ServiceDefinition],
+    check: &mut PolicyCheck,
+) {
+    let needed = |binding: &Binding, name: &SecretName| {
+        deployed
+            .iter()
+            .any(|d| binding.matches(d) && d.declared().contains(name))
+    };
+    for binding in policy.bindings() {
+        let names = binding.secrets.keys().filter(|name| !needed(binding, name));
+        let unneeded: Vec<&str> = names.map(SecretName::as_str).collect();
+        if !unneeded.is_empty() {
+            check.warnings.push(format!(
+                "secretBinding[{}]: The following secret bindings are not required by any \
+                 services: [{}]",
+                binding.index,
+                unneeded.join(", ")
+            ));
+        }
+    }
+}
+
+fn warn_of_no_effect(policy: &DeploymentPolicy, check: &mut PolicyCheck) {
+    for binding in policy.bindings().iter().filter(|b| b.misspelt_node_level) {
+        check.warnings.push(format!(
+            "secretBinding[{}]: `allowNodeLevelSecrets` has no effect; did you mean \
+             `enableNodeLevelSecrets`?",
+            binding.index
+        ));
+    }
+    let names = policy.properties().names();
+    for name in names.filter(|name| is_reserved(name) && *name != ALLOW_PRIVILEGED) {
+        check.warnings.push(format!(
+            "properties: names with `openhorizon.` are the hub's to give; the value of {name} may \
+             have no effect"
+        ));
+    }
+}

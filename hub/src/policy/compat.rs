@@ -1,0 +1,247 @@
+//! Whether one policy deploys its service on one node, and which version.
+
+use edge_secrets_protocol::UserId;
+
+use super::Rule;
+use super::arch::Arch;
+use super::binding::{self, Chosen};
+use super::constraint::Constraint;
+use super::definition::ServiceDefinition;
+use super::deployment_policy::{DeploymentPolicy, VersionChoice};
+use super::node::NodeView;
+use super::property::{Properties, PropertySet, PropertyValue};
+
+/// What a policy would deploy.
+#[derive(Debug)]
+pub(super) struct Choice<'a> {
+    pub(super) definition: &'a ServiceDefinition,
+    pub(super) bindings: Chosen<'a>,
+}
+
+/// Where the rules that were applied are written down, when somebody wants to know.
+pub(super) trait Trace {
+    /// Whether the remaining rules are of interest once one does not hold.
+    const WANTS_ALL: bool;
+
+    /// Writes a rule down.
+    fn note(&mut self, rule: &str, holds: bool, detail: impl FnOnce() -> String);
+}
+
+/// Nobody wants to know: the first rule that does not hold ends it.
+pub(super) struct Silent;
+
+impl Trace for Silent {
+    const WANTS_ALL: bool = false;
+
+    fn note(&mut self, _: &str, _: bool, _: impl FnOnce() -> String) {}
+}
+
+impl Trace for Vec<Rule> {
+    const WANTS_ALL: bool = true;
+
+    fn note(&mut self, rule: &str, holds: bool, detail: impl FnOnce() -> String) {
+        self.push(Rule {
+            rule: rule.to_owned(),
+            holds,
+            detail: detail(),
+        });
+    }
+}
+
+/// What the policy deploys on the node, leaving aside that another policy may come before it. The
+/// versions are tried by priority; the first whose rules all hold is taken.
+pub(super) fn decide<'a, T: Trace>(
+    node: &NodeView,
+    policy: &'a DeploymentPolicy,
+    services: &'a [(UserId, ServiceDefinition)],
+    trace: &mut T,
+) -> Option<Choice<'a>> {
+    let admitted = admits(node, policy, trace);
+    if !admitted && !T::WANTS_ALL {
+        return None;
+    }
+    for version in policy.versions() {
+        let candidates = defined(policy, version, node.arch(), services);
+        if candidates.is_empty() {
+            trace.note("service version", false, || {
+                undefined(policy, version, node.arch(), services)
+            });
+        }
+        for definition in candidates {
+            if let Some(choice) = try_version(node, policy, version, definition, trace) {
+                return admitted.then_some(choice);
+            }
+        }
+    }
+    None
+}
+
+/// Whether the node satisfies what the policy demands of it whatever the version.
+pub(super) fn admits<T: Trace>(node: &NodeView, policy: &DeploymentPolicy, trace: &mut T) -> bool {
+    let arch_fits = policy.arch().admits(node.arch());
+    let mut admitted = arch_fits;
+    trace.note("arch", arch_fits, || {
+        let wanted = shown(Some(policy.arch()));
+        format!(
+            "the policy wants {wanted}, the node is {}",
+            shown_node(node.arch())
+        )
+    });
+    if !admitted && !T::WANTS_ALL {
+        return false;
+    }
+    for constraint in policy.constraints() {
+        let holds = constraint.holds(node.properties());
+        admitted &= holds;
+        trace.note("policy constraint", holds, || {
+            constraint_detail(constraint, node.properties())
+        });
+        if !admitted && !T::WANTS_ALL {
+            return false;
+        }
+    }
+    admitted
+}
+
+/// The definitions of a version that may run on the node, the best first: one for exactly its
+/// architecture, then one for any; the version as the policy writes it, then other spellings.
+fn defined<'a>(
+    policy: &DeploymentPolicy,
+    version: &VersionChoice,
+    node: Option<&Arch>,
+    services: &'a [(UserId, ServiceDefinition)],
+) -> Vec<&'a ServiceDefinition> {
+    let fits = |definition: &&ServiceDefinition| {
+        is_version(definition, policy, version)
+            && definition.parsed_arch().admits(node)
+            && definition.parsed_arch().matches(policy.arch())
+    };
+    let mut found: Vec<_> = services.iter().map(|(_, d)| d).filter(fits).collect();
+    found.sort_by_key(|definition| {
+        let other_spelling = definition.version() != version.text;
+        let any_arch = !definition.parsed_arch().is_named();
+        (
+            any_arch,
+            other_spelling,
+            definition.version(),
+            definition.arch(),
+        )
+    });
+    found
+}
+
+/// Whether the definition is the version of the service that the policy means.
+pub(super) fn is_version(
+    definition: &ServiceDefinition,
+    policy: &DeploymentPolicy,
+    version: &VersionChoice,
+) -> bool {
+    definition.id() == policy.service() && *definition.parsed_version() == version.version
+}
+
+fn undefined(
+    policy: &DeploymentPolicy,
+    version: &VersionChoice,
+    node: Option<&Arch>,
+    services: &[(UserId, ServiceDefinition)],
+) -> String {
+    let same = services
+        .iter()
+        .filter(|(_, d)| is_version(d, policy, version));
+    let mut archs: Vec<&str> = same.map(|(_, definition)| definition.arch()).collect();
+    archs.sort_unstable();
+    let name = format!("{} {}", policy.service(), version.text);
+    if archs.is_empty() {
+        format!("{name} is not published")
+    } else {
+        let (archs, node) = (archs.join(", "), shown_node(node));
+        format!("{name} is published for {archs}; the node is {node}")
+    }
+}
+
+fn try_version<'a, T: Trace>(
+    node: &NodeView,
+    policy: &'a DeploymentPolicy,
+    version: &VersionChoice,
+    definition: &'a ServiceDefinition,
+    trace: &mut T,
+) -> Option<Choice<'a>> {
+    trace.note("service version", true, || {
+        let priority = match version.priority {
+            Some(priority) => format!("priority {priority}"),
+            None => "no priority".to_owned(),
+        };
+        let arch = shown(Some(definition.parsed_arch()));
+        format!(
+            "{} {} for {arch}, {priority}",
+            definition.id(),
+            definition.version()
+        )
+    });
+    let consumer = ConsumerProperties { definition, policy };
+    let mut satisfied = true;
+    for constraint in node.constraints() {
+        let holds = constraint.holds(&consumer);
+        satisfied &= holds;
+        trace.note("node constraint", holds, || {
+            let detail = constraint_detail(constraint, &consumer);
+            format!("{detail} (version {})", definition.version())
+        });
+        if !satisfied && !T::WANTS_ALL {
+            return None;
+        }
+    }
+    let chosen = binding::choose(policy.bindings(), definition);
+    trace.note("binding", chosen.is_ok(), || match &chosen {
+        Ok(chosen) if chosen.is_empty() => {
+            format!("version {} declares no secrets", definition.version())
+        }
+        Ok(chosen) => {
+            let pair = |(name, (_, bound)): (_, &(_, &binding::Bound))| {
+                format!("{name} to {} ({})", bound.reference, bound.place)
+            };
+            chosen.iter().map(pair).collect::<Vec<_>>().join(", ")
+        }
+        Err(fault) => format!("{fault} (version {})", definition.version()),
+    });
+    match chosen {
+        Ok(bindings) if satisfied => Some(Choice {
+            definition,
+            bindings,
+        }),
+        _ => None,
+    }
+}
+
+/// What the node's constraints see: the service's built-in properties, which a policy cannot
+/// claim otherwise, then the policy's.
+struct ConsumerProperties<'a> {
+    definition: &'a ServiceDefinition,
+    policy: &'a DeploymentPolicy,
+}
+
+impl Properties for ConsumerProperties<'_> {
+    fn get(&self, name: &str) -> Option<&PropertyValue> {
+        let built_in: &PropertySet = self.definition.built_in();
+        built_in
+            .get(name)
+            .or_else(|| self.policy.properties().get(name))
+    }
+}
+
+fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
+    match constraint.seen(properties) {
+        seen if seen.is_empty() => constraint.text().to_owned(),
+        seen => format!("{}: {seen}", constraint.text()),
+    }
+}
+
+fn shown(arch: Option<&Arch>) -> &str {
+    arch.filter(|arch| arch.is_named())
+        .map_or("any arch", Arch::as_str)
+}
+
+fn shown_node(arch: Option<&Arch>) -> &str {
+    arch.filter(|arch| arch.is_named())
+        .map_or("of unknown arch", Arch::as_str)
+}

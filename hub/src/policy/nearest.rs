@@ -1,0 +1,54 @@
+//! The nearest right spelling of a word that is not one of those expected.
+
+/// The one of `known` that `word` was probably meant to be.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.to_lowercase().chars().take(MAX_CHARS).collect();
+    let allowed = (word.len() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|name| {
+            (
+                distance(&word, &name.to_lowercase().chars().collect::<Vec<_>>()),
+                name,
+            )
+        })
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `; did you mean …?`, or nothing.
+pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// Levenshtein's distance.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const MAX_CHARS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_the_word_meant_and_another_word_finds_none() {
+        let known = ["value_only", "json"];
+        assert_eq!(nearest("valueonly", known), Some("value_only"));
+        assert_eq!(nearest("JSON", known), Some("json"));
+        assert_eq!(nearest("binary", known), None);
+        assert_eq!(nearest("", known), None);
+    }
+}

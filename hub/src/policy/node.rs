@@ -1,0 +1,170 @@
+//! A node as placement sees it: its properties and its own constraints.
+//!
+//! Properties come from three places. What the agent measured (`built_in`) is the only source of
+//! names that begin with `openhorizon.`; such names elsewhere have no effect, so that nobody can
+//! claim another architecture, except `openhorizon.allowPrivileged`, which is the administrator's
+//! to say. For all other names the agent's configuration decides before the node policy file, and
+//! within that its `deployment` section before its top level.
+
+use edge_secrets_protocol::node::{NodeFacts, Property};
+use edge_secrets_protocol::{NodeId, UserId};
+use serde_json::Value;
+
+use super::DocumentError;
+use super::arch::Arch;
+use super::constraint::{Constraint, read_constraints};
+use super::document::{Fault, Step};
+use super::field::Field;
+use super::property::{Properties, PropertySet, PropertyValue, check_name, read_properties};
+
+/// A node as placement sees it.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    id: NodeId,
+    owner: Option<UserId>,
+    arch: Option<Arch>,
+    properties: PropertySet,
+    constraints: Vec<Constraint>,
+    ignored: Vec<String>,
+}
+
+impl NodeView {
+    /// Gives the node's facts their types.
+    ///
+    /// # Errors
+    /// The first property or constraint that is none, with its place in the facts: `properties[0]`,
+    /// `policy.constraints[1]`.
+    pub fn new(
+        node: &NodeId,
+        owner: Option<&UserId>,
+        facts: &NodeFacts,
+    ) -> Result<Self, DocumentError> {
+        Self::read(node, owner, facts).map_err(Fault::without_text)
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// Whose it is; the organisation's when absent.
+    #[must_use]
+    pub fn owner(&self) -> Option<&UserId> {
+        self.owner.as_ref()
+    }
+
+    /// Names that the configuration or the node policy gives but only the agent may: they have no
+    /// effect. Sorted, once each.
+    #[must_use]
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    pub(super) fn arch(&self) -> Option<&Arch> {
+        self.arch.as_ref()
+    }
+
+    pub(super) fn properties(&self) -> &PropertySet {
+        &self.properties
+    }
+
+    pub(super) fn constraints(&self) -> &[Constraint] {
+        &self.constraints
+    }
+
+    fn read(node: &NodeId, owner: Option<&UserId>, facts: &NodeFacts) -> Result<Self, Fault> {
+        let policy = NodePolicy::read(facts.policy.as_ref())?;
+        let mut stated = read_facts("properties", &facts.properties)?;
+        stated.extend(policy.properties);
+        let mut ignored = Vec::new();
+        stated.retain(|(name, _)| {
+            let reserved = is_reserved(name) && name != ALLOW_PRIVILEGED;
+            if reserved {
+                ignored.push(name.clone());
+            }
+            !reserved
+        });
+        ignored.sort_unstable();
+        ignored.dedup();
+        let mut measured = read_facts("built_in", &facts.built_in)?;
+        measured.retain(|(name, _)| is_reserved(name));
+        // What is stated comes first, so that `openhorizon.allowPrivileged` is the administrator's.
+        stated.extend(measured);
+        let properties = PropertySet::new(stated);
+        let arch = match properties.get("openhorizon.arch") {
+            Some(PropertyValue::Text(arch)) => Some(Arch::new(&arch.text)),
+            _ => None,
+        };
+        Ok(Self {
+            id: node.clone(),
+            owner: owner.cloned(),
+            arch,
+            properties,
+            constraints: policy.constraints,
+            ignored,
+        })
+    }
+}
+
+/// What a node policy says about deployments.
+#[derive(Default)]
+struct NodePolicy {
+    properties: Vec<(String, PropertyValue)>,
+    constraints: Vec<Constraint>,
+}
+
+impl NodePolicy {
+    /// Reads the flat form, the form with sections, and both mixed: a section's properties come
+    /// before the top-level ones of the same name, its constraints replace the top-level ones.
+    fn read(policy: Option<&Value>) -> Result<Self, Fault> {
+        let Some(policy) = policy.filter(|policy| !policy.is_null()) else {
+            return Ok(Self::default());
+        };
+        let root = Field::at(policy, vec![Step::Key("policy".to_owned())]);
+        let top = Self::section(&root)?;
+        // It says who may manage the node, which is nothing to placement; but a fault is a fault.
+        if let Some(management) = root.get("management")? {
+            Self::section(&management)?;
+        }
+        let Some(field) = root.get("deployment")? else {
+            return Ok(top);
+        };
+        let mut section = Self::section(&field)?;
+        section.properties.extend(top.properties);
+        if section.constraints.is_empty() {
+            section.constraints = top.constraints;
+        }
+        Ok(section)
+    }
+
+    fn section(field: &Field<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            properties: read_properties(&field.list("properties")?)?,
+            constraints: read_constraints(field.get("constraints")?)?,
+        })
+    }
+}
+
+fn read_facts(key: &str, facts: &[Property]) -> Result<Vec<(String, PropertyValue)>, Fault> {
+    let read = |(at, property): (usize, &Property)| {
+        check_name(&property.name)
+            .map_err(str::to_owned)
+            .and_then(|()| PropertyValue::new(&property.value, property.kind.as_deref()))
+            .map(|value| (property.name.clone(), value))
+            .map_err(|reason| Fault {
+                steps: vec![Step::Key(key.to_owned()), Step::Index(at)],
+                reason,
+            })
+    };
+    facts.iter().enumerate().map(read).collect()
+}
+
+pub(super) fn is_reserved(name: &str) -> bool {
+    name.starts_with("openhorizon.")
+}
+
+pub(super) const ALLOW_PRIVILEGED: &str = "openhorizon.allowPrivileged";
+
+#[cfg(test)]
+mod tests;
