@@ -6,7 +6,10 @@
 //! definitions is computed outside, from a snapshot, and committed only if the organisation's
 //! revision is still the snapshot's: several hubs over one catalog stay correct without a lock.
 
+#[cfg(test)]
+pub mod conformance;
 pub mod records;
+pub mod sqlite;
 
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
@@ -40,6 +43,12 @@ pub enum CatalogError {
     /// The database failed.
     #[error("the catalog failed: {0}")]
     Storage(String),
+}
+
+impl From<sqlx::Error> for CatalogError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
 }
 
 /// The hub's memory. Every method is safe to cancel: it happened whole or not at all.
@@ -158,7 +167,8 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Adds a version, makes it the current one, and raises the generation of every node with a
     /// binding that now resolves differently. With `expected` it does so only when the current
-    /// version is that one (`Conflict` otherwise).
+    /// version is that one (`Conflict` otherwise). The version is a decimal number above
+    /// [`last_version`](Self::last_version); one that is not above it is a `Conflict` too.
     async fn put_secret(
         &self,
         org: &OrgId,
@@ -192,6 +202,10 @@ pub trait Catalog: Send + Sync + 'static {
         org: &OrgId,
         reference: &SecretRef,
     ) -> Result<Vec<VersionRecord>, CatalogError>;
+
+    /// The highest version number that the secret ever had, 0 for none. It outlives the secret, so
+    /// that a version never comes back with another value.
+    async fn last_version(&self, org: &OrgId, reference: &SecretRef) -> Result<u64, CatalogError>;
 
     /// One version as it is kept.
     async fn encrypted(

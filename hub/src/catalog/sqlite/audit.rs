@@ -1,0 +1,142 @@
+//! The audit trail: append-only, durable before the answer.
+
+use std::sync::{Mutex, PoisonError};
+
+use edge_secrets_protocol::OrgId;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, SqliteConnection, SqlitePool};
+use tokio::sync::oneshot;
+
+use super::rows::{Columns, malformed, number};
+use super::{BEGIN, SqliteCatalog};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{Actor, AuditQuery, AuditRecord, NewAudit};
+
+/// Records that wait for the writer. While one transaction is on its way to the disk, the next ones
+/// gather here and go together: many appends at once cost few commits.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<Vec<(Vec<NewAudit>, oneshot::Sender<Result<(), String>>)>>);
+
+pub(super) async fn append(
+    catalog: &SqliteCatalog,
+    records: Vec<NewAudit>,
+) -> Result<(), CatalogError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (done, written) = oneshot::channel();
+    lock(&catalog.waiting.0).push((records, done));
+    // A task of its own: it also writes for others, who must not be cancelled with this caller.
+    tokio::spawn(flush(
+        catalog.writer.clone(),
+        std::sync::Arc::clone(&catalog.waiting),
+    ));
+    match written.await {
+        Ok(result) => result.map_err(CatalogError::Storage),
+        Err(_) => Err(CatalogError::Storage("the write was broken off".into())),
+    }
+}
+
+pub(super) async fn read(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    query: &AuditQuery,
+) -> Result<Vec<AuditRecord>, CatalogError> {
+    // Two statements, so that each can use the index that fits it.
+    let statement = if query.since.is_some() {
+        "SELECT seq, org, recorded_at, actor, action, object, result, detail, peer FROM audit
+         WHERE org = $1 AND seq > $2 AND recorded_at >= $3 ORDER BY seq LIMIT $4"
+    } else {
+        "SELECT seq, org, recorded_at, actor, action, object, result, detail, peer FROM audit
+         WHERE org = $1 AND seq > $2 AND $3 IS NULL ORDER BY seq LIMIT $4"
+    };
+    sqlx::query(statement)
+        .bind(org.as_str())
+        .bind(number(query.after))
+        .bind(query.since.map(|since| since.as_millisecond()))
+        .bind(i64::from(query.limit))
+        .fetch_all(&catalog.readers)
+        .await?
+        .iter()
+        .map(record)
+        .collect()
+}
+
+pub(super) async fn insert(
+    conn: &mut SqliteConnection,
+    record: &NewAudit,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "INSERT INTO audit (org, recorded_at, actor, action, object, result, detail, peer)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(record.org.as_str())
+    .bind(record.at.as_millisecond())
+    .bind(record.actor.to_string())
+    .bind(&record.action)
+    .bind(&record.object)
+    .bind(&record.result)
+    .bind(&record.detail)
+    .bind(&record.peer)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn flush(writer: SqlitePool, waiting: std::sync::Arc<Waiting>) {
+    let writer = writer.acquire().await;
+    let batch = std::mem::take(&mut *lock(&waiting.0));
+    if batch.is_empty() {
+        return;
+    }
+    let result = async {
+        let mut conn = writer?;
+        let mut tx = conn.begin_with(BEGIN).await?;
+        for record in batch.iter().flat_map(|(records, _)| records) {
+            insert(&mut tx, record).await?;
+        }
+        tx.commit().await?;
+        Ok::<_, CatalogError>(())
+    }
+    .await
+    .map_err(|error| match error {
+        CatalogError::Storage(reason) => reason,
+        other => other.to_string(),
+    });
+    for (_, done) in batch {
+        // Whoever asked may have gone away.
+        done.send(result.clone()).ok();
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<AuditRecord, CatalogError> {
+    Ok(AuditRecord {
+        seq: row.count("seq")?,
+        entry: NewAudit {
+            org: row.name("org")?,
+            at: row.time("recorded_at")?,
+            actor: actor(&row.text("actor")?)?,
+            action: row.text("action")?,
+            object: row.text("object")?,
+            result: row.text("result")?,
+            detail: row.text("detail")?,
+            peer: row.text("peer")?,
+        },
+    })
+}
+
+fn actor(text: &str) -> Result<Actor, CatalogError> {
+    let refused = |_| malformed("actor");
+    match (text, text.split_once('/')) {
+        ("hub", _) => Ok(Actor::Hub),
+        ("-", _) => Ok(Actor::Nobody),
+        (_, Some(("user", user))) => Ok(Actor::User(user.parse().map_err(refused)?)),
+        (_, Some(("node", node))) => Ok(Actor::Node(node.parse().map_err(refused)?)),
+        _ => Err(malformed("actor")),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that runs under the lock can leave it half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

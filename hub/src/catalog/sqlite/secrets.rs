@@ -1,0 +1,346 @@
+//! The embedded manager's secrets, always encrypted, and the nodes that a change of them touches.
+
+use edge_secrets_protocol::{Generation, NodeId, OrgId, SecretVersion};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::{Columns, malformed, number, to_json};
+use super::write::Write;
+use super::{SqliteCatalog, definitions};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{
+    Committed, EncryptedVersion, FeedEvent, NewAudit, SecretRecord, VersionRecord,
+};
+use crate::reference::SecretRef;
+
+pub(super) async fn put(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+    version: &EncryptedVersion,
+    expected: Option<Option<SecretVersion>>,
+    audit: &NewAudit,
+) -> Result<Committed, CatalogError> {
+    let next = version_number(&version.version).ok_or_else(|| {
+        CatalogError::Storage(format!("version {} is not a number", version.version))
+    })?;
+    let mut write = catalog.write().await?;
+    let revision = definitions::revision(write.conn(), org).await?;
+    let (current, last) = counters(write.conn(), org, reference).await?;
+    let mismatch = match expected {
+        Some(expected) => current.map(self::version).transpose()? != expected,
+        None => false,
+    };
+    if mismatch || next <= last {
+        return Err(CatalogError::Conflict);
+    }
+    // A secret that was removed begins anew, but for its numbers.
+    sqlx::query(
+        "INSERT INTO secrets
+             (org, reference, current_version, last_version, created_at, updated_at, updated_by)
+         VALUES ($1, $2, $3, $3, $4, $4, $5)
+         ON CONFLICT (org, reference) DO UPDATE SET
+             created_at = CASE WHEN current_version IS NULL
+                 THEN excluded.created_at ELSE created_at END,
+             current_version = excluded.current_version, last_version = excluded.last_version,
+             updated_at = excluded.updated_at, updated_by = excluded.updated_by",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .bind(number(next))
+    .bind(version.created_at.as_millisecond())
+    .bind(version.created_by.as_str())
+    .execute(write.conn())
+    .await?;
+    insert_version(write.conn(), org, reference, next, version).await?;
+    let touched = touch(&mut write, org, reference).await?;
+    write.audit(audit).await?;
+    let at = write.commit().await?;
+    Ok(Committed {
+        revision,
+        touched,
+        at,
+    })
+}
+
+pub(super) async fn remove(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+    audit: &NewAudit,
+) -> Result<Committed, CatalogError> {
+    let mut write = catalog.write().await?;
+    let revision = definitions::revision(write.conn(), org).await?;
+    let gone = sqlx::query(
+        "UPDATE secrets SET current_version = NULL
+         WHERE org = $1 AND reference = $2 AND current_version IS NOT NULL",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .execute(write.conn())
+    .await?;
+    if gone.rows_affected() == 0 {
+        return Err(CatalogError::NotFound(format!("secret {reference}")));
+    }
+    sqlx::query("DELETE FROM secret_versions WHERE org = $1 AND reference = $2")
+        .bind(org.as_str())
+        .bind(reference.to_string())
+        .execute(write.conn())
+        .await?;
+    let touched = touch(&mut write, org, reference).await?;
+    write.audit(audit).await?;
+    let at = write.commit().await?;
+    Ok(Committed {
+        revision,
+        touched,
+        at,
+    })
+}
+
+pub(super) async fn list(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    prefix: &str,
+) -> Result<Vec<SecretRecord>, CatalogError> {
+    // As a range, so that the primary key serves it; `DEL` is above all that a reference may hold.
+    sqlx::query(
+        "SELECT reference, current_version, created_at, updated_at, updated_by FROM secrets
+         WHERE org = $1 AND reference >= $2 AND reference < $3 AND current_version IS NOT NULL
+         ORDER BY reference",
+    )
+    .bind(org.as_str())
+    .bind(prefix)
+    .bind(format!("{prefix}\u{7f}"))
+    .fetch_all(&catalog.readers)
+    .await?
+    .iter()
+    .map(record)
+    .collect()
+}
+
+pub(super) async fn get(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<Option<SecretRecord>, CatalogError> {
+    sqlx::query(
+        "SELECT reference, current_version, created_at, updated_at, updated_by FROM secrets
+         WHERE org = $1 AND reference = $2 AND current_version IS NOT NULL",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .fetch_optional(&catalog.readers)
+    .await?
+    .map(|row| record(&row))
+    .transpose()
+}
+
+pub(super) async fn versions(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<Vec<VersionRecord>, CatalogError> {
+    sqlx::query(
+        "SELECT version, fields, created_by, created_at, restored_from FROM secret_versions
+         WHERE org = $1 AND reference = $2 ORDER BY version DESC",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .fetch_all(&catalog.readers)
+    .await?
+    .iter()
+    .map(|row| {
+        Ok(VersionRecord {
+            version: version(row.count("version")?)?,
+            fields: row.json("fields")?,
+            created_by: row.name("created_by")?,
+            created_at: row.time("created_at")?,
+            restored_from: row.count_opt("restored_from")?.map(version).transpose()?,
+        })
+    })
+    .collect()
+}
+
+pub(super) async fn last_version(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<u64, CatalogError> {
+    let mut conn = catalog.readers.acquire().await?;
+    Ok(counters(&mut conn, org, reference).await?.1)
+}
+
+pub(super) async fn encrypted(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    reference: &SecretRef,
+    wanted: &SecretVersion,
+) -> Result<Option<EncryptedVersion>, CatalogError> {
+    let Some(stored) = version_number(wanted) else {
+        return Ok(None);
+    };
+    sqlx::query(
+        "SELECT wrapped_key, ciphertext, fields, created_by, created_at, restored_from
+         FROM secret_versions WHERE org = $1 AND reference = $2 AND version = $3",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .bind(number(stored))
+    .fetch_optional(&catalog.readers)
+    .await?
+    .map(|row| {
+        Ok(EncryptedVersion {
+            version: wanted.clone(),
+            wrapped_key: row.bytes("wrapped_key")?,
+            ciphertext: row.bytes("ciphertext")?,
+            fields: row.json("fields")?,
+            created_by: row.name("created_by")?,
+            created_at: row.time("created_at")?,
+            restored_from: row.count_opt("restored_from")?.map(version).transpose()?,
+        })
+    })
+    .transpose()
+}
+
+/// A stored version number as the version that it is.
+pub(super) fn version(number: u64) -> Result<SecretVersion, CatalogError> {
+    number.to_string().parse().map_err(|_| malformed("version"))
+}
+
+/// The number that a version of the embedded manager is, in its one form: no sign, no leading zero.
+fn version_number(version: &SecretVersion) -> Option<u64> {
+    let number: u64 = version.as_str().parse().ok()?;
+    (number > 0 && i64::try_from(number).is_ok() && number.to_string() == version.as_str())
+        .then_some(number)
+}
+
+/// The current version's number, and the highest that ever was.
+async fn counters(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<(Option<u64>, u64), CatalogError> {
+    let row = sqlx::query(
+        "SELECT current_version, last_version FROM secrets WHERE org = $1 AND reference = $2",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .fetch_optional(conn)
+    .await?;
+    match row {
+        Some(row) => Ok((
+            row.count_opt("current_version")?,
+            row.count("last_version")?,
+        )),
+        None => Ok((None, 0)),
+    }
+}
+
+async fn insert_version(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    reference: &SecretRef,
+    next: u64,
+    version: &EncryptedVersion,
+) -> Result<(), CatalogError> {
+    let restored_from = match &version.restored_from {
+        Some(old) => Some(version_number(old).ok_or_else(|| malformed("version"))?),
+        None => None,
+    };
+    sqlx::query(
+        "INSERT INTO secret_versions (org, reference, version, wrapped_key, ciphertext, fields,
+             created_by, created_at, restored_from)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .bind(number(next))
+    .bind(version.wrapped_key.as_slice())
+    .bind(version.ciphertext.as_slice())
+    .bind(to_json("field names", &version.fields)?)
+    .bind(version.created_by.as_str())
+    .bind(version.created_at.as_millisecond())
+    .bind(restored_from.map(number))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Raises the generation of every node with a binding that resolves to the secret where it exists,
+/// once each, and marks the deployments. It finds them by the index on references: the cost is that
+/// of the bindings touched, whatever the size of the fleet.
+async fn touch(
+    write: &mut Write,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<Vec<(NodeId, Generation)>, CatalogError> {
+    let mut touched: Vec<(NodeId, Generation)> = Vec::new();
+    for row in sqlx::query(RAISE_NODES)
+        .bind(org.as_str())
+        .bind(reference.to_string())
+        .fetch_all(write.conn())
+        .await?
+    {
+        touched.push((row.name("node")?, Generation(row.count("generation")?)));
+    }
+    touched.sort();
+    if touched.is_empty() {
+        return Ok(touched);
+    }
+    sqlx::query(MARK_DEPLOYMENTS)
+        .bind(org.as_str())
+        .bind(reference.to_string())
+        .execute(write.conn())
+        .await?;
+    let news: Vec<_> = touched
+        .iter()
+        .map(|(node, generation)| (node.clone(), FeedEvent::Bindings(*generation)))
+        .collect();
+    write.announce(org, &news).await?;
+    Ok(touched)
+}
+
+fn record(row: &SqliteRow) -> Result<SecretRecord, CatalogError> {
+    Ok(SecretRecord {
+        reference: row.name("reference")?,
+        current: version(row.count("current_version")?)?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        updated_by: row.name("updated_by")?,
+    })
+}
+
+/// `$columns` of the bindings that have the reference `$2` as a candidate and none before it that
+/// exists.
+macro_rules! resolving {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM bindings b WHERE b.org = $1 AND b.reference = $2 AND NOT b.denied
+                 AND NOT EXISTS (
+                     SELECT 1 FROM bindings h
+                     JOIN secrets s ON s.org = h.org AND s.reference = h.reference
+                     WHERE h.org = b.org AND h.node = b.node AND h.deployment = b.deployment
+                         AND h.name = b.name AND h.rank < b.rank
+                         AND s.current_version IS NOT NULL)"
+        )
+    };
+}
+
+const RAISE_NODES: &str = concat!(
+    "UPDATE nodes SET generation = generation + 1 WHERE org = $1 AND node IN (",
+    resolving!("b.node"),
+    ") RETURNING node, generation"
+);
+const MARK_DEPLOYMENTS: &str = concat!(
+    "UPDATE deployments SET changed = (
+         SELECT n.generation FROM nodes n
+         WHERE n.org = deployments.org AND n.node = deployments.node)
+     WHERE org = $1 AND (node, deployment) IN (",
+    resolving!("b.node, b.deployment"),
+    ")"
+);
+
+#[cfg(test)]
+pub(super) const STATEMENTS_ON_THE_FLEET: [&str; 2] = [RAISE_NODES, MARK_DEPLOYMENTS];

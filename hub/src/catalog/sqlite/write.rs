@@ -1,0 +1,78 @@
+//! One write: a transaction that carries its audit records and feed entries.
+
+use std::sync::Arc;
+
+use edge_secrets_protocol::{NodeId, OrgId};
+use jiff::Timestamp;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
+
+use super::{audit, feed};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{FeedEvent, NewAudit};
+use crate::clock;
+
+/// A write that is not durable yet. Dropped, it never happened.
+pub(super) struct Write {
+    tx: Transaction<'static, Sqlite>,
+    bell: Arc<watch::Sender<u64>>,
+    announced: bool,
+}
+
+impl Write {
+    pub(super) fn new(tx: Transaction<'static, Sqlite>, bell: Arc<watch::Sender<u64>>) -> Self {
+        Self {
+            tx,
+            bell,
+            announced: false,
+        }
+    }
+
+    /// What statements run on.
+    pub(super) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+
+    /// Adds an audit record.
+    pub(super) async fn audit(&mut self, record: &NewAudit) -> Result<(), CatalogError> {
+        audit::insert(&mut self.tx, record).await
+    }
+
+    /// Adds feed entries.
+    pub(super) async fn announce(
+        &mut self,
+        org: &OrgId,
+        news: &[(NodeId, FeedEvent)],
+    ) -> Result<(), CatalogError> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.announced = true;
+        feed::insert(&mut self.tx, org, news).await
+    }
+
+    /// Makes it durable and rings the bell. From here on it happens even if the caller goes away:
+    /// a committed entry without its bell would wait for the next one.
+    pub(super) async fn commit(mut self) -> Result<Timestamp, CatalogError> {
+        let newest = if self.announced {
+            Some(feed::prune(&mut self.tx).await?)
+        } else {
+            None
+        };
+        let Self { tx, bell, .. } = self;
+        let finish = tokio::spawn(async move {
+            tx.commit().await?;
+            if let Some(newest) = newest {
+                bell.send_if_modified(|seq| {
+                    let rings = newest > *seq;
+                    *seq = newest.max(*seq);
+                    rings
+                });
+            }
+            Ok(clock::now())
+        });
+        finish
+            .await
+            .map_err(|_| CatalogError::Storage("the write was broken off".into()))?
+    }
+}
