@@ -1,1 +1,258 @@
-//! .
+//! The hub as a whole: from its configuration to its end.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::SealingKey;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+use tokio_util::sync::DropGuard;
+use tracing::{error, info};
+use zeroize::Zeroizing;
+
+use crate::api;
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock;
+use crate::config::Config;
+use crate::deploy::Models;
+use crate::feed::{self, Feed};
+use crate::hub::Hub;
+use crate::managers::embedded::{Embedded, MasterKey};
+use crate::pki::{Pki, PkiError};
+use crate::server::tls::ServerCertificate;
+use crate::server::{Server, ServerError, Stop};
+
+/// Why the hub does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory is not one that `init` made, or is damaged.
+    #[error("{}: {reason}. `edge-secrets-hub init --data-dir DIR` makes a data directory", path.display())]
+    DataDir {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another hub serves this data directory.
+    #[error("another hub is serving {} already", .0.display())]
+    Locked(PathBuf),
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// There is no server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The system does not let the hub be stopped by a signal, or the like.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+impl AppError {
+    /// Whether trying again without changing something is in vain.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::DataDir { .. } | Self::Pki(PkiError::File { .. })
+        )
+    }
+}
+
+/// A hub that holds its address and data directory and serves nobody yet.
+pub struct Bound {
+    hub: Arc<Hub>,
+    catalog: Arc<SqliteCatalog>,
+    server: Server,
+    certificate: Arc<ServerCertificate>,
+    address: SocketAddr,
+    /// Held for as long as the data directory is used.
+    _lock: File,
+}
+
+/// Opens what `init` made and binds the address.
+///
+/// # Errors
+/// When something of it is missing, damaged or used by another hub, or the address cannot be bound.
+pub async fn build(config: Config) -> Result<Bound, AppError> {
+    let dir = config.data_dir.clone();
+    let lock = lock(&dir)?;
+    let pki = Pki::load(&dir, config.trust_domain.clone())?;
+    let master = key(&dir.join(MASTER_KEY_FILE), |bytes| MasterKey::from_bytes(bytes).ok())?;
+    let sealing_key = key(&dir.join(SEALING_KEY_FILE), |bytes| {
+        SealingKey::from_bytes(bytes).ok()
+    })?;
+    let database = dir.join(DATABASE_FILE);
+    if !database.exists() {
+        return Err(AppError::DataDir {
+            path: database,
+            reason: "there is no database".into(),
+        });
+    }
+    let certificate = Arc::new(ServerCertificate::issue(&pki, &config.server_names)?);
+    let catalog = Arc::new(SqliteCatalog::open(&database).await?);
+    let hub = Arc::new(Hub {
+        secrets: Embedded::new(Arc::clone(&catalog) as Arc<dyn Catalog>, master),
+        catalog: Arc::clone(&catalog) as Arc<dyn Catalog>,
+        pki,
+        feed: Feed::new(),
+        sealing_key,
+        models: Models::default(),
+        config,
+    });
+    let router = api::router(Arc::clone(&hub));
+    let bound = Server::bind(&hub.config, &hub.pki, Arc::clone(&certificate), router).await;
+    let server = match bound {
+        Ok(server) => server,
+        Err(error) => {
+            catalog.close().await;
+            return Err(error.into());
+        }
+    };
+    let address = server.address()?;
+    Ok(Bound {
+        hub,
+        catalog,
+        server,
+        certificate,
+        address,
+        _lock: lock,
+    })
+}
+
+impl Bound {
+    /// The address that is really listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The parts, for those who look at a hub from within.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Serves until SIGTERM or SIGINT, then lets requests under way end; a second signal cuts them.
+    ///
+    /// # Errors
+    /// When signals cannot be awaited.
+    pub async fn run_until_shutdown(self) -> Result<(), AppError> {
+        let stop = Stop::default();
+        let _ended = on_signals(&stop)?;
+        self.run(stop).await;
+        Ok(())
+    }
+
+    /// Serves until told to stop, and returns when everything is closed.
+    pub async fn run(self, stop: Stop) {
+        let Self {
+            hub,
+            catalog,
+            server,
+            certificate,
+            address,
+            _lock,
+        } = self;
+        info!(%address, trust_domain = %hub.pki.trust_domain(), "Listening.");
+        // No one watches yet, so that what came before now is news to nobody.
+        let seq = *catalog.bell().borrow();
+        let follower = feed::follow(hub.feed.clone(), Arc::clone(&hub.catalog), seq);
+        let follower = AbortOnDrop(tokio::spawn(follower));
+        let renewal = AbortOnDrop(tokio::spawn(renew(Arc::clone(&hub), certificate)));
+        let closing = async {
+            stop.graceful.cancelled().await;
+            info!("Stopping.");
+            // Watches and long waits are requests too: they end first.
+            hub.feed.close();
+        };
+        let (served, closing) = (server.run(stop.clone()), std::pin::pin!(closing));
+        futures_util::future::join(served, closing).await;
+        drop((follower, renewal));
+        catalog.close().await;
+        info!("Stopped.");
+    }
+}
+
+/// Exchanges the server's certificate in time. Looks once a day, by the wall clock: a timer of
+/// months would not count the days that the machine slept.
+async fn renew(hub: Arc<Hub>, certificate: Arc<ServerCertificate>) {
+    loop {
+        sleep(Duration::from_secs(86_400)).await;
+        match certificate.renew_if_due(&hub.pki, &hub.config.server_names, clock::now()) {
+            Ok(true) => info!("The server's certificate is renewed."),
+            Ok(false) => {}
+            Err(error) => error!(%error, "The server's certificate is not renewed."),
+        }
+    }
+}
+
+fn on_signals(stop: &Stop) -> Result<DropGuard, AppError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio_util::sync::CancellationToken::new();
+    let (guard, stop) = (ended.clone().drop_guard(), stop.clone());
+    tokio::spawn(async move {
+        for token in [stop.graceful, stop.immediate] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = ended.cancelled() => return,
+            }
+            token.cancel();
+        }
+    });
+    Ok(guard)
+}
+
+/// One process at a time: SQLite would cope, but the bell rings in one process alone.
+fn lock(dir: &Path) -> Result<File, AppError> {
+    let path = dir.join(LOCK_FILE);
+    let unfit = |error: &std::io::Error| AppError::DataDir {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| unfit(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AppError::Locked(dir.into())),
+        Err(TryLockError::Error(error)) => Err(unfit(&error)),
+    }
+}
+
+fn key<K>(path: &Path, read: impl FnOnce(&[u8]) -> Option<K>) -> Result<K, AppError> {
+    let unfit = |reason: String| AppError::DataDir {
+        path: path.into(),
+        reason,
+    };
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| unfit(error.to_string()))?);
+    read(&bytes).ok_or_else(|| unfit("the key is malformed".into()))
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The key that wraps the keys of all embedded secrets: raw bytes.
+pub const MASTER_KEY_FILE: &str = "master.key";
+/// The key that opens what operators send: raw bytes.
+pub const SEALING_KEY_FILE: &str = "sealing.key";
+/// The catalog.
+pub const DATABASE_FILE: &str = "hub.db";
+/// Held while a hub serves.
+pub const LOCK_FILE: &str = "lock";

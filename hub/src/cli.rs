@@ -1,1 +1,95 @@
-//! .
+//! The hub's command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use edge_secrets_protocol::OrgId;
+
+use crate::config::{DEFAULT_PORT, TrustDomain};
+
+/// The edge-secrets hub: gives every node the secrets that its deployments bind, sealed to it alone.
+#[derive(Debug, Parser)]
+#[command(name = "edge-secrets-hub", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a data directory: certificate authority, keys, database, hub.yaml, and admin.yaml for
+    /// the operator's commands. Never overwrites anything.
+    Init(Init),
+    /// Serve nodes and operators until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration, `hub.yaml` in the data directory.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// What `init` makes.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// Where; it must be absent or empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The first organisation.
+    #[arg(long, default_value = "myorg")]
+    pub org: OrgId,
+    /// The trust domain of every identity.
+    #[arg(long, value_name = "TD", default_value_t = TrustDomain::default())]
+    pub trust_domain: TrustDomain,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT)))]
+    pub listen: SocketAddr,
+    /// A DNS name or IP address under which the hub is reached, as often as there are names; the
+    /// first one is where the operator's commands go. [default: localhost, the loopback addresses
+    /// and the host's name]
+    #[arg(long = "server-name", value_name = "NAME")]
+    pub server_names: Vec<String>,
+}
+
+impl Cli {
+    /// Reads the arguments of a process, its name first.
+    ///
+    /// # Errors
+    /// Clap's, for help and version too.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_checked_where_they_are_read() {
+        let good = ["hub", "init", "--data-dir", "d", "--org", "my.org"];
+        assert!(read(&good).is_ok());
+        for bad in [
+            ["hub", "init", "--data-dir", "d", "--org", "../x"],
+            ["hub", "init", "--data-dir", "d", "--trust-domain", "A/b"],
+            ["hub", "init", "--data-dir", "d", "--listen", "nowhere"],
+        ] {
+            let error = read(&bad).unwrap_err().to_string();
+            assert!(error.contains(bad[5]), "{error}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! `POST /v1/enroll`: a token, a signing request and a sealing key for an identity.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::{Extension, Json as Answer};
+use edge_secrets_protocol::enroll::{EnrollRequest, Identity};
+use edge_secrets_protocol::{Code, Token};
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use super::facts;
+use crate::api::body::Json;
+use crate::api::peer::Connected;
+use crate::api::problem::ApiError;
+use crate::catalog::CatalogError;
+use crate::catalog::records::{Actor, Change, Enrolment, NewAudit};
+use crate::clock;
+use crate::deploy;
+use crate::hub::Hub;
+
+/// Every refused token gets one and the same answer; the reason stands in the audit trail.
+pub(super) async fn call(
+    State(hub): State<Arc<Hub>>,
+    Extension(limiter): Extension<Arc<FailureLimiter>>,
+    connected: Connected,
+    Json(request): Json<EnrollRequest>,
+) -> Result<Answer<Identity>, ApiError> {
+    let address = connected.address.ip();
+    if limiter.is_full(address, Instant::now()) {
+        return Err(ApiError::new(
+            Code::RateLimited,
+            "Too many refused enrolments from this address; try again in a minute.",
+        ));
+    }
+    let enrolled = enroll(&hub, &connected, request).await;
+    if let Err(error) = &enrolled
+        && error.code() == Code::Denied
+    {
+        limiter.count(address, Instant::now());
+    }
+    enrolled.map(Answer)
+}
+
+async fn enroll(
+    hub: &Hub,
+    connected: &Connected,
+    request: EnrollRequest,
+) -> Result<Identity, ApiError> {
+    let EnrollRequest {
+        token,
+        csr,
+        sealing_key,
+        facts,
+    } = request;
+    let text = Zeroizing::new(token);
+    let peer = connected.address;
+    let Ok(token) = text.parse::<Token>() else {
+        // It names no organisation whose trail this could go to.
+        warn!(%peer, "An enrolment came with something that is no token.");
+        return Err(refused());
+    };
+    facts::check(&facts)?;
+    facts::view(&token.node, &facts)?;
+    let audit = NewAudit {
+        org: token.org.clone(),
+        at: clock::now(),
+        actor: Actor::Nobody,
+        action: "node.enrol".into(),
+        object: format!("node/{}", token.node),
+        result: super::OK.into(),
+        detail: String::new(),
+        peer: peer.to_string(),
+    };
+    if token.ca_fingerprint != hub.pki.ca_fingerprint() {
+        return refuse(hub, audit, "the token is of another hub").await;
+    }
+    let lifetime = hub.config.node_certificates.lifetime;
+    let issued = hub.pki.issue_node(&csr, &token.org, &token.node, lifetime)?;
+    let enrolment = Enrolment {
+        node: token.node.clone(),
+        token_hash: hash(token.expose_secret()),
+        certificate: issued.record(),
+        sealing_key,
+        facts,
+        at: audit.at,
+    };
+    let audited = NewAudit {
+        detail: format!("certificate {}", issued.serial),
+        ..audit.clone()
+    };
+    let change = Change::Enrol(Box::new(enrolment));
+    match deploy::apply(hub, &token.org, change, audited).await {
+        Ok(_) => {}
+        Err(CatalogError::Token(reason)) => return refuse(hub, audit, reason).await,
+        Err(CatalogError::NotFound(_)) => {
+            warn!(org = %token.org, %peer, "An enrolment names an organisation that is not here.");
+            return Err(refused());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    info!(org = %token.org, node = %token.node, %peer, serial = issued.serial, "Node enrolled.");
+    Ok(Identity {
+        org: token.org,
+        node: token.node,
+        certificate: issued.certificate_pem_chain,
+        trust_bundle: hub.pki.trust_bundle_pem().to_owned(),
+    })
+}
+
+/// Writes down why, and answers as every refused token is answered.
+async fn refuse(hub: &Hub, audit: NewAudit, reason: &str) -> Result<Identity, ApiError> {
+    let (org, object, peer) = (audit.org.clone(), audit.object.clone(), audit.peer.clone());
+    warn!(%org, object, peer, reason, "Enrolment refused.");
+    let record = NewAudit {
+        result: Code::Denied.to_string(),
+        detail: reason.to_owned(),
+        ..audit
+    };
+    match hub.catalog.append_audit(vec![record]).await {
+        // An organisation that is not here has no trail.
+        Ok(()) | Err(CatalogError::NotFound(_)) => Err(refused()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::new(
+        Code::Denied,
+        "The enrolment token is not accepted: it is unknown, used, expired, or of another hub. \
+         Ask for a new one (`edge-secrets node token`).",
+    )
+}
+
+/// What the catalog keeps of a token.
+fn hash(secret: &[u8; 32]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+/// Counts refused enrolments by address, a minute at a time, in bounded memory.
+#[derive(Default)]
+pub(super) struct FailureLimiter(Mutex<HashMap<IpAddr, Failures>>);
+
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+impl FailureLimiter {
+    /// Whether this address has used up its minute.
+    fn is_full(&self, address: IpAddr, now: Instant) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(&network(address))
+            .is_some_and(|failures| failures.is_current(now) && failures.count >= MAX_FAILURES)
+    }
+
+    fn count(&self, address: IpAddr, now: Instant) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = network(address);
+        if known.len() >= MAX_ADDRESSES && !known.contains_key(&address) {
+            known.retain(|_, failures| failures.is_current(now));
+            if known.len() >= MAX_ADDRESSES {
+                // So many at once are one attacker with many addresses: a token has 256 bits, and
+                // forgetting whom we counted is better than growing or shutting everybody out.
+                known.clear();
+            }
+        }
+        let failures = known.entry(address).or_insert(Failures {
+            since: now,
+            count: 0,
+        });
+        if !failures.is_current(now) {
+            *failures = Failures {
+                since: now,
+                count: 0,
+            };
+        }
+        failures.count = failures.count.saturating_add(1);
+    }
+}
+
+impl Failures {
+    fn is_current(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < WINDOW
+    }
+}
+
+/// The address, or for IPv6 the /64 that one host has all of.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(60);
+const MAX_FAILURES: u32 = 10;
+const MAX_ADDRESSES: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shut_out_for_the_rest_of_its_minute() {
+        let limiter = FailureLimiter::default();
+        let (one, two) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let start = Instant::now();
+        for _ in 0..MAX_FAILURES {
+            assert!(!limiter.is_full(one, start));
+            limiter.count(one, start);
+        }
+        assert!(limiter.is_full(one, start + WINDOW / 2));
+        assert!(!limiter.is_full(two, start));
+        assert!(!limiter.is_full(one, start + WINDOW));
+        limiter.count(one, start + WINDOW);
+        assert!(!limiter.is_full(one, start + WINDOW));
+    }
+
+    #[test]
+    fn one_ipv6_host_is_one_address() {
+        let limiter = FailureLimiter::default();
+        let now = Instant::now();
+        for host in 0..MAX_FAILURES {
+            limiter.count(format!("2001:db8::{host:x}").parse().unwrap(), now);
+        }
+        assert!(limiter.is_full("2001:db8::ffff".parse().unwrap(), now));
+        assert!(!limiter.is_full("2001:db8:0:1::1".parse().unwrap(), now));
+    }
+
+    #[test]
+    fn many_addresses_take_bounded_memory() {
+        let limiter = FailureLimiter::default();
+        let now = Instant::now();
+        for host in 0..u32::try_from(2 * MAX_ADDRESSES).unwrap() {
+            limiter.count(IpAddr::V4(host.into()), now);
+        }
+        assert!(limiter.0.lock().unwrap().len() <= MAX_ADDRESSES);
+    }
+}

@@ -1,0 +1,214 @@
+//! `POST /v1/secrets`: a batch of values, each authorised anew, sealed to the node, and written to
+//! the audit trail before anything is answered.
+
+mod sealing;
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, header};
+use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
+use edge_secrets_protocol::limits::{MAX_BATCH_BYTES, MAX_BATCH_ITEMS};
+use edge_secrets_protocol::{Code, Problem, Secret, SecretVersion};
+use tracing::{info, warn};
+
+use super::{OK, audited};
+use crate::api::body::Json;
+use crate::api::peer::{NodePeer, revoked};
+use crate::api::problem::ApiError;
+use crate::catalog::records::{Bound, NewAudit};
+use crate::hub::Hub;
+use crate::managers::{ManagerError, SecretManager};
+use crate::reference::SecretRef;
+use sealing::{Sealer, wire_estimate};
+
+/// One answer per item, in the items' order.
+pub(super) async fn call(
+    State(hub): State<Arc<Hub>>,
+    peer: NodePeer,
+    Json(request): Json<FetchRequest>,
+) -> Result<([(HeaderName, HeaderValue); 1], Answer<FetchResponse>), ApiError> {
+    let items = request.items;
+    if items.len() > MAX_BATCH_ITEMS {
+        return Err(ApiError::new(
+            Code::TooLarge,
+            format!("The batch has more than {MAX_BATCH_ITEMS} items; ask in parts."),
+        ));
+    }
+    let bound = hub.catalog.bound(&peer.org, &peer.node, &items).await?;
+    let Some((sealing_key, bound)) = bound else {
+        return Err(revoked(&peer.node));
+    };
+    if bound.len() != items.len() {
+        let error = std::io::Error::other("the catalog left items of a batch unanswered");
+        return Err(ApiError::internal(&error));
+    }
+    let mut batch = Batch::new(&hub, &peer, Sealer::new(&peer, sealing_key));
+    for (item, bound) in items.into_iter().zip(bound) {
+        batch.add(item, bound).await?;
+    }
+    let (results, records) = batch.finish().await?;
+    let refused = records.iter().filter(|record| record.result != OK).count();
+    // No value leaves before it is written down, durably, that it does.
+    hub.catalog.append_audit(records).await?;
+    info!(org = %peer.org, node = %peer.node, items = results.len(), refused, "Secrets fetched.");
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((no_store, Answer(FetchResponse { items: results })))
+}
+
+/// An answer that grows item by item.
+struct Batch<'a> {
+    hub: &'a Hub,
+    peer: &'a NodePeer,
+    sealer: Sealer,
+    bytes: usize,
+    records: Vec<NewAudit>,
+}
+
+/// What the hub makes of one item.
+enum Verdict {
+    /// It may have this value.
+    Granted(SecretRef, Secret),
+    /// It may not, or cannot now. The caller's problem, what people read in the trail, and the
+    /// reference where one is known.
+    Refused(Problem, String, Option<SecretRef>),
+}
+
+impl<'a> Batch<'a> {
+    fn new(hub: &'a Hub, peer: &'a NodePeer, sealer: Sealer) -> Self {
+        Self {
+            hub,
+            peer,
+            sealer,
+            bytes: 0,
+            records: Vec::new(),
+        }
+    }
+
+    async fn add(&mut self, item: FetchItem, bound: Option<Bound>) -> Result<(), ApiError> {
+        if self.bytes >= MAX_BATCH_BYTES {
+            self.put_off();
+            return Ok(());
+        }
+        match judge(self.hub, self.peer, &item, bound).await {
+            Verdict::Granted(_, value) if self.is_full_with(&value) => {
+                self.bytes = MAX_BATCH_BYTES;
+                self.put_off();
+            }
+            Verdict::Granted(reference, value) => {
+                self.bytes += wire_estimate(&value);
+                self.record(&item, Some(&reference), OK.into(), String::new());
+                self.sealer.seal(item, value).await?;
+            }
+            Verdict::Refused(problem, reason, reference) => {
+                if problem.code == Code::Denied {
+                    let (org, node) = (&self.peer.org, &self.peer.node);
+                    warn!(%org, %node, service = %item.service, name = %item.name, reason,
+                        "A node asked for what it may not have.");
+                }
+                let code = problem.code.to_string();
+                self.record(&item, reference.as_ref(), code, reason);
+                self.sealer.refuse(problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first value always fits: a batch of one must be answerable.
+    fn is_full_with(&self, value: &Secret) -> bool {
+        self.bytes > 0 && self.bytes + wire_estimate(value) > MAX_BATCH_BYTES
+    }
+
+    /// Nothing was given and nothing refused: the trail has nothing to say.
+    fn put_off(&mut self) {
+        self.sealer.refuse(Problem::new(
+            Code::BatchFull,
+            "The answer was full before this item; ask again for it.",
+        ));
+    }
+
+    fn record(
+        &mut self,
+        item: &FetchItem,
+        reference: Option<&SecretRef>,
+        result: String,
+        reason: String,
+    ) {
+        let FetchItem {
+            service,
+            name,
+            version,
+        } = item;
+        let object = match reference {
+            Some(reference) => format!("{service}/{name} -> {reference}@{version}"),
+            None => format!("{service}/{name} @{version}"),
+        };
+        self.records.push(NewAudit {
+            result,
+            detail: reason,
+            ..audited(self.peer, "secret.fetch", object)
+        });
+    }
+
+    async fn finish(self) -> Result<(Vec<FetchResult>, Vec<NewAudit>), ApiError> {
+        Ok((self.sealer.finish().await?, self.records))
+    }
+}
+
+/// Decides one item from what the catalog says of it now, and reads the value if it may.
+async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound>) -> Verdict {
+    let Some(bound) = bound else {
+        return denied("nothing binds it on this node", None);
+    };
+    if bound.denied {
+        let reference = bound.resolved.map(|(reference, _)| reference);
+        return denied("the secret is another user's", reference);
+    }
+    let Some((reference, version)) = bound.resolved else {
+        return missing(None);
+    };
+    if version != item.version {
+        return superseded(reference, &version);
+    }
+    if let Some(manager) = reference.manager() {
+        let reason = format!("the hub has no manager {manager}");
+        let detail = "The secret's manager is not one that this hub knows.";
+        return refused(Code::Failed, detail, reason, Some(reference));
+    }
+    match hub.secrets.read(&peer.org, &reference, &version).await {
+        Ok(value) => Verdict::Granted(reference, value),
+        Err(ManagerError::Missing(_)) => missing(Some(reference)),
+        Err(ManagerError::Denied(reason)) => denied(&reason, Some(reference)),
+        Err(ManagerError::Unavailable(reason)) => {
+            let detail = "The secret's manager cannot answer now; the hub tries on.";
+            refused(Code::Pending, detail, reason, Some(reference))
+        }
+        Err(ManagerError::Failed(reason)) => {
+            let detail = "The secret's manager failed on it; the hub's audit trail says why.";
+            refused(Code::Failed, detail, reason, Some(reference))
+        }
+    }
+}
+
+/// One answer for a service that is not here, a name that is not bound, and a secret that is
+/// another's: it does not tell which exists.
+fn denied(reason: &str, reference: Option<SecretRef>) -> Verdict {
+    let ApiError(problem) = ApiError::denied();
+    Verdict::Refused(problem, reason.to_owned(), reference)
+}
+
+fn missing(reference: Option<SecretRef>) -> Verdict {
+    let detail = "The secret that is bound does not exist (any more).";
+    refused(Code::Missing, detail, String::new(), reference)
+}
+
+fn superseded(reference: SecretRef, version: &SecretVersion) -> Verdict {
+    let detail = "The binding has another version now; pull the bindings again.";
+    let reason = format!("the version is {version}");
+    refused(Code::Superseded, detail, reason, Some(reference))
+}
+
+fn refused(code: Code, detail: &str, reason: String, reference: Option<SecretRef>) -> Verdict {
+    Verdict::Refused(Problem::new(code, detail), reason, reference)
+}

@@ -1,0 +1,132 @@
+//! A directory that is filled as a whole or left as it was.
+//!
+//! Everything is made in a directory within it and moved up at the end. The directory itself may be
+//! a mount point, which nothing can be renamed onto; so what is moved up is undone on failure.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::InitError;
+
+/// A directory to be filled. Dropped before [`finish`](Self::finish) has succeeded, it removes what
+/// it made.
+pub(super) struct Place {
+    dir: PathBuf,
+    /// Whether the directory was made here.
+    made: bool,
+    moved: Vec<PathBuf>,
+    finished: bool,
+}
+
+impl Place {
+    /// Makes `dir`, or takes it if it is empty; nobody else may look into it.
+    pub(super) fn prepare(dir: &Path) -> Result<Self, InitError> {
+        let made = match fs::read_dir(dir) {
+            Ok(mut entries) => {
+                if let Some(entry) = entries.next() {
+                    let found = entry.map_err(at(dir))?.file_name();
+                    return Err(InitError::NotEmpty {
+                        dir: dir.into(),
+                        found: found.to_string_lossy().into_owned(),
+                    });
+                }
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = dir.parent() {
+                    fs::create_dir_all(parent).map_err(at(parent))?;
+                }
+                private_dir(dir)?;
+                true
+            }
+            Err(error) => return Err(at(dir)(error)),
+        };
+        let place = Self {
+            dir: dir.into(),
+            made,
+            moved: Vec::new(),
+            finished: false,
+        };
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(at(dir))?;
+        // Fails if another init has come between: then what is here is not ours to remove.
+        if let Err(error) = private_dir(&place.workshop()) {
+            std::mem::forget(place);
+            return Err(error);
+        }
+        Ok(place)
+    }
+
+    /// Where a file is while the directory is being filled.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.workshop().join(name)
+    }
+
+    /// Makes a file, readable by its owner alone, and brings it to the disk.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
+        let path = self.path(name);
+        let write = || {
+            let mut file = OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(at(&path))
+    }
+
+    /// Moves everything to its place, `last` after all else.
+    pub(super) fn finish(&mut self, last: &str) -> Result<(), InitError> {
+        let workshop = self.workshop();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&workshop).map_err(at(&workshop))? {
+            names.push(entry.map_err(at(&workshop))?.file_name());
+        }
+        names.sort_by_key(|name| name == last);
+        for name in names {
+            let target = self.dir.join(&name);
+            fs::rename(workshop.join(&name), &target).map_err(at(&target))?;
+            self.moved.push(target);
+        }
+        fs::remove_dir(&workshop).map_err(at(&workshop))?;
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(at(&self.dir))?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn workshop(&self) -> PathBuf {
+        self.dir.join(WORKSHOP)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // The first error is already on its way to the caller; what cannot be removed stays.
+        for path in &self.moved {
+            fs::remove_file(path).ok();
+        }
+        fs::remove_dir_all(self.workshop()).ok();
+        if self.made {
+            fs::remove_dir(&self.dir).ok();
+        }
+    }
+}
+
+fn private_dir(dir: &Path) -> Result<(), InitError> {
+    DirBuilder::new().mode(0o700).create(dir).map_err(at(dir))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError + use<> {
+    let path = path.to_owned();
+    |source| InitError::File { path, source }
+}
+
+const WORKSHOP: &str = ".init";

@@ -1,0 +1,134 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::app;
+use crate::config::{Config, TrustDomain};
+
+fn wanted(dir: &Path) -> Init {
+    Init {
+        data_dir: dir.into(),
+        org: "myorg".parse().unwrap(),
+        trust_domain: TrustDomain::default(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        server_names: Vec::new(),
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_init_makes_can_be_served_and_is_private() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("deep/hub");
+    let made = init(&wanted(&dir)).await.unwrap();
+    assert!(made.to_string().contains("serve --config"), "{made}");
+    assert_eq!(
+        names(&dir),
+        [
+            "admin.crt", "admin.key", "admin.yaml", "ca.crt", "ca.key", "hub.db", "hub.yaml",
+            "master.key", "sealing.key",
+        ]
+    );
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for name in names(&dir) {
+        assert_eq!(mode(&dir.join(&name)), 0o600, "{name}");
+    }
+    let config = Config::load(&dir.join(CONFIG_FILE)).unwrap();
+    assert!(config.server_names.contains(&"localhost".to_owned()));
+    let bound = app::build(config).await.unwrap();
+    assert_ne!(bound.address().port(), 0);
+
+    let users = bound.hub().catalog.users(&made.org).await.unwrap();
+    assert_eq!(users.len(), 1);
+    assert_eq!((users[0].user.as_str(), users[0].role), (ADMIN, Role::Admin));
+}
+
+#[tokio::test]
+async fn the_context_names_everything_relative_to_itself() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    let wanted = Init {
+        // A text that YAML would take for a number.
+        org: "007".parse().unwrap(),
+        server_names: vec!["::1".into(), "hub.example.com".into()],
+        listen: ([0, 0, 0, 0], 8443).into(),
+        ..wanted(&dir)
+    };
+    init(&wanted).await.unwrap();
+    let text = std::fs::read_to_string(dir.join(CONTEXT_FILE)).unwrap();
+    let context: std::collections::BTreeMap<String, String> = serde_yaml::from_str(&text).unwrap();
+    let pairs: Vec<_> = context.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(
+        pairs,
+        [
+            ("ca", "ca.crt"),
+            ("certificate", "admin.crt"),
+            ("hub", "https://[::1]:8443"),
+            ("key", "admin.key"),
+            ("org", "007"),
+            ("user", "admin"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_overwritten() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    init(&wanted(&dir)).await.unwrap();
+    let before = std::fs::read(dir.join(CA_KEY_FILE)).unwrap();
+    let error = init(&wanted(&dir)).await.unwrap_err();
+    assert!(error.is_usage());
+    assert!(matches!(error, InitError::NotEmpty { .. }), "{error}");
+    assert_eq!(std::fs::read(dir.join(CA_KEY_FILE)).unwrap(), before);
+    assert_eq!(names(&dir).len(), 9);
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_taken() {
+    let room = tempfile::tempdir().unwrap();
+    init(&wanted(room.path())).await.unwrap();
+    assert!(names(room.path()).contains(&CONFIG_FILE.to_owned()));
+}
+
+#[tokio::test]
+async fn a_bad_server_name_makes_nothing() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    let wanted = Init {
+        server_names: vec!["a b".into()],
+        ..wanted(&dir)
+    };
+    assert!(init(&wanted).await.unwrap_err().is_usage());
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_place_that_is_not_finished_is_left_as_it_was() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    let place = Place::prepare(&dir).unwrap();
+    place.write("a", b"1").unwrap();
+    drop(place);
+    assert!(!dir.exists());
+
+    let empty = room.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut place = Place::prepare(&empty).unwrap();
+    place.write("a", b"1").unwrap();
+    place.write("hub.yaml", b"2").unwrap();
+    // Something stands in the way of the last one.
+    std::fs::create_dir(empty.join("hub.yaml")).unwrap();
+    std::fs::write(empty.join("hub.yaml/x"), b"").unwrap();
+    place.finish("hub.yaml").unwrap_err();
+    drop(place);
+    assert_eq!(names(&empty), ["hub.yaml"]);
+}

@@ -1,0 +1,220 @@
+//! One connection: TLS, then HTTP/2 until it ends, its certificate does, or the hub stops.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::{SignedDuration, Timestamp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::Service;
+use tracing::{debug, warn};
+
+use super::{Stop, tls};
+use crate::api::peer::{Connected, Peer};
+use crate::clock;
+use crate::config::TrustDomain;
+use crate::pki::identity::{ClientCertificate, Principal};
+
+/// What all connections share.
+pub(super) struct Settings {
+    pub(super) tls: TlsAcceptor,
+    pub(super) router: Router,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) renewal_grace: Duration,
+    pub(super) handshake_timeout: Duration,
+    pub(super) max_streams: u32,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    settings: &Settings,
+    stream: TcpStream,
+    address: SocketAddr,
+    stop: &Stop,
+) {
+    // Without it, small answers wait for the peer's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%address, %error, "A connection ended at once.");
+        return;
+    }
+    let Some(stream) = shake_hands(settings, stream, address).await else {
+        return;
+    };
+    match client(settings, &stream) {
+        Ok(client) => speak(settings, stream, address, client, stop).await,
+        Err(reason) => warn!(%address, reason, "TLS connection refused."),
+    }
+}
+
+async fn shake_hands(
+    settings: &Settings,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = settings.tls.accept(stream).into_fallible();
+    match timeout(settings.handshake_timeout, handshake).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err((error, stream))) => {
+            // The peer's own fault is news; a peer that merely went away is not.
+            match error.get_ref() {
+                Some(reason) if reason.is::<rustls::Error>() => {
+                    warn!(%address, %reason, "TLS connection refused.");
+                }
+                _ => debug!(%address, %error, "A connection ended in its TLS handshake."),
+            }
+            part(stream).await;
+            None
+        }
+        Err(_) => {
+            warn!(%address, reason = "the handshake did not end in time", "TLS connection refused.");
+            None
+        }
+    }
+}
+
+/// Closes so that the peer can read why. Closing at once would send a reset for what it has sent
+/// meanwhile, and the reset overtakes the alert.
+async fn part(mut stream: TcpStream) {
+    let drain = async {
+        stream.shutdown().await.ok();
+        let mut scrap = [0; 1024];
+        for _ in 0..64 {
+            if stream.read(&mut scrap).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(1), drain).await.ok();
+}
+
+/// The client's certificate, which the verifier has let in; `None` for who came without.
+fn client(
+    settings: &Settings,
+    stream: &TlsStream<TcpStream>,
+) -> Result<Option<ClientCertificate>, &'static str> {
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(tls::ALPN) {
+        return Err("the peer does not offer HTTP/2 (ALPN h2)");
+    }
+    let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) else {
+        return Ok(None);
+    };
+    ClientCertificate::parse(certificate, &settings.trust_domain)
+        .map(Some)
+        .map_err(|_| "the certificate names no identity of this hub")
+}
+
+async fn speak(
+    settings: &Settings,
+    stream: TlsStream<TcpStream>,
+    address: SocketAddr,
+    client: Option<ClientCertificate>,
+    stop: &Stop,
+) {
+    let life = life(client.as_ref(), settings.renewal_grace, clock::now());
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Connected {
+            peer: peer(client.as_ref(), clock::now()),
+            address,
+        });
+        answer(settings.router.clone(), request)
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(MAX_HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.graceful.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = sleep(life) => {
+            debug!(%address, "A connection ends with its certificate.");
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%address, %error, "A connection broke.");
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let mut service = Pin::new(&mut router);
+    poll_fn(|context| Service::<Request<Incoming>>::poll_ready(&mut *service, context)).await?;
+    service.call(request).await
+}
+
+/// For how long a connection may be used. No connection outlives its certificate; one without a
+/// certificate is for one enrolment.
+fn life(client: Option<&ClientCertificate>, grace: Duration, now: Timestamp) -> Duration {
+    let Some(client) = client else {
+        return ANONYMOUS;
+    };
+    let grace = match client.principal {
+        Principal::Node { .. } => grace,
+        Principal::User { .. } => Duration::ZERO,
+    };
+    let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+    let left = client.not_after.duration_since(now).saturating_add(grace);
+    Duration::try_from(left)
+        .unwrap_or(Duration::ZERO)
+        // The runtime's timers end after about two years.
+        .min(Duration::from_secs(365 * 86_400))
+}
+
+fn peer(client: Option<&ClientCertificate>, now: Timestamp) -> Peer {
+    let Some(ClientCertificate {
+        principal,
+        serial,
+        not_after,
+    }) = client
+    else {
+        return Peer::Anonymous;
+    };
+    match principal.clone() {
+        Principal::Node { org, node } => Peer::Node {
+            org,
+            node,
+            serial: serial.clone(),
+            expired: *not_after < now,
+        },
+        Principal::User { org, user } => Peer::User {
+            org,
+            user,
+            serial: serial.clone(),
+        },
+    }
+}
+
+const ANONYMOUS: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_HEADERS: u32 = 16 * 1024;
+/// The protocol's default. Nodes send little, and each connection may cost this much.
+const WINDOW: u32 = 64 * 1024 - 1;
+const SEND_BUFFER: usize = 64 * 1024;
