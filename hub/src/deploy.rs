@@ -1,22 +1,364 @@
 //! From a change of definitions or nodes to committed placements.
+//!
+//! Placement is computed here, from a parsed snapshot, and committed only if the organisation is
+//! still at the snapshot's revision: several hubs over one catalog stay correct without a lock. In
+//! one process the changes of an organisation take turns, so that they do not compute in vain.
 
-use edge_secrets_protocol::OrgId;
+pub mod difference;
+pub mod model;
+pub mod plan;
 
-use crate::catalog::CatalogError;
-use crate::catalog::records::{Change, Committed, NewAudit};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::{NodeId, OrgId, Problem};
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::catalog::records::{Actor, Change, Committed, NewAudit};
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock;
 use crate::hub::Hub;
+use crate::wire::DeploymentChange;
+use model::Model;
+use plan::{Plan, plan};
 
 /// Parsed definitions by organisation and revision, so that a change does not parse the rest again.
-#[derive(Debug, Default)]
-pub struct Models {}
+/// Nothing that matters lives here alone: it is rebuilt from the catalog whenever it is behind.
+#[derive(Default)]
+pub struct Models {
+    orgs: Mutex<HashMap<OrgId, Arc<Slot>>>,
+}
+
+/// What a change does, or would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// Every deployment that comes, goes or changes, by node.
+    pub changes: Vec<DeploymentChange>,
+    /// How many nodes keep what they have.
+    pub untouched_nodes: usize,
+    /// What is odd, but allowed: what the check gave.
+    pub warnings: Vec<String>,
+}
+
+/// Why a change is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The check refused it.
+    #[error(transparent)]
+    Refused(#[from] Problem),
+    /// The catalog did not do it.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Looks at the state that a change is about to meet and refuses it, or lets it pass with warnings.
+pub type Check<'a> = dyn Fn(&Model) -> Result<Vec<String>, Problem> + Send + Sync + 'a;
 
 /// Works out what `change` does to the organisation's nodes and commits both, taking a new snapshot
 /// and trying again when another change came between.
+///
+/// Facts that this process placed already, said again, change nothing and are not written.
+///
+/// # Errors
+/// Those of the catalog; `Conflict` when other changes came between [`ATTEMPTS`] times.
 pub async fn apply(
-    _hub: &Hub,
-    _org: &OrgId,
-    _change: Change,
-    _audit: NewAudit,
+    hub: &Hub,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
 ) -> Result<Committed, CatalogError> {
-    unimplemented!()
+    apply_to(&*hub.catalog, &hub.models, org, change, audit).await
 }
+
+/// Like [`apply`] for a change that `check` may still refuse, having seen exactly the state that it
+/// meets.
+///
+/// # Errors
+/// What `check` refused with, or those of [`apply`].
+pub async fn publish(
+    hub: &Hub,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
+    check: &Check<'_>,
+) -> Result<(Preview, Committed), DeployError> {
+    let slot = hub.models.slot(org);
+    let _turn = slot.turn.lock().await;
+    commit(&*hub.catalog, &slot, org, &Arc::new(change), &audit, check).await
+}
+
+/// What `change` would do now. Nothing is written.
+///
+/// # Errors
+/// What `check` refused with, or that the catalog failed.
+pub async fn preview(
+    hub: &Hub,
+    org: &OrgId,
+    change: Change,
+    check: &Check<'_>,
+) -> Result<Preview, DeployError> {
+    let model = hub.models.current(&*hub.catalog, org).await?;
+    let warnings = check(&model)?;
+    let plan = compute(&model, &Arc::new(change)).await?;
+    Ok(Preview::new(plan, warnings))
+}
+
+/// [`apply`] over the parts that it needs.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_to(
+    catalog: &dyn Catalog,
+    models: &Models,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
+) -> Result<Committed, CatalogError> {
+    let slot = models.slot(org);
+    let _turn = slot.turn.lock().await;
+    if let Change::PutFacts { node, facts } = &change {
+        let model = slot.current(catalog, org).await?;
+        if model.is_settled(node, facts) {
+            return Ok(Committed {
+                revision: model.revision,
+                touched: Vec::new(),
+                at: clock::now(),
+            });
+        }
+    }
+    let change = Arc::new(change);
+    let (_, committed) = commit(catalog, &slot, org, &change, &audit, UNCHECKED)
+        .await
+        .map_err(in_catalog)?;
+    if let Change::Enrol(enrolment) = &*change {
+        let (node, facts) = (&enrolment.node, &enrolment.facts);
+        return match settle_owner(catalog, &slot, org, node, facts, &audit).await {
+            Ok(Some(second)) => Ok(merge(committed, second)),
+            Ok(None) => Ok(committed),
+            // The node is enrolled, with the placement of a node that nobody owns; it is placed
+            // again when it next says what it is.
+            Err(error) => {
+                warn!(%org, %node, %error, "An enrolled node was not placed as its owner's yet.");
+                Ok(committed)
+            }
+        };
+    }
+    Ok(committed)
+}
+
+impl Models {
+    /// The organisation as it is now, parsed.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn current(
+        &self,
+        catalog: &dyn Catalog,
+        org: &OrgId,
+    ) -> Result<Arc<Model>, CatalogError> {
+        self.slot(org).current(catalog, org).await
+    }
+
+    /// Waits for the turn to change something of the organisation that must not change twice at
+    /// once in this process. The turn ends when the guard is dropped.
+    pub async fn turn(&self, org: &OrgId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(&self.slot(org).turn);
+        turn.lock_owned().await
+    }
+
+    /// Says that this process has audited something of the organisation. Who waits for audit
+    /// records is woken also by what touches no node, and so rings no bell of the feed.
+    pub fn audited(&self, org: &OrgId) {
+        self.slot(org).audited.send_modify(|count| *count += 1);
+    }
+
+    /// Rings whenever [`audited`](Self::audited) is called.
+    #[must_use]
+    pub fn audit_bell(&self, org: &OrgId) -> watch::Receiver<u64> {
+        self.slot(org).audited.subscribe()
+    }
+
+    fn slot(&self, org: &OrgId) -> Arc<Slot> {
+        let mut orgs = self.orgs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(orgs.entry(org.clone()).or_default())
+    }
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Models(..)")
+    }
+}
+
+impl Preview {
+    fn new(plan: Plan, warnings: Vec<String>) -> Self {
+        Self {
+            changes: plan.changes,
+            untouched_nodes: plan.untouched,
+            warnings,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    model: Mutex<Option<Arc<Model>>>,
+    audited: watch::Sender<u64>,
+}
+
+impl Slot {
+    async fn current(
+        &self,
+        catalog: &dyn Catalog,
+        org: &OrgId,
+    ) -> Result<Arc<Model>, CatalogError> {
+        let revision = catalog.revision(org).await?;
+        let cached = self.cached();
+        // A cached model that is ahead was committed after the revision was read.
+        if let Some(cached) = cached.filter(|cached| cached.revision >= revision) {
+            return Ok(cached);
+        }
+        let snapshot = catalog.snapshot(org).await?;
+        let earlier = self.cached();
+        let model = Arc::new(Model::load(org, snapshot, earlier.as_deref()));
+        drop(earlier);
+        self.offer(Arc::clone(&model));
+        Ok(model)
+    }
+
+    /// Keeps the model unless a newer one is kept.
+    fn offer(&self, model: Arc<Model>) {
+        let mut kept = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept
+            .as_ref()
+            .is_none_or(|kept| kept.revision <= model.revision)
+        {
+            *kept = Some(model);
+        }
+    }
+
+    fn cached(&self) -> Option<Arc<Model>> {
+        let kept = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clone()
+    }
+
+    /// Takes the model out, to be changed in place when nobody else looks at it.
+    fn take(&self) {
+        let mut kept = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = None;
+    }
+}
+
+async fn commit(
+    catalog: &dyn Catalog,
+    slot: &Slot,
+    org: &OrgId,
+    change: &Arc<Change>,
+    audit: &NewAudit,
+    check: &Check<'_>,
+) -> Result<(Preview, Committed), DeployError> {
+    for _ in 0..ATTEMPTS {
+        let mut model = slot.current(catalog, org).await?;
+        let warnings = check(&model)?;
+        let mut plan = compute(&model, change).await?;
+        let placements = std::mem::take(&mut plan.placements);
+        let expected = model.revision;
+        let result = catalog
+            .commit(org, expected, (**change).clone(), placements, audit.clone())
+            .await;
+        let committed = match result {
+            Ok(committed) => committed,
+            Err(CatalogError::Conflict) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        slot.take();
+        Arc::make_mut(&mut model).advance(
+            change,
+            Arc::clone(&plan.definitions),
+            plan.node.take(),
+            committed.revision,
+        );
+        slot.offer(model);
+        return Ok((Preview::new(plan, warnings), committed));
+    }
+    Err(CatalogError::Conflict.into())
+}
+
+/// Off the runtime's threads: a large organisation takes longer than a task may hold one.
+async fn compute(model: &Arc<Model>, change: &Arc<Change>) -> Result<Plan, CatalogError> {
+    let (model, change) = (Arc::clone(model), Arc::clone(change));
+    tokio::task::spawn_blocking(move || plan(&model, &change))
+        .await
+        .map_err(|error| CatalogError::Storage(format!("placement broke off: {error}")))
+}
+
+/// The owner of an enrolled node stands in its token, which only the catalog knows: once the node
+/// is there, it is placed as its owner's.
+async fn settle_owner(
+    catalog: &dyn Catalog,
+    slot: &Slot,
+    org: &OrgId,
+    node: &NodeId,
+    facts: &NodeFacts,
+    audit: &NewAudit,
+) -> Result<Option<Committed>, CatalogError> {
+    let Some(record) = catalog.node(org, node).await? else {
+        return Ok(None);
+    };
+    let Some(owner) = &record.owner else {
+        return Ok(None);
+    };
+    let mut model = slot.current(catalog, org).await?;
+    slot.take();
+    let owned = model::NodeModel::new(org, node, Some(owner), facts);
+    Arc::make_mut(&mut model)
+        .nodes
+        .insert(node.clone(), Arc::new(owned));
+    slot.offer(model);
+    let audit = NewAudit {
+        actor: Actor::Hub,
+        action: "node.place".into(),
+        object: format!("node/{node}"),
+        detail: format!("owner {owner}"),
+        ..audit.clone()
+    };
+    let change = Arc::new(Change::PutFacts {
+        node: node.clone(),
+        facts: Box::new(facts.clone()),
+    });
+    let (_, committed) = commit(catalog, slot, org, &change, &audit, UNCHECKED)
+        .await
+        .map_err(in_catalog)?;
+    Ok(Some(committed))
+}
+
+/// What is left of the errors where nothing was checked.
+fn in_catalog(error: DeployError) -> CatalogError {
+    match error {
+        DeployError::Catalog(error) => error,
+        DeployError::Refused(problem) => CatalogError::Storage(problem.detail),
+    }
+}
+
+/// Both writes as one: the later generations count.
+fn merge(first: Committed, second: Committed) -> Committed {
+    let mut touched = second.touched;
+    for (node, generation) in first.touched {
+        if touched.iter().all(|(known, _)| *known != node) {
+            touched.push((node, generation));
+        }
+    }
+    Committed { touched, ..second }
+}
+
+const UNCHECKED: &Check<'static> = &|_| Ok(Vec::new());
+
+/// How often a change is computed anew before it gives up.
+pub const ATTEMPTS: usize = 16;
+
+#[cfg(test)]
+mod tests;

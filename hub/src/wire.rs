@@ -25,7 +25,9 @@ pub mod paths {
     /// `GET ?prefix=` list of [`SecretInfo`](super::SecretInfo).
     pub const SECRETS: &str = "/v1/orgs/{org}/secrets";
     /// `GET` [`SecretInfo`](super::SecretInfo), `PUT` [`SetSecret`](super::SetSecret) →
-    /// [`SecretSet`](super::SecretSet), `DELETE` → [`SecretRemoved`](super::SecretRemoved).
+    /// [`SecretSet`](super::SecretSet), `DELETE` → [`SecretRemoved`](super::SecretRemoved). A `PUT`
+    /// with `If-Match: "VERSION"` sets it only over that version, with `If-None-Match: *` only when
+    /// there is none; `conflict` otherwise (RFC 9110 §13.1).
     pub const SECRET: &str = "/v1/orgs/{org}/secrets/{*reference}";
     /// `GET` list of [`VersionInfo`](super::VersionInfo), newest first.
     pub const SECRET_VERSIONS: &str = "/v1/orgs/{org}/secret-versions/{*reference}";
@@ -33,10 +35,11 @@ pub mod paths {
     pub const SECRET_RESTORE: &str = "/v1/orgs/{org}/secret-restore/{*reference}";
     /// `POST` [`RevealSecret`](super::RevealSecret) → [`SecretRevealed`](super::SecretRevealed).
     pub const SECRET_REVEAL: &str = "/v1/orgs/{org}/secret-reveal/{*reference}";
-    /// `GET` list of [`ServiceInfo`](super::ServiceInfo); `POST` a definition (`application/json` or
-    /// `application/yaml`) → [`Published`](super::Published).
+    /// `GET` list of [`ServiceInfo`](super::ServiceInfo); `POST ?dry_run=` a definition
+    /// (`application/json`, `application/yaml` or `text/yaml`) → [`Published`](super::Published).
     pub const SERVICES: &str = "/v1/orgs/{org}/services";
-    /// `GET`, `DELETE` `?url=&version=&arch=`: one definition's document / → `Published`.
+    /// `GET`, `DELETE` `?url=&version=&arch=&dry_run=`: one definition's document / → `Published`.
+    /// Without `version` or `arch` the one definition that fits is meant; `conflict` if several do.
     pub const SERVICE: &str = "/v1/orgs/{org}/service";
     /// `GET` list of [`PolicyInfo`](super::PolicyInfo).
     pub const POLICIES: &str = "/v1/orgs/{org}/policies";
@@ -205,8 +208,11 @@ pub struct PolicyInfo {
 pub struct Published {
     /// Nothing was changed: it was only asked.
     pub dry_run: bool,
-    /// Every deployment that comes, goes or changes.
+    /// Every deployment that comes, goes or changes, by node; the first [`MAX_CHANGES`] of them.
     pub changes: Vec<DeploymentChange>,
+    /// How many more there are.
+    #[serde(default)]
+    pub more_changes: usize,
     /// How many nodes it leaves as they are.
     pub untouched_nodes: usize,
     /// What is odd, but allowed.
@@ -215,6 +221,9 @@ pub struct Published {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
+
+/// Most changes that one answer lists.
+pub const MAX_CHANGES: usize = 5_000;
 
 /// One deployment that comes, goes or changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -346,10 +355,27 @@ pub struct NodeDetail {
     pub facts: NodeFacts,
     /// Its deployments.
     pub deployments: Vec<NodeDeployment>,
+    /// What it should not have any more and has not wiped yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Leaving>,
+}
+
+/// A deployment that a node should not have any more and has not reported as wiped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The deployment.
+    pub id: DeploymentId,
+    /// The service.
+    pub service: ServiceId,
+    /// The secrets that the service could still read when the node last reported.
+    pub secrets: Vec<SecretName>,
+    /// Why it is not wiped, where the node says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DeploymentError>,
 }
 
 /// A deployment of a node.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDeployment {
     /// The deployment.
     pub id: DeploymentId,
@@ -371,7 +397,7 @@ pub struct NodeDeployment {
 /// Asks for an enrolment token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewToken {
-    /// For how long it works, in seconds; at most 30 days.
+    /// For how long it works, in seconds: at least one minute, at most 30 days.
     pub ttl_seconds: u64,
     /// The user who will own the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,97 @@
+//! Why a service is or is not deployed on a node, and where each of its secrets stands.
+
+use std::sync::Arc;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use edge_secrets_protocol::{NodeId, ServiceId};
+use serde::Deserialize;
+
+use super::nodes;
+use super::session::{Params, Session};
+use super::standing::standing;
+use crate::api::problem::ApiError;
+use crate::deploy::model::{Model, NodeModel};
+use crate::hub::Hub;
+use crate::policy::{Rule, Verdict, explain};
+use crate::rights::Call;
+use crate::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new().route(paths::NODE_EXPLAIN, get(explanation))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    service: Option<String>,
+}
+
+async fn explanation(
+    session: Session,
+    Params(which): Params<Which>,
+) -> Result<Json<Explanation>, ApiError> {
+    let node: NodeId = session.param("node")?;
+    let object = nodes::object(&node);
+    session.require(Call::See, "node.explain", object).await?;
+    nodes::existing(&session, &node).await?;
+    let (hub, org) = (&session.hub, &session.org);
+    let model = hub.models.current(&*hub.catalog, org).await?;
+    let bindings = hub.catalog.bindings(org, &node, None).await?;
+    let reports = hub.catalog.reports(org, Some(&node)).await?;
+    let deployments = standing(&bindings, reports.first().map(|report| &report.status));
+    let verdicts = match model.nodes.get(&node) {
+        Some(node) => verdicts(&model, node),
+        None => Vec::new(),
+    };
+    let wanted = |service: &ServiceId| match &which.service {
+        None => true,
+        Some(text) => service.url.as_str() == text || service.to_string() == *text,
+    };
+    let verdicts = verdicts
+        .into_iter()
+        .filter(|verdict| wanted(&verdict.service))
+        .map(|verdict| info(verdict, &deployments));
+    Ok(Json(Explanation {
+        verdicts: verdicts.collect(),
+        node,
+    }))
+}
+
+/// The rules of the pure core; where nothing can be placed at all, the one reason for every policy.
+fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
+    if let Some(view) = node.placeable() {
+        return explain(&model.org, view, &model.definitions);
+    }
+    let detail = match &node.view {
+        Err(error) => format!("what the node says of itself does not parse: {error}"),
+        Ok(_) => "the node is revoked: nothing is deployed on it until it enrols again".to_owned(),
+    };
+    let policies = model.definitions.policies.iter();
+    let verdict = |(policy, _, document): &(_, _, crate::policy::DeploymentPolicy)| Verdict {
+        policy: Clone::clone(policy),
+        service: document.service().clone(),
+        placed: None,
+        rules: vec![Rule {
+            rule: "node".to_owned(),
+            holds: false,
+            detail: detail.clone(),
+        }],
+    };
+    policies.map(verdict).collect()
+}
+
+fn info(verdict: Verdict, deployments: &[NodeDeployment]) -> VerdictInfo {
+    let standing = deployments
+        .iter()
+        .find(|deployment| {
+            deployment.policy == verdict.policy && deployment.service == verdict.service
+        })
+        .cloned();
+    VerdictInfo {
+        policy: verdict.policy,
+        service: verdict.service,
+        deployed: standing.is_some(),
+        rules: verdict.rules,
+        deployment: standing,
+    }
+}

@@ -1,0 +1,176 @@
+//! Nodes: tokens for new ones, what there is, and the end of one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use edge_secrets_protocol::{Code, Generation, NodeId, Token};
+use jiff::SignedDuration;
+
+use super::session::Session;
+use super::standing::{leaving, standing};
+use crate::api::body;
+use crate::api::problem::ApiError;
+use crate::catalog::records::{self, Change, NodeRecord};
+use crate::clock;
+use crate::deploy;
+use crate::hub::Hub;
+use crate::rights::Call;
+use crate::wire::{NewToken, NodeDetail, NodeInfo, NodeState, TokenIssued, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new()
+        .route(paths::NODES, get(list))
+        .route(paths::NODE, get(show).delete(remove))
+        .route(paths::NODE_TOKEN, post(token))
+        .route(paths::NODE_REVOKE, post(revoke))
+}
+
+async fn list(session: Session) -> Result<Json<Vec<NodeInfo>>, ApiError> {
+    session.require(Call::See, "node.list", "nodes").await?;
+    let catalog = &session.hub.catalog;
+    let nodes = catalog.nodes(&session.org).await?;
+    let reports = catalog.reports(&session.org, None).await?;
+    let applied: HashMap<_, _> = reports
+        .into_iter()
+        .map(|report| (report.node, report.status.generation))
+        .collect();
+    let infos = nodes
+        .iter()
+        .map(|record| info(&session, record, applied.get(&record.node).copied()));
+    Ok(Json(infos.collect()))
+}
+
+async fn show(session: Session) -> Result<Json<NodeDetail>, ApiError> {
+    let node: NodeId = session.param("node")?;
+    session
+        .require(Call::See, "node.show", object(&node))
+        .await?;
+    let (catalog, org) = (&session.hub.catalog, &session.org);
+    let record = existing(&session, &node).await?;
+    let bindings = catalog.bindings(org, &node, None).await?;
+    let reports = catalog.reports(org, Some(&node)).await?;
+    let report = reports.first().map(|report| &report.status);
+    Ok(Json(NodeDetail {
+        info: info(&session, &record, report.map(|report| report.generation)),
+        enrolled_at: record.enrolled_at,
+        facts: record.facts,
+        deployments: standing(&bindings, report),
+        leaving: leaving(&bindings, report),
+    }))
+}
+
+async fn token(
+    session: Session,
+    body::Json(body): body::Json<NewToken>,
+) -> Result<Json<TokenIssued>, ApiError> {
+    let node: NodeId = session.param("node")?;
+    session
+        .require(Call::Administer, "node.token", object(&node))
+        .await?;
+    let (hub, org) = (&session.hub, &session.org);
+    if !(MIN_TTL_SECONDS..=MAX_TTL_SECONDS).contains(&body.ttl_seconds) {
+        let detail = "A token works for one minute at least and 30 days at most.";
+        return Err(ApiError::new(Code::Invalid, detail));
+    }
+    if let Some(owner) = &body.owner {
+        let users = hub.catalog.users(org).await?;
+        if users.iter().all(|user| user.user != *owner) {
+            let detail = format!("There is no user \"{owner}\" who could own the node.");
+            return Err(ApiError::new(Code::Invalid, detail));
+        }
+    }
+    let token = Token::generate(org.clone(), node.clone(), hub.pki.ca_fingerprint())
+        .map_err(|error| ApiError::internal(&std::io::Error::other(error.to_string())))?;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.expose_secret()).as_ref());
+    let ttl = SignedDuration::from_secs(i64::try_from(body.ttl_seconds).unwrap_or(i64::MAX));
+    let expires_at = clock::now()
+        .checked_add(ttl)
+        .map_err(|error| ApiError::internal(&error))?;
+    let record = records::NewToken {
+        org: org.clone(),
+        node: node.clone(),
+        owner: body.owner,
+        hash,
+        expires_at,
+    };
+    let mut audit = session.audit("node.token", object(&node));
+    audit.detail = format!("until {expires_at}");
+    hub.catalog.add_token(&record, audit).await?;
+    Ok(Json(TokenIssued {
+        token: token.expose().to_string(),
+        expires_at,
+    }))
+}
+
+async fn revoke(session: Session) -> Result<StatusCode, ApiError> {
+    let node: NodeId = session.param("node")?;
+    end(
+        &session,
+        "node.revoke",
+        &node,
+        Change::RevokeNode(node.clone()),
+    )
+    .await
+}
+
+async fn remove(session: Session) -> Result<StatusCode, ApiError> {
+    let node: NodeId = session.param("node")?;
+    end(
+        &session,
+        "node.remove",
+        &node,
+        Change::RemoveNode(node.clone()),
+    )
+    .await
+}
+
+async fn end(
+    session: &Session,
+    action: &str,
+    node: &NodeId,
+    change: Change,
+) -> Result<StatusCode, ApiError> {
+    session
+        .require(Call::Administer, action, object(node))
+        .await?;
+    existing(session, node).await?;
+    let audit = session.audit(action, object(node));
+    deploy::apply(&session.hub, &session.org, change, audit).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn existing(session: &Session, node: &NodeId) -> Result<NodeRecord, ApiError> {
+    let record = session.hub.catalog.node(&session.org, node).await?;
+    record.ok_or_else(|| {
+        let detail = format!("There is no node \"{node}\".");
+        ApiError::new(Code::NotFound, detail)
+    })
+}
+
+pub(super) fn object(node: &NodeId) -> String {
+    format!("node/{node}")
+}
+
+fn info(session: &Session, record: &NodeRecord, applied: Option<Generation>) -> NodeInfo {
+    NodeInfo {
+        node: record.node.clone(),
+        owner: record.owner.clone(),
+        state: if record.revoked {
+            NodeState::Revoked
+        } else {
+            NodeState::Active
+        },
+        connected: session.hub.feed.is_connected(&session.org, &record.node),
+        generation: record.generation,
+        applied,
+        seen_at: record.seen_at,
+    }
+}
+
+const MIN_TTL_SECONDS: u64 = 60;
+const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;

@@ -1,0 +1,187 @@
+//! Deployment policies.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use edge_secrets_protocol::{Code, PolicyName, Problem};
+
+use super::document::{self, DryRun};
+use super::secrets::expect_known_manager;
+use super::session::{Params, Session};
+use crate::api::problem::ApiError;
+use crate::catalog::records::{Change, PolicyRecord};
+use crate::clock;
+use crate::deploy::model::Model;
+use crate::deploy::plan;
+use crate::hub::Hub;
+use crate::policy::{DeploymentPolicy, check_policy};
+use crate::rights::{Call, SecretCall};
+use crate::wire::{PolicyInfo, Published, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new()
+        .route(paths::POLICIES, get(list))
+        .route(paths::POLICY, get(show).put(publish).delete(remove))
+}
+
+async fn list(session: Session) -> Result<Json<Vec<PolicyInfo>>, ApiError> {
+    session
+        .require(Call::See, "policy.list", "policies")
+        .await?;
+    let hub = &session.hub;
+    let model = hub.models.current(&*hub.catalog, &session.org).await?;
+    let infos = tokio::task::spawn_blocking(move || infos(&model)).await;
+    infos.map(Json).map_err(|error| ApiError::internal(&error))
+}
+
+/// Policies of an unreadable document have no service to show and are left out; `show` and `rm`
+/// still reach them by name.
+fn infos(model: &Model) -> Vec<PolicyInfo> {
+    let counts = plan::node_counts(model);
+    let info = |record: &Arc<PolicyRecord>| {
+        let (_, policy) = model.policy(&record.name)?;
+        Some(PolicyInfo {
+            name: record.name.clone(),
+            service: policy.service().clone(),
+            nodes: counts.get(&record.name).copied().unwrap_or(0),
+            owner: record.owner.clone(),
+            updated_at: record.updated_at,
+        })
+    };
+    model.policies.values().filter_map(info).collect()
+}
+
+async fn show(session: Session) -> Result<Response, ApiError> {
+    let name: PolicyName = session.param("policy")?;
+    session
+        .require(Call::See, "policy.show", object(&name))
+        .await?;
+    let hub = &session.hub;
+    let model = hub.models.current(&*hub.catalog, &session.org).await?;
+    let record = model.policies.get(&name).ok_or_else(|| absent(&name))?;
+    Ok(document::stored(&record.document))
+}
+
+async fn publish(
+    session: Session,
+    Params(DryRun { dry_run }): Params<DryRun>,
+    request: Request,
+) -> Result<Json<Published>, ApiError> {
+    let name: PolicyName = session.param("policy")?;
+    let free = Call::Define { owner: None };
+    session.require(free, PUBLISH, object(&name)).await?;
+    let text = document::read(request).await?;
+    let policy = DeploymentPolicy::parse(&text)
+        .map_err(|error| document::refused(&format!("policy \"{name}\""), &error))?;
+    let missing = missing_secrets(&session, &policy).await?;
+    let user = &session.peer.user;
+    let check = |model: &Model| {
+        expect_owner(&session, model, &name)?;
+        let mut checked = check_policy(&policy, user, &model.definitions.services);
+        for missing in &missing {
+            // Another user's private secret may be refused as such already: once is enough, and the
+            // words are the same whether it exists or not.
+            let named = |fault: &String| fault.contains(&missing.reference);
+            if missing.bindable || !checked.faults.iter().any(named) {
+                checked.faults.push(missing.fault.clone());
+            }
+        }
+        if checked.faults.is_empty() {
+            return Ok(checked.warnings);
+        }
+        let faults = checked.faults.join("; ");
+        let detail = format!("policy \"{name}\" is refused: {faults}");
+        Err(Problem::new(Code::Invalid, detail))
+    };
+    let change = Change::PutPolicy(PolicyRecord {
+        name: name.clone(),
+        owner: user.clone(),
+        document: policy.to_json(),
+        updated_at: clock::now(),
+    });
+    let audit = session.audit(PUBLISH, object(&name));
+    let published = document::publish(&session, change, audit, dry_run, &check).await?;
+    Ok(Json(published))
+}
+
+async fn remove(
+    session: Session,
+    Params(DryRun { dry_run }): Params<DryRun>,
+) -> Result<Json<Published>, ApiError> {
+    let name: PolicyName = session.param("policy")?;
+    let free = Call::Define { owner: None };
+    session.require(free, REMOVE, object(&name)).await?;
+    let check = |model: &Model| {
+        expect_owner(&session, model, &name)?;
+        if model.policies.contains_key(&name) {
+            Ok(Vec::new())
+        } else {
+            Err(absent(&name).0)
+        }
+    };
+    let change = Change::RemovePolicy(name.clone());
+    let audit = session.audit(REMOVE, object(&name));
+    let published = document::publish(&session, change, audit, dry_run, &check).await?;
+    Ok(Json(published))
+}
+
+/// A bound secret that is not there, as far as the publisher may know.
+struct Missing {
+    reference: String,
+    bindable: bool,
+    fault: String,
+}
+
+/// The bound secrets that are not there. For a binding with node-level secrets enabled it is the
+/// common one that must exist. What the publisher may not bind reads as what does not exist.
+async fn missing_secrets(
+    session: &Session,
+    policy: &DeploymentPolicy,
+) -> Result<Vec<Missing>, ApiError> {
+    let mut missing = Vec::new();
+    for reference in policy.references() {
+        let bindable = session.may(Call::Secret(SecretCall::Bind, &reference));
+        let catalog = &session.hub.catalog;
+        let fault = match expect_known_manager(&reference) {
+            Err(fault) => fault,
+            Ok(()) if bindable && catalog.secret(&session.org, &reference).await?.is_some() => {
+                continue;
+            }
+            Ok(()) => format!("secret \"{reference}\" does not exist"),
+        };
+        missing.push(Missing {
+            reference: reference.to_string(),
+            bindable,
+            fault,
+        });
+    }
+    Ok(missing)
+}
+
+/// Denied unless the caller may put something in this policy's place.
+fn expect_owner(session: &Session, model: &Model, name: &PolicyName) -> Result<(), Problem> {
+    let owner = model.policies.get(name).map(|record| &record.owner);
+    if session.may(Call::Define { owner }) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Code::Denied,
+            "Another user published this policy.",
+        ))
+    }
+}
+
+pub(super) fn absent(name: &PolicyName) -> ApiError {
+    let detail = format!("There is no policy \"{name}\".");
+    ApiError::new(Code::NotFound, detail)
+}
+
+pub(super) fn object(name: &PolicyName) -> String {
+    format!("policy/{name}")
+}
+
+const PUBLISH: &str = "policy.publish";
+const REMOVE: &str = "policy.remove";

@@ -1,0 +1,115 @@
+//! Where a policy stands on every node that it touches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::routing::get;
+use axum::{Json, Router};
+use data_encoding::HEXLOWER;
+use edge_secrets_protocol::status::DeploymentState;
+use edge_secrets_protocol::{NodeId, PolicyName};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::policies::{absent, object};
+use super::session::{Params, Session};
+use super::standing::standing;
+use crate::api::problem::ApiError;
+use crate::catalog::records::Report;
+use crate::deploy::plan;
+use crate::hub::Hub;
+use crate::rights::Call;
+use crate::wire::{NodeDeployment, Rollout, RolloutNode, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new().route(paths::ROLLOUT, get(rollout))
+}
+
+#[derive(Deserialize)]
+struct Poll {
+    after: Option<String>,
+    #[serde(default)]
+    wait: u64,
+}
+
+async fn rollout(session: Session, Params(poll): Params<Poll>) -> Result<Json<Rollout>, ApiError> {
+    let policy: PolicyName = session.param("policy")?;
+    session
+        .require(Call::See, "policy.rollout", object(&policy))
+        .await?;
+    let deadline = Instant::now() + wait(poll.wait);
+    let mut news = session.hub.feed.org_revision(&session.org);
+    loop {
+        // News that come while it is looked up are not lost: they end the wait at once.
+        news.borrow_and_update();
+        let rollout = now(&session, &policy).await?;
+        if poll.after.as_ref() != Some(&rollout.tag) {
+            return Ok(Json(rollout));
+        }
+        let Ok(Ok(())) = timeout_at(deadline, news.changed()).await else {
+            return Ok(Json(rollout));
+        };
+    }
+}
+
+/// How long a call may wait for news.
+pub(super) fn wait(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(MAX_WAIT_SECONDS))
+}
+
+async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError> {
+    let (hub, org) = (&session.hub, &session.org);
+    let model = hub.models.current(&*hub.catalog, org).await?;
+    if !model.policies.contains_key(policy) {
+        return Err(absent(policy));
+    }
+    let wanted = policy.clone();
+    let candidates = tokio::task::spawn_blocking(move || plan::candidates(&model, &wanted))
+        .await
+        .map_err(|error| ApiError::internal(&error))?;
+    let reports = hub.catalog.reports(org, None).await?;
+    let reports: HashMap<&NodeId, &Report> = reports
+        .iter()
+        .map(|report| (&report.node, report))
+        .collect();
+    let mut nodes = Vec::new();
+    for node in candidates {
+        let report = reports.get(&node).copied();
+        let bindings = hub.catalog.bindings(org, &node, None).await?;
+        let deployments = standing(&bindings, report.map(|report| &report.status));
+        let of_policy = deployments.into_iter().filter(|d| d.policy == *policy);
+        nodes.extend(of_policy.map(|deployment| row(&node, deployment, report)));
+    }
+    let states = nodes.iter().map(|node: &RolloutNode| node.state);
+    let applied = states
+        .filter(|state| *state == DeploymentState::Applied)
+        .count();
+    Ok(Rollout {
+        policy: policy.clone(),
+        tag: tag(&nodes)?,
+        applied,
+        total: nodes.len(),
+        nodes,
+    })
+}
+
+fn row(node: &NodeId, deployment: NodeDeployment, report: Option<&Report>) -> RolloutNode {
+    RolloutNode {
+        node: node.clone(),
+        state: deployment.state,
+        secrets: deployment.secrets,
+        error: deployment.error,
+        reported_at: report.map(|report| report.at),
+    }
+}
+
+fn tag(nodes: &[RolloutNode]) -> Result<String, ApiError> {
+    let text = serde_json::to_vec(nodes).map_err(|error| ApiError::internal(&error))?;
+    let print = digest(&SHA256, &text);
+    Ok(HEXLOWER.encode(print.as_ref().get(..TAG_BYTES).unwrap_or_default()))
+}
+
+const MAX_WAIT_SECONDS: u64 = 60;
+const TAG_BYTES: usize = 16;

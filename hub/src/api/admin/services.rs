@@ -1,0 +1,220 @@
+//! Service definitions.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use edge_secrets_protocol::{Code, PolicyName, Problem, ServiceUrl};
+use serde::Deserialize;
+
+use super::document::{self, DryRun};
+use super::session::{Params, Session};
+use crate::api::problem::ApiError;
+use crate::catalog::records::{Change, ServiceRecord};
+use crate::clock;
+use crate::deploy::model::{Model, service_key};
+use crate::deploy::plan::new_faults;
+use crate::hub::Hub;
+use crate::policy::ServiceDefinition;
+use crate::rights::Call;
+use crate::wire::{Published, ServiceInfo, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new()
+        .route(paths::SERVICES, get(list).post(publish))
+        .route(paths::SERVICE, get(show).delete(remove))
+}
+
+async fn list(session: Session) -> Result<Json<Vec<ServiceInfo>>, ApiError> {
+    session
+        .require(Call::See, "service.list", "services")
+        .await?;
+    let model = current(&session).await?;
+    let info = |record: &Arc<ServiceRecord>| {
+        let key = service_key(record);
+        let mut parsed = model.definitions.services.iter();
+        let parsed = parsed.find(|(_, parsed)| {
+            parsed.id().url == key.0 && parsed.version() == key.1 && parsed.arch() == key.2
+        });
+        ServiceInfo {
+            url: record.url.clone(),
+            version: record.version.clone(),
+            arch: record.arch.clone(),
+            secrets: parsed.map_or_else(Vec::new, |(_, parsed)| parsed.secret_names()),
+            owner: record.owner.clone(),
+            updated_at: record.updated_at,
+        }
+    };
+    Ok(Json(model.services.values().map(info).collect()))
+}
+
+async fn publish(
+    session: Session,
+    Params(DryRun { dry_run }): Params<DryRun>,
+    request: Request,
+) -> Result<Json<Published>, ApiError> {
+    let free = Call::Define { owner: None };
+    session.require(free, PUBLISH, "services").await?;
+    let text = document::read(request).await?;
+    let definition = ServiceDefinition::parse(&text)
+        .map_err(|error| document::refused("service definition", &error))?;
+    let id = definition.id();
+    if id.org != session.org {
+        let detail = format!(
+            "The service definition is refused at org: it is of \"{}\" and cannot be published in \
+             \"{}\".",
+            id.org, session.org
+        );
+        return Err(ApiError::new(Code::Invalid, detail));
+    }
+    let record = ServiceRecord {
+        url: id.url.clone(),
+        version: definition.version().to_owned(),
+        arch: definition.arch().to_owned(),
+        owner: session.peer.user.clone(),
+        document: definition.to_json(),
+        updated_at: clock::now(),
+    };
+    let key = service_key(&record);
+    let audit = session.audit(PUBLISH, object(&session, &record));
+    let change = Change::PutService(record);
+    let probe = change.clone();
+    let check = |model: &Model| {
+        expect_owner(&session, model.services.get(&key))?;
+        let after = model.definitions_after(&probe);
+        let broken = new_faults(&model.definitions, &after);
+        Ok(broken.into_iter().map(sentence).collect())
+    };
+    let published = document::publish(&session, change, audit, dry_run, &check).await?;
+    Ok(Json(published))
+}
+
+/// Which definition is meant.
+#[derive(Deserialize)]
+struct Which {
+    url: ServiceUrl,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    arch: String,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn show(session: Session, Params(which): Params<Which>) -> Result<Response, ApiError> {
+    let object = format!("service/{}", which.url);
+    session.require(Call::See, "service.show", object).await?;
+    let record = find(&*current(&session).await?, &which)?;
+    Ok(document::stored(&record.document))
+}
+
+async fn remove(
+    session: Session,
+    Params(which): Params<Which>,
+) -> Result<Json<Published>, ApiError> {
+    let free = Call::Define { owner: None };
+    let named = format!("service/{}", which.url);
+    session.require(free, REMOVE, named).await?;
+    let record = find(&*current(&session).await?, &which)?;
+    let key = service_key(&record);
+    let change = Change::RemoveService {
+        url: record.url.clone(),
+        version: record.version.clone(),
+        arch: record.arch.clone(),
+    };
+    let probe = change.clone();
+    let check = |model: &Model| {
+        expect_owner(&session, model.services.get(&key))?;
+        let after = model.definitions_after(&probe);
+        let broken = new_faults(&model.definitions, &after);
+        if broken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let broken: Vec<_> = broken.into_iter().map(sentence).collect();
+        let detail = format!(
+            "The service definition is still needed, change or remove the policies first: {}.",
+            broken.join("; ")
+        );
+        Err(Problem::new(Code::Conflict, detail))
+    };
+    let audit = session.audit(REMOVE, object(&session, &record));
+    let published = document::publish(&session, change, audit, which.dry_run, &check).await?;
+    Ok(Json(published))
+}
+
+async fn current(session: &Session) -> Result<Arc<Model>, ApiError> {
+    let hub = &session.hub;
+    Ok(hub.models.current(&*hub.catalog, &session.org).await?)
+}
+
+/// The one definition that fits; an exact fit before others.
+fn find(model: &Model, which: &Which) -> Result<Arc<ServiceRecord>, ApiError> {
+    let Which {
+        url, version, arch, ..
+    } = which;
+    let exact = (url.clone(), version.clone(), arch.clone());
+    if let Some(record) = model.services.get(&exact) {
+        return Ok(Arc::clone(record));
+    }
+    let fits = |record: &&Arc<ServiceRecord>| {
+        record.url == *url
+            && (version.is_empty() || record.version == *version)
+            && (arch.is_empty() || record.arch == *arch)
+    };
+    let found: Vec<_> = model.services.values().filter(fits).collect();
+    match found.as_slice() {
+        [record] => Ok(Arc::clone(record)),
+        [] => {
+            let detail = format!("There is no service definition {url} {version} {arch}");
+            Err(ApiError::new(
+                Code::NotFound,
+                format!("{}.", detail.trim_end()),
+            ))
+        }
+        several => {
+            let several: Vec<_> = several
+                .iter()
+                .map(|record| format!("{} {}", record.version, record.arch))
+                .collect();
+            let detail = format!(
+                "{url} has several definitions; name the version and the architecture: {}.",
+                several.join(", ")
+            );
+            Err(ApiError::new(Code::Conflict, detail))
+        }
+    }
+}
+
+/// Denied unless the caller may put something in this record's place.
+fn expect_owner(session: &Session, present: Option<&Arc<ServiceRecord>>) -> Result<(), Problem> {
+    let owner = present.map(|record| &record.owner);
+    if session.may(Call::Define { owner }) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Code::Denied,
+            "Another user published this definition.",
+        ))
+    }
+}
+
+fn sentence((policy, faults): (PolicyName, Vec<String>)) -> String {
+    format!(
+        "policy \"{policy}\" could not be deployed as it is: {}",
+        faults.join("; ")
+    )
+}
+
+fn object(session: &Session, record: &ServiceRecord) -> String {
+    let ServiceRecord {
+        url, version, arch, ..
+    } = record;
+    format!("service/{}/{url} {version} {arch}", session.org)
+        .trim_end()
+        .to_owned()
+}
+
+const PUBLISH: &str = "service.publish";
+const REMOVE: &str = "service.remove";

@@ -1,0 +1,131 @@
+//! Where deployments stand: what the hub wants against what the node reported. Pure.
+
+use edge_secrets_protocol::binding::SecretState;
+use edge_secrets_protocol::status::{
+    DeploymentError, DeploymentState, DeploymentStatus, StatusReport,
+};
+use edge_secrets_protocol::{Code, DeploymentId};
+
+use crate::catalog::records::{BoundDeployment, NodeBindings};
+use crate::wire::{Leaving, NodeDeployment, SecretStanding};
+
+/// Every deployment that the node should have, in the bindings' order.
+#[must_use]
+pub fn standing(bindings: &NodeBindings, report: Option<&StatusReport>) -> Vec<NodeDeployment> {
+    let of = |bound: &BoundDeployment| {
+        let mut reported = report.into_iter().flat_map(|report| &report.deployments);
+        let reported = reported.find(|reported| reported.id == bound.placed.id);
+        // A report from before the node's last change says nothing of why it is not there yet.
+        let current = report.is_some_and(|report| report.generation >= bindings.generation);
+        stand(bound, reported, current)
+    };
+    bindings.deployments.iter().map(of).collect()
+}
+
+/// Every deployment that the node reported, should not have any more, and has not wiped yet.
+#[must_use]
+pub fn leaving(bindings: &NodeBindings, report: Option<&StatusReport>) -> Vec<Leaving> {
+    let reported = report.into_iter().flat_map(|report| &report.deployments);
+    let wanted = |id: &DeploymentId| {
+        let mut deployments = bindings.deployments.iter();
+        deployments.any(|bound| bound.placed.id == *id) || bindings.unchanged.contains(id)
+    };
+    reported
+        .filter(|reported| reported.state != DeploymentState::Wiped && !wanted(&reported.id))
+        .map(|reported| Leaving {
+            id: reported.id.clone(),
+            service: reported.service.clone(),
+            secrets: reported.applied.keys().cloned().collect(),
+            error: reported.error.clone(),
+        })
+        .collect()
+}
+
+fn stand(
+    bound: &BoundDeployment,
+    reported: Option<&DeploymentStatus>,
+    current: bool,
+) -> NodeDeployment {
+    let secrets: Vec<_> = bound
+        .secrets
+        .iter()
+        .map(|secret| SecretStanding {
+            name: secret.name.clone(),
+            reference: bound.resolved.get(&secret.name).cloned(),
+            state: secret.state.clone(),
+            applied: reported.and_then(|reported| reported.applied.get(&secret.name).cloned()),
+        })
+        .collect();
+    let (state, error) = decide(&secrets, reported, current);
+    NodeDeployment {
+        id: bound.placed.id.clone(),
+        service: bound.placed.service.clone(),
+        service_version: bound.placed.service_version.clone(),
+        policy: bound.placed.policy.clone(),
+        state,
+        secrets,
+        error,
+    }
+}
+
+fn decide(
+    secrets: &[SecretStanding],
+    reported: Option<&DeploymentStatus>,
+    current: bool,
+) -> (DeploymentState, Option<DeploymentError>) {
+    if let Some(error) = secrets.iter().find_map(obstacle) {
+        return (DeploymentState::Blocked, Some(error));
+    }
+    let pending = (DeploymentState::Pending, None);
+    let Some(reported) = reported else {
+        return pending;
+    };
+    match reported.state {
+        DeploymentState::Applied if secrets.iter().all(is_applied) => {
+            (DeploymentState::Applied, None)
+        }
+        DeploymentState::Blocked | DeploymentState::Failed if current => {
+            (reported.state, reported.error.clone())
+        }
+        DeploymentState::Applied
+        | DeploymentState::Blocked
+        | DeploymentState::Failed
+        | DeploymentState::Pending
+        | DeploymentState::Wiped => pending,
+    }
+}
+
+fn is_applied(secret: &SecretStanding) -> bool {
+    match &secret.state {
+        SecretState::Ready { version } => secret.applied.as_ref() == Some(version),
+        SecretState::Pending | SecretState::Missing | SecretState::Denied | SecretState::Failed => {
+            false
+        }
+    }
+}
+
+/// Why the hub cannot give this secret, and what to do.
+fn obstacle(secret: &SecretStanding) -> Option<DeploymentError> {
+    let name = &secret.name;
+    let (code, detail) = match secret.state {
+        SecretState::Ready { .. } | SecretState::Pending => return None,
+        SecretState::Missing => (
+            Code::Missing,
+            format!("the secret that \"{name}\" is bound to does not exist; set it"),
+        ),
+        SecretState::Denied => (
+            Code::Denied,
+            format!(
+                "\"{name}\" is bound to a user's private secret, and the node is not that user's"
+            ),
+        ),
+        SecretState::Failed => (
+            Code::Failed,
+            format!("the secrets manager fails on the secret that \"{name}\" is bound to"),
+        ),
+    };
+    Some(DeploymentError { code, detail })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! One organisation's definitions and nodes, parsed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceUrl, UserId};
+use tracing::warn;
+
+use crate::catalog::records::{
+    Change, NodeRecord, OrgSnapshot, PolicyRecord, Revision, ServiceRecord,
+};
+use crate::policy::{Definitions, DeploymentPolicy, DocumentError, NodeView, ServiceDefinition};
+
+/// What names one service definition: url, version and architecture, as written.
+pub type ServiceKey = (ServiceUrl, String, String);
+
+/// An organisation at one revision.
+///
+/// A stored document that does not parse (a newer hub may have written it) stands in the records
+/// but not in [`definitions`](Self::definitions): it places nothing and keeps nothing else from
+/// being placed.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The organisation.
+    pub org: OrgId,
+    /// Its revision.
+    pub revision: Revision,
+    /// Every service definition as it was published.
+    pub services: BTreeMap<ServiceKey, Arc<ServiceRecord>>,
+    /// Every policy as it was published.
+    pub policies: BTreeMap<PolicyName, Arc<PolicyRecord>>,
+    /// What of both parses.
+    pub definitions: Arc<Definitions>,
+    /// Every node, the revoked ones too.
+    pub nodes: BTreeMap<NodeId, Arc<NodeModel>>,
+}
+
+/// A node as placement sees it.
+#[derive(Debug)]
+pub struct NodeModel {
+    /// Whose it is.
+    pub owner: Option<UserId>,
+    /// Whether it was revoked: then nothing is placed on it.
+    pub revoked: bool,
+    /// Its facts with their types, or why they have none.
+    pub view: Result<NodeView, DocumentError>,
+    /// What the view was made of.
+    pub facts: [u8; 32],
+    /// Whether this process placed it: then the same facts again change nothing.
+    pub settled: bool,
+}
+
+impl NodeModel {
+    /// A node with these facts, not yet placed by this process.
+    #[must_use]
+    pub fn new(org: &OrgId, node: &NodeId, owner: Option<&UserId>, facts: &NodeFacts) -> Self {
+        let view = NodeView::new(node, owner, facts);
+        if let Err(error) = &view {
+            warn!(%org, %node, %error, "The facts of a node do not parse; nothing is placed on it.");
+        }
+        Self {
+            owner: owner.cloned(),
+            revoked: false,
+            view,
+            facts: fingerprint(facts),
+            settled: false,
+        }
+    }
+
+    /// What can be placed on, if anything can.
+    #[must_use]
+    pub fn placeable(&self) -> Option<&NodeView> {
+        self.view.as_ref().ok().filter(|_| !self.revoked)
+    }
+}
+
+impl Model {
+    /// Parses a snapshot. What `earlier` has parsed already is taken from it.
+    #[must_use]
+    pub fn load(org: &OrgId, snapshot: OrgSnapshot, earlier: Option<&Self>) -> Self {
+        let mut definitions = Definitions::default();
+        let known = earlier.map(Known::of).unwrap_or_default();
+        let mut services = BTreeMap::new();
+        for record in snapshot.services {
+            let parsed = match known.service(&record) {
+                Some(parsed) => Some(parsed.clone()),
+                None => parse_service(org, &record),
+            };
+            if let Some(parsed) = parsed {
+                definitions.services.push((record.owner.clone(), parsed));
+            }
+            services.insert(service_key(&record), Arc::new(record));
+        }
+        let mut policies = BTreeMap::new();
+        for record in snapshot.policies {
+            let parsed = match known.policy(&record) {
+                Some(parsed) => Some(parsed.clone()),
+                None => parse_policy(org, &record),
+            };
+            if let Some(parsed) = parsed {
+                let entry = (record.name.clone(), record.owner.clone(), parsed);
+                definitions.policies.push(entry);
+            }
+            policies.insert(record.name.clone(), Arc::new(record));
+        }
+        let nodes = snapshot.nodes.into_iter().map(|record| {
+            let earlier = earlier.and_then(|model| model.nodes.get(&record.node));
+            (record.node.clone(), load_node(org, &record, earlier))
+        });
+        Self {
+            org: org.clone(),
+            revision: snapshot.revision,
+            services,
+            policies,
+            definitions: Arc::new(definitions),
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// The definitions as `change` would leave them; the same when it changes none.
+    #[must_use]
+    pub fn definitions_after(&self, change: &Change) -> Arc<Definitions> {
+        let mut definitions = Arc::clone(&self.definitions);
+        match change {
+            Change::PutService(record) => {
+                let definitions = Arc::make_mut(&mut definitions);
+                remove_service(definitions, &service_key(record));
+                if let Some(parsed) = parse_service(&self.org, record) {
+                    definitions.services.push((record.owner.clone(), parsed));
+                }
+            }
+            Change::RemoveService { url, version, arch } => remove_service(
+                Arc::make_mut(&mut definitions),
+                &(url.clone(), version.clone(), arch.clone()),
+            ),
+            Change::PutPolicy(record) => {
+                let definitions = Arc::make_mut(&mut definitions);
+                definitions
+                    .policies
+                    .retain(|(name, ..)| *name != record.name);
+                if let Some(parsed) = parse_policy(&self.org, record) {
+                    let entry = (record.name.clone(), record.owner.clone(), parsed);
+                    definitions.policies.push(entry);
+                }
+            }
+            Change::RemovePolicy(removed) => {
+                let definitions = Arc::make_mut(&mut definitions);
+                definitions.policies.retain(|(name, ..)| name != removed);
+            }
+            Change::Enrol(_)
+            | Change::PutFacts { .. }
+            | Change::RevokeNode(_)
+            | Change::RemoveNode(_) => {}
+        }
+        definitions
+    }
+
+    /// The node as `change` would leave it, with its name; `None` when it touches no node or leaves
+    /// none. Who will own an enrolling node is not known yet: nobody, which grants the least.
+    #[must_use]
+    pub fn node_after(&self, change: &Change) -> Option<(NodeId, NodeModel)> {
+        match change {
+            Change::Enrol(enrolment) => {
+                let node = NodeModel::new(&self.org, &enrolment.node, None, &enrolment.facts);
+                Some((enrolment.node.clone(), node))
+            }
+            Change::PutFacts { node, facts } => {
+                let before = self.nodes.get(node)?;
+                let after = NodeModel {
+                    revoked: before.revoked,
+                    settled: true,
+                    ..NodeModel::new(&self.org, node, before.owner.as_ref(), facts)
+                };
+                Some((node.clone(), after))
+            }
+            Change::RevokeNode(node) => {
+                let before = self.nodes.get(node)?;
+                let after = NodeModel {
+                    owner: before.owner.clone(),
+                    revoked: true,
+                    view: before.view.clone(),
+                    facts: before.facts,
+                    settled: true,
+                };
+                Some((node.clone(), after))
+            }
+            Change::PutService(_)
+            | Change::RemoveService { .. }
+            | Change::PutPolicy(_)
+            | Change::RemovePolicy(_)
+            | Change::RemoveNode(_) => None,
+        }
+    }
+
+    /// Moves on over a change that was committed at `revision`. `definitions` and `node` are what
+    /// [`definitions_after`](Self::definitions_after) and [`node_after`](Self::node_after) gave.
+    pub fn advance(
+        &mut self,
+        change: &Change,
+        definitions: Arc<Definitions>,
+        node: Option<(NodeId, NodeModel)>,
+        revision: Revision,
+    ) {
+        self.revision = revision;
+        self.definitions = definitions;
+        if let Some((node, after)) = node {
+            self.nodes.insert(node, Arc::new(after));
+        }
+        match change {
+            Change::PutService(record) => {
+                let record = Arc::new(record.clone());
+                self.services.insert(service_key(&record), record);
+            }
+            Change::RemoveService { url, version, arch } => {
+                self.services
+                    .remove(&(url.clone(), version.clone(), arch.clone()));
+            }
+            Change::PutPolicy(record) => {
+                let record = Arc::new(record.clone());
+                self.policies.insert(record.name.clone(), record);
+            }
+            Change::RemovePolicy(name) => {
+                self.policies.remove(name);
+            }
+            Change::RemoveNode(node) => {
+                self.nodes.remove(node);
+            }
+            Change::Enrol(_) | Change::PutFacts { .. } | Change::RevokeNode(_) => {}
+        }
+    }
+
+    /// Whether a node's facts are these already and this process placed it with them.
+    #[must_use]
+    pub fn is_settled(&self, node: &NodeId, facts: &NodeFacts) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|node| node.settled && node.facts == fingerprint(facts))
+    }
+
+    /// A policy that parses, with who published it.
+    #[must_use]
+    pub fn policy(&self, name: &PolicyName) -> Option<(&UserId, &DeploymentPolicy)> {
+        let mut policies = self.definitions.policies.iter();
+        let (_, owner, policy) = policies.find(|(policy, ..)| policy == name)?;
+        Some((owner, policy))
+    }
+}
+
+/// What names the definition of a record.
+#[must_use]
+pub fn service_key(record: &ServiceRecord) -> ServiceKey {
+    (
+        record.url.clone(),
+        record.version.clone(),
+        record.arch.clone(),
+    )
+}
+
+/// What an earlier model has parsed.
+#[derive(Default)]
+struct Known<'a> {
+    services: HashMap<ServiceKey, (&'a ServiceRecord, &'a ServiceDefinition)>,
+    policies: HashMap<&'a PolicyName, (&'a PolicyRecord, &'a DeploymentPolicy)>,
+}
+
+impl<'a> Known<'a> {
+    fn of(model: &'a Model) -> Self {
+        let services = model.definitions.services.iter().filter_map(|(_, parsed)| {
+            let key = definition_key(parsed);
+            let record = model.services.get(&key)?;
+            Some((key, (&**record, parsed)))
+        });
+        let policies = model.definitions.policies.iter();
+        let policies = policies.filter_map(|(name, _, parsed)| {
+            let record = model.policies.get(name)?;
+            Some((name, (&**record, parsed)))
+        });
+        Self {
+            services: services.collect(),
+            policies: policies.collect(),
+        }
+    }
+
+    fn service(&self, record: &ServiceRecord) -> Option<&'a ServiceDefinition> {
+        let (known, parsed) = self.services.get(&service_key(record))?;
+        (known.document == record.document).then_some(parsed)
+    }
+
+    fn policy(&self, record: &PolicyRecord) -> Option<&'a DeploymentPolicy> {
+        let (known, parsed) = self.policies.get(&record.name)?;
+        (known.document == record.document).then_some(parsed)
+    }
+}
+
+fn load_node(org: &OrgId, record: &NodeRecord, earlier: Option<&Arc<NodeModel>>) -> Arc<NodeModel> {
+    let facts = fingerprint(&record.facts);
+    let same = earlier.filter(|earlier| {
+        earlier.facts == facts && earlier.owner == record.owner && earlier.revoked == record.revoked
+    });
+    match same {
+        Some(same) => Arc::clone(same),
+        None => Arc::new(NodeModel {
+            revoked: record.revoked,
+            ..NodeModel::new(org, &record.node, record.owner.as_ref(), &record.facts)
+        }),
+    }
+}
+
+fn parse_service(org: &OrgId, record: &ServiceRecord) -> Option<ServiceDefinition> {
+    ServiceDefinition::parse(&record.document)
+        .inspect_err(|error| {
+            let (url, version) = (&record.url, &record.version);
+            warn!(%org, %url, version, %error, "A stored service definition does not parse; skipped.");
+        })
+        .ok()
+}
+
+fn parse_policy(org: &OrgId, record: &PolicyRecord) -> Option<DeploymentPolicy> {
+    DeploymentPolicy::parse(&record.document)
+        .inspect_err(|error| {
+            let policy = &record.name;
+            warn!(%org, %policy, %error, "A stored deployment policy does not parse; skipped.");
+        })
+        .ok()
+}
+
+fn definition_key(definition: &ServiceDefinition) -> ServiceKey {
+    (
+        definition.id().url.clone(),
+        definition.version().to_owned(),
+        definition.arch().to_owned(),
+    )
+}
+
+fn remove_service(definitions: &mut Definitions, key: &ServiceKey) {
+    definitions
+        .services
+        .retain(|(_, definition)| definition_key(definition) != *key);
+}
+
+/// A digest instead of the facts themselves: a large fleet's would fill the memory.
+fn fingerprint(facts: &NodeFacts) -> [u8; 32] {
+    // Facts come from JSON and go back to it: writing them does not fail.
+    let text = serde_json::to_vec(facts).unwrap_or_default();
+    let mut print = [0; 32];
+    print.copy_from_slice(digest(&SHA256, &text).as_ref());
+    print
+}

@@ -1,0 +1,314 @@
+use std::collections::BTreeMap;
+
+use edge_secrets_protocol::node::{NodeFacts, Property};
+use edge_secrets_protocol::{Generation, NodeId, OrgId};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::model::Model;
+use super::plan::{candidates, new_faults, node_counts, plan};
+use crate::catalog::records::{
+    Change, NodePlacement, NodeRecord, OrgSnapshot, Placed, PolicyRecord, Revision, ServiceRecord,
+};
+use crate::policy::place;
+use crate::wire::ChangeKind;
+
+fn org() -> OrgId {
+    "myorg".parse().unwrap()
+}
+
+fn service(url: &str, version: &str, secret: &str) -> ServiceRecord {
+    let mut secrets = serde_json::Map::new();
+    secrets.insert(secret.to_owned(), json!({}));
+    let document = json!({
+        "org": "myorg", "url": url, "version": version, "arch": "*",
+        "deployment": { "services": { "main": { "image": "x", "secrets": secrets } } },
+    });
+    ServiceRecord {
+        url: url.parse().unwrap(),
+        version: version.into(),
+        arch: "*".into(),
+        owner: "alice".parse().unwrap(),
+        document: document.to_string(),
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn policy(name: &str, url: &str, version: &str, site: &str, secret: &str) -> PolicyRecord {
+    let document = json!({
+        "service": { "name": url, "org": "myorg", "arch": "*",
+            "serviceVersions": [{ "version": version }] },
+        "constraints": [format!("site == {site}")],
+        "secretBinding": [{ "serviceOrgid": "myorg", "serviceUrl": url, "serviceArch": "*",
+            "serviceVersionRange": "[0.0.0,INFINITY)", "secrets": [{ secret: "db" }] }],
+    });
+    PolicyRecord {
+        name: name.parse().unwrap(),
+        owner: "alice".parse().unwrap(),
+        document: document.to_string(),
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn facts(site: &str) -> NodeFacts {
+    NodeFacts {
+        properties: vec![Property {
+            name: "site".into(),
+            value: site.into(),
+            kind: None,
+        }],
+        ..NodeFacts::default()
+    }
+}
+
+fn node(name: &str, site: &str, revoked: bool) -> NodeRecord {
+    NodeRecord {
+        node: name.parse().unwrap(),
+        owner: None,
+        revoked,
+        facts: facts(site),
+        generation: Generation(1),
+        enrolled_at: Timestamp::UNIX_EPOCH,
+        seen_at: None,
+    }
+}
+
+fn snapshot(
+    services: Vec<ServiceRecord>,
+    policies: Vec<PolicyRecord>,
+    nodes: Vec<NodeRecord>,
+) -> OrgSnapshot {
+    OrgSnapshot {
+        revision: Revision(7),
+        services,
+        policies,
+        nodes,
+    }
+}
+
+fn sample() -> Model {
+    let snapshot = snapshot(
+        vec![service("uplink", "1.0.0", "cred")],
+        vec![policy("p", "uplink", "1.0.0", "berlin", "cred")],
+        vec![
+            node("n1", "berlin", false),
+            node("n2", "paris", false),
+            node("n3", "berlin", true),
+        ],
+    );
+    Model::load(&org(), snapshot, None)
+}
+
+fn names(placements: &[NodePlacement]) -> Vec<&str> {
+    placements.iter().map(|p| p.node.as_str()).collect()
+}
+
+#[test]
+fn a_policy_touches_the_nodes_it_matches_and_no_revoked_one() {
+    let model = sample();
+    let removal = Change::RemovePolicy("p".parse().unwrap());
+    let removal = plan(&model, &removal);
+    assert_eq!(names(&removal.placements), ["n1"]);
+    assert_eq!(removal.placements[0].deployments, []);
+    assert_eq!(removal.changes[0].change, ChangeKind::Undeploy);
+    assert_eq!(removal.untouched, 2);
+
+    let moved = Change::PutPolicy(policy("p", "uplink", "1.0.0", "paris", "cred"));
+    let moved = plan(&model, &moved);
+    assert_eq!(names(&moved.placements), ["n1", "n2"]);
+    let kinds: Vec<_> = moved.changes.iter().map(|c| c.change).collect();
+    assert_eq!(kinds, [ChangeKind::Undeploy, ChangeKind::Deploy]);
+}
+
+#[test]
+fn a_node_that_moves_leaves_the_others_alone() {
+    let model = sample();
+    let moved = plan(
+        &model,
+        &Change::PutFacts {
+            node: "n1".parse().unwrap(),
+            facts: Box::new(facts("paris")),
+        },
+    );
+    assert_eq!(names(&moved.placements), ["n1"]);
+    assert_eq!(moved.placements[0].deployments, []);
+    assert_eq!(moved.untouched, 2);
+
+    let revoked = plan(&model, &Change::RevokeNode("n1".parse().unwrap()));
+    assert_eq!(revoked.placements[0].deployments, []);
+    assert_eq!(revoked.changes[0].change, ChangeKind::Undeploy);
+    let removed = plan(&model, &Change::RemoveNode("n1".parse().unwrap()));
+    assert_eq!(names(&removed.placements), [""; 0]);
+    assert_eq!(removed.changes.len(), 1);
+}
+
+#[test]
+fn what_a_new_definition_breaks_is_named() {
+    let model = sample();
+    let change = Change::PutService(service("uplink", "1.0.0", "other"));
+    let broken = new_faults(&model.definitions, &model.definitions_after(&change));
+    assert_eq!(broken.len(), 1);
+    assert_eq!(broken[0].0.as_str(), "p");
+    assert!(broken[0].1[0].contains("other"), "{broken:?}");
+    let again = Change::PutService(service("uplink", "1.0.0", "cred"));
+    let fine = new_faults(&model.definitions, &model.definitions_after(&again));
+    assert_eq!(fine, []);
+}
+
+#[test]
+fn a_document_of_tomorrow_is_skipped_and_the_rest_stays() {
+    let mut tomorrow = policy("of-tomorrow", "uplink", "1.0.0", "berlin", "cred");
+    tomorrow.document = r#"{"service": 7}"#.into();
+    let mut broken = service("sensor", "1.0.0", "cred");
+    broken.document = "{".into();
+    let snapshot = snapshot(
+        vec![service("uplink", "1.0.0", "cred"), broken],
+        vec![tomorrow, policy("p", "uplink", "1.0.0", "berlin", "cred")],
+        vec![node("n1", "berlin", false)],
+    );
+    let model = Model::load(&org(), snapshot, None);
+    assert_eq!((model.services.len(), model.policies.len()), (2, 2));
+    let (definitions, count) = (&model.definitions, node_counts(&model));
+    assert_eq!(
+        (definitions.services.len(), definitions.policies.len()),
+        (1, 1)
+    );
+    assert_eq!(count, BTreeMap::from([("p".parse().unwrap(), 1)]));
+}
+
+fn sites() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&["berlin", "paris"][..])
+}
+
+fn any_service() -> impl Strategy<Value = ServiceRecord> {
+    let url = prop::sample::select(&["gps", "uplink"][..]);
+    let version = prop::sample::select(&["1.0.0", "2.0.0"][..]);
+    let secret = prop::sample::select(&["cred", "key"][..]);
+    (url, version, secret).prop_map(|(url, version, secret)| service(url, version, secret))
+}
+
+fn any_policy() -> impl Strategy<Value = PolicyRecord> {
+    let name = prop::sample::select(&["a", "b", "c"][..]);
+    let url = prop::sample::select(&["gps", "uplink"][..]);
+    let version = prop::sample::select(&["1.0.0", "2.0.0"][..]);
+    let secret = prop::sample::select(&["cred", "key"][..]);
+    (name, url, version, sites(), secret)
+        .prop_map(|(name, url, version, site, secret)| policy(name, url, version, site, secret))
+}
+
+fn any_snapshot() -> impl Strategy<Value = OrgSnapshot> {
+    let services = prop::collection::vec(any_service(), 0..4);
+    let policies = prop::collection::vec(any_policy(), 0..4);
+    let nodes = prop::collection::vec((sites(), any::<bool>()), 0..4);
+    (services, policies, nodes).prop_map(|(services, policies, nodes)| {
+        let by_key = |s: ServiceRecord| ((s.url.clone(), s.version.clone()), s);
+        let services: BTreeMap<_, _> = services.into_iter().map(by_key).collect();
+        let policies: BTreeMap<_, _> = policies.into_iter().map(|p| (p.name.clone(), p)).collect();
+        let nodes = nodes.into_iter().enumerate();
+        let nodes = nodes.map(|(at, (site, revoked))| node(&format!("n{at}"), site, revoked));
+        snapshot(
+            services.into_values().collect(),
+            policies.into_values().collect(),
+            nodes.collect(),
+        )
+    })
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        any_service().prop_map(Change::PutService),
+        any_service().prop_map(|s| Change::RemoveService {
+            url: s.url,
+            version: s.version,
+            arch: s.arch,
+        }),
+        any_policy().prop_map(Change::PutPolicy),
+        any_policy().prop_map(|p| Change::RemovePolicy(p.name)),
+        ("n[0-3]", sites()).prop_map(|(node, site)| Change::PutFacts {
+            node: node.parse().unwrap(),
+            facts: Box::new(facts(site)),
+        }),
+        "n[0-3]".prop_map(|node| Change::RevokeNode(node.parse().unwrap())),
+        "n[0-3]".prop_map(|node| Change::RemoveNode(node.parse().unwrap())),
+    ]
+}
+
+/// Everything that every node gets, computed from nothing.
+fn whole(model: &Model) -> BTreeMap<NodeId, Vec<Placed>> {
+    let placed = |(id, node): (&NodeId, &std::sync::Arc<super::model::NodeModel>)| {
+        let view = node.placeable();
+        let placed = view.map_or_else(Vec::new, |view| place(&org(), view, &model.definitions));
+        (id.clone(), placed)
+    };
+    model.nodes.iter().map(placed).collect()
+}
+
+/// The same snapshot as the records say it after the change, as the catalog would give it.
+fn after(model: &Model, before: &OrgSnapshot, change: &Change) -> OrgSnapshot {
+    let mut nodes = before.nodes.clone();
+    match change {
+        Change::PutFacts { node, facts } => {
+            for record in nodes.iter_mut().filter(|record| record.node == *node) {
+                record.facts = (**facts).clone();
+            }
+        }
+        Change::RevokeNode(node) => {
+            for record in nodes.iter_mut().filter(|record| record.node == *node) {
+                record.revoked = true;
+            }
+        }
+        Change::RemoveNode(node) => nodes.retain(|record| record.node != *node),
+        _ => {}
+    }
+    OrgSnapshot {
+        revision: Revision(8),
+        services: model.services.values().map(|r| (**r).clone()).collect(),
+        policies: model.policies.values().map(|r| (**r).clone()).collect(),
+        nodes,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever the change: the nodes that the plan does not name keep exactly what they have, the
+    /// others get exactly what a computation from nothing gives, and a model that moved on over the
+    /// change is the model of the snapshot after it.
+    #[test]
+    fn a_plan_is_what_a_whole_computation_would_give(
+        before in any_snapshot(), change in any_change(),
+    ) {
+        let mut model = Model::load(&org(), before.clone(), None);
+        let old = whole(&model);
+        let mut plan = plan(&model, &change);
+        model.advance(&change, plan.definitions.clone(), plan.node.take(), Revision(8));
+        let new = whole(&model);
+
+        let mut stored = old.clone();
+        for placement in &plan.placements {
+            stored.insert(placement.node.clone(), placement.deployments.clone());
+        }
+        if let Change::RemoveNode(node) = &change {
+            stored.remove(node);
+        }
+        stored.retain(|node, _| new.contains_key(node));
+        prop_assert_eq!(&stored, &new);
+        prop_assert!(plan.placements.len() <= old.len().max(1));
+
+        let reloaded = Model::load(&org(), after(&model, &before, &change), Some(&model));
+        prop_assert_eq!(whole(&reloaded), new);
+        let fresh = Model::load(&org(), after(&model, &before, &change), None);
+        prop_assert_eq!(whole(&fresh), whole(&reloaded));
+    }
+
+    #[test]
+    fn whatever_a_policy_deploys_is_among_its_candidates(before in any_snapshot()) {
+        let model = Model::load(&org(), before, None);
+        for (node, placed) in whole(&model) {
+            for placed in placed {
+                prop_assert!(candidates(&model, &placed.policy).contains(&node));
+            }
+        }
+    }
+}
