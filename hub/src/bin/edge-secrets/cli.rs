@@ -1,0 +1,384 @@
+//! The commands and their options, as people type them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use edge_secrets_hub::catalog::records::Role;
+use edge_secrets_hub::reference::SecretRef;
+use edge_secrets_protocol::{NodeId, PolicyName, SecretVersion, UserId};
+
+use crate::output::Format;
+use crate::times::{Since, parse_duration};
+
+/// Operate an edge-secrets hub: secrets, services, policies and nodes.
+#[derive(Debug, Parser)]
+#[command(name = "edge-secrets", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Which hub, and who you are there [default: $EDGE_SECRETS_CONTEXT, else
+    /// ~/.config/edge-secrets/context.yaml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub(crate) context: Option<PathBuf>,
+    /// How results are written [default: table]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", help_heading = GLOBAL)]
+    pub(crate) output: Option<Format>,
+    /// Do not ask before something is removed or revoked; needed where nobody can be asked
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
+    pub(crate) yes: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Set, list, show, restore and remove secrets
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Publish, list, show and remove service definitions
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Publish, list, show and withdraw deployment policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Let nodes in, look at them, and shut them out
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show which nodes have applied what a policy gives them, which have not, and why
+    #[command(after_help = ROLLOUT_EXAMPLES)]
+    Rollout(RolloutArgs),
+    /// Explain why services are or are not deployed on a node, and where their secrets stand
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Add, list and remove the people and programs that operate the hub
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Show who did what, when, and with which result
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
+}
+
+/// `edge-secrets secret …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Set a secret's value, or one value per field; every set makes a new version
+    #[command(after_help = SET_EXAMPLES)]
+    Set(SetArgs),
+    /// List secrets, without their values
+    List {
+        /// Only references that start with this
+        prefix: Option<String>,
+    },
+    /// Show a secret's version and fields, and with --reveal its value
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show {
+        /// The secret's reference
+        name: SecretRef,
+        /// Fetch the value and write it to standard output; the hub keeps a record of it
+        #[arg(long)]
+        reveal: bool,
+        /// This version, instead of the one that is delivered
+        #[arg(long, value_name = "V")]
+        version: Option<SecretVersion>,
+    },
+    /// List a secret's versions, newest first
+    Versions {
+        /// The secret's reference
+        name: SecretRef,
+    },
+    /// Make an old version's value the newest version
+    Restore {
+        /// The secret's reference
+        name: SecretRef,
+        /// The version whose value comes back
+        #[arg(long, value_name = "V")]
+        version: SecretVersion,
+    },
+    /// Remove a secret with all its versions
+    Rm {
+        /// The secret's reference
+        name: SecretRef,
+    },
+}
+
+/// Where a new value comes from.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The secret's reference: NAME, user/USER/NAME, node/NODE/NAME, MANAGER:PATH
+    pub(crate) name: SecretRef,
+    /// Read the value from a file, or from standard input with `-`; the bytes are taken as they
+    /// are, a line end included
+    #[arg(long, value_name = "F", conflicts_with_all = ["field_files", "from_file"])]
+    pub(crate) value_file: Option<String>,
+    /// Read one field from a file (`K=F`, or `K=-` for standard input); can be given again
+    #[arg(long = "field-file", value_name = "K=F", conflicts_with = "from_file")]
+    pub(crate) field_files: Vec<String>,
+    /// Read all fields from a file that holds a JSON object of strings, such as
+    /// {"key": "…", "value": "…"}
+    #[arg(long, value_name = "F")]
+    pub(crate) from_file: Option<String>,
+    /// Leave out one line end at the end of every value that is read from a file
+    #[arg(long, conflicts_with = "from_file")]
+    pub(crate) strip_newline: bool,
+    /// Catches values on the command line, so that they are refused without being repeated.
+    #[arg(hide = true, allow_hyphen_values = false)]
+    pub(crate) stray: Vec<String>,
+}
+
+/// `edge-secrets service …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Publish a service definition in Open Horizon's schema, JSON or YAML
+    Publish {
+        /// The definition's file, or `-` for standard input
+        file: String,
+    },
+    /// List service definitions with the secrets that they declare
+    List,
+    /// Show a service definition
+    Show(ServiceArgs),
+    /// Remove a service definition
+    Rm(ServiceArgs),
+}
+
+/// Which service definition.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// The service's url, such as com.example.uplink
+    pub(crate) url: String,
+    /// The version, where the url has several definitions
+    #[arg(long, value_name = "V")]
+    pub(crate) version: Option<String>,
+    /// The architecture, where the url has several definitions
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+}
+
+/// `edge-secrets policy …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Publish or replace a deployment policy in Open Horizon's schema, JSON or YAML
+    #[command(after_help = POLICY_EXAMPLES)]
+    Publish {
+        /// The policy's name
+        name: PolicyName,
+        /// The policy's file, or `-` for standard input
+        file: String,
+        /// Change nothing; show which nodes would get which secrets
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List deployment policies
+    List,
+    /// Show a deployment policy
+    Show {
+        /// The policy's name
+        name: PolicyName,
+    },
+    /// Withdraw a deployment policy; what it delivered is wiped from its nodes
+    Rm {
+        /// The policy's name
+        name: PolicyName,
+        /// Change nothing; show which nodes would lose which secrets
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `edge-secrets node …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Make a token that lets one node enrol once; it is shown this once
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token {
+        /// The node's name
+        node: NodeId,
+        /// For how long the token works
+        #[arg(long, value_name = "T", default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+        /// The user who will own the node, and whose private secrets it may have
+        #[arg(long, value_name = "USER")]
+        owner: Option<UserId>,
+    },
+    /// List nodes
+    List,
+    /// Show a node: what it said of itself, its deployments and their secrets
+    Show {
+        /// The node's name
+        node: NodeId,
+    },
+    /// Shut a node out for good: it wipes what it has as soon as it hears of it
+    Revoke {
+        /// The node's name
+        node: NodeId,
+    },
+    /// Forget a node
+    Rm {
+        /// The node's name
+        node: NodeId,
+    },
+}
+
+/// `edge-secrets rollout …`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArgs {
+    /// The policy's name
+    pub(crate) policy: PolicyName,
+    /// Show every change until all nodes have applied everything
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// `edge-secrets explain …`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The node's name
+    pub(crate) node: NodeId,
+    /// Only this service: its url, or ORG/URL
+    pub(crate) service: Option<String>,
+}
+
+/// `edge-secrets user …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user, and write the context that they will work with
+    #[command(after_help = USER_EXAMPLES)]
+    Add {
+        /// The user's name
+        name: UserId,
+        /// What they may do
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// The context to write; its certificate, key and CA are written beside it, and nothing
+        /// is ever overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// List users
+    List,
+    /// Remove a user; their certificate stops working at once
+    Rm {
+        /// The user's name
+        name: UserId,
+    },
+}
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    /// Administers the organisation
+    Admin,
+    /// Works in it
+    User,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Admin => Self::Admin,
+            RoleName::User => Self::User,
+        }
+    }
+}
+
+/// `edge-secrets audit …`
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Not before this time (RFC 3339), or not longer ago than this
+    #[arg(long, value_name = "T", default_value = "24h", value_parser = Since::parse)]
+    pub(crate) since: Since,
+    /// Go on with every new record until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+const GLOBAL: &str = "Options of all commands";
+const EXIT_CODES: &str = "\
+A first look around:
+  edge-secrets secret set cloudServiceXYZSecret --value-file cred.txt
+  edge-secrets service publish service.json
+  edge-secrets policy publish uplink policy.json --dry-run
+  edge-secrets rollout uplink --watch
+
+Exit codes:
+  0 done · 64 usage or configuration · 69 hub unavailable · 77 denied · 1 anything else";
+const SET_EXAMPLES: &str = "\
+A value never stands on the command line, where other processes and the shell's history would see
+it. Without an option it is asked for at the terminal, without echo. What is sent is sealed to the
+hub before it leaves this process.
+
+Examples:
+  edge-secrets secret set db-password
+  edge-secrets secret set db-password --value-file - --strip-newline < password.txt
+  edge-secrets secret set user/alice/tls --field-file cert=tls.crt --field-file key=tls.key
+  edge-secrets secret set cloudServiceXYZSecret --from-file cred.json";
+const SHOW_EXAMPLES: &str = "\
+Without --reveal the value is not fetched at all. With it, a pipe gets the raw bytes where the
+secret is one field `value`, and a JSON object of its fields otherwise; a terminal gets a line per
+field. In JSON and YAML, a field that is not UTF-8 stands as {\"base64\": \"…\"}.
+
+Examples:
+  edge-secrets secret show db-password
+  edge-secrets secret show db-password --reveal > password.txt
+  edge-secrets secret show user/alice/tls --reveal --version 3 -o json";
+const POLICY_EXAMPLES: &str = "\
+Examples:
+  edge-secrets policy publish uplink policy.json --dry-run
+  edge-secrets policy publish uplink policy.json && edge-secrets rollout uplink --watch";
+const TOKEN_EXAMPLES: &str = "\
+Only the token goes to standard output.
+
+Examples:
+  edge-secrets node token edge-01 --ttl 15m > edge-01.token
+  edge-secrets node token edge-01 --owner alice";
+const ROLLOUT_EXAMPLES: &str = "\
+With --watch every change is shown as it happens; in JSON one object per line, in YAML one document
+each. It ends, with exit code 0, once every node has applied everything.
+
+Examples:
+  edge-secrets rollout uplink
+  edge-secrets rollout uplink --watch";
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  edge-secrets explain edge-01
+  edge-secrets explain edge-01 com.example.uplink";
+const USER_EXAMPLES: &str = "\
+The private key is made here and never leaves this machine: FILE's directory then holds FILE and,
+under the same name, .crt, .key (readable by its owner alone) and .ca.crt. Hand all four over.
+
+Example:
+  edge-secrets user add alice --role user --out alice.yaml";
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  edge-secrets audit --since 7d
+  edge-secrets audit --since 2026-03-01T12:00:00Z -o json
+  edge-secrets audit --follow";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_asked() {
+        for line in [
+            "node show ../x",
+            "secret show a//b",
+            "policy rm a/b",
+            "node token n --ttl 0s",
+            "user add a/b --role admin --out f",
+            "audit --since yesterday",
+        ] {
+            let words = ["edge-secrets"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `edge-secrets explain …`
+
+use edge_secrets_hub::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
+
+use super::{Session, standing};
+use crate::cli::ExplainArgs;
+use crate::client::at;
+use crate::error::Error;
+use crate::output::Table;
+
+pub(super) async fn run(args: ExplainArgs, session: &mut Session<'_>) -> Result<(), Error> {
+    let org = session.client.org().to_string();
+    let target = at(paths::NODE_EXPLAIN, &[&org, args.node.as_str()])
+        .with_some("service", args.service.as_ref());
+    let explanation: Explanation = session.client.get(target).await?;
+    session.ui.show(&explanation, |_| {
+        render(&explanation, args.service.as_deref())
+    })
+}
+
+fn render(explanation: &Explanation, service: Option<&str>) -> String {
+    if explanation.verdicts.is_empty() {
+        return match service {
+            Some(service) => format!(
+                "No policy deploys service {service}: publish one, or see `edge-secrets policy \
+                 list`.\n"
+            ),
+            None => "There are no policies.\n".to_owned(),
+        };
+    }
+    let blocks: Vec<_> = explanation
+        .verdicts
+        .iter()
+        .map(|found| verdict(found, explanation.node.as_str()))
+        .collect();
+    blocks.join("\n")
+}
+
+fn verdict(verdict: &VerdictInfo, node: &str) -> String {
+    let is = if verdict.deployed { "is" } else { "is not" };
+    let mut text = format!(
+        "Service {} {is} deployed on {node} by policy {}\n",
+        verdict.service, verdict.policy
+    );
+    for rule in &verdict.rules {
+        let mark = if rule.holds { '✓' } else { '✗' };
+        text.push_str(&format!("  {mark} {}: {}\n", rule.rule, rule.detail));
+    }
+    if let Some(found) = &verdict.deployment {
+        text.push_str(&deployment(found));
+    }
+    text
+}
+
+fn deployment(deployment: &NodeDeployment) -> String {
+    let mut text = format!(
+        "  version {}, {}",
+        deployment.service_version,
+        standing::state(deployment.state)
+    );
+    let error = standing::error(deployment.error.as_ref());
+    if !error.is_empty() {
+        text.push_str(&format!(" ({error})"));
+    }
+    text.push('\n');
+    let mut table = Table::new(["SECRET", "REFERENCE", "STANDING"]);
+    for secret in &deployment.secrets {
+        table.row([
+            secret.name.to_string(),
+            secret
+                .reference
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            standing::secret(secret),
+        ]);
+    }
+    if !deployment.secrets.is_empty() {
+        for line in table.render().lines() {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_rule_and_every_secret_is_accounted_for() {
+        let service = json!({"org": "myorg", "url": "com.example.uplink"});
+        let explanation: Explanation = serde_json::from_value(json!({
+            "node": "edge-01",
+            "verdicts": [
+                {"policy": "uplink", "service": service, "deployed": true,
+                 "rules": [{"rule": "arch", "holds": true, "detail": "amd64 is amd64"}],
+                 "deployment": {
+                    "id": "d", "service": service, "service_version": "1.2.0",
+                    "policy": "uplink", "state": "blocked",
+                    "secrets": [
+                        {"name": "cred", "reference": "xyz", "state": "ready", "version": "7",
+                         "applied": "7"},
+                        {"name": "tls", "state": "missing"}],
+                    "error": {"code": "missing", "detail": "tls does not exist"}}},
+                {"policy": "uplink-eu", "service": service, "deployed": false,
+                 "rules": [{"rule": "policy constraint", "holds": false,
+                            "detail": "site == munich, and site is berlin"}]},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(
+            render(&explanation, None),
+            "Service myorg/com.example.uplink is deployed on edge-01 by policy uplink\n  \
+               ✓ arch: amd64 is amd64\n  \
+               version 1.2.0, blocked (missing: tls does not exist)\n    \
+                 SECRET  REFERENCE  STANDING\n    \
+                 cred    xyz        applied 7\n    \
+                 tls     -          missing\n\
+             \n\
+             Service myorg/com.example.uplink is not deployed on edge-01 by policy uplink-eu\n  \
+               ✗ policy constraint: site == munich, and site is berlin\n"
+        );
+        let none = Explanation {
+            verdicts: vec![],
+            ..explanation
+        };
+        assert!(render(&none, Some("x")).contains("No policy deploys service x"));
+    }
+}

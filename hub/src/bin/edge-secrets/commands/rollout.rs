@@ -1,0 +1,98 @@
+//! `edge-secrets rollout …`
+
+use edge_secrets_hub::wire::{Rollout, paths};
+use jiff::Timestamp;
+
+use super::follow::Follower;
+use super::{Session, standing};
+use crate::cli::RolloutArgs;
+use crate::client::at;
+use crate::error::Error;
+use crate::output::Table;
+use crate::times::age_or_never;
+
+pub(super) async fn run(args: RolloutArgs, session: &mut Session<'_>) -> Result<(), Error> {
+    let segments = [session.client.org().to_string(), args.policy.to_string()];
+    let target = at(paths::ROLLOUT, &[&segments[0], &segments[1]]);
+    let mut rollout: Rollout = session.client.get(target.clone()).await?;
+    if !args.watch {
+        return session.ui.show(&rollout, |now| render(&rollout, now));
+    }
+    let mut follower = Follower::default();
+    loop {
+        session
+            .ui
+            .show_next(&rollout, |now| render(&rollout, now))?;
+        if rollout.applied >= rollout.total {
+            return Ok(());
+        }
+        let shown = rollout.tag;
+        rollout = loop {
+            let target = target.clone().with("after", &shown);
+            let next: Rollout = follower.ask(target, session).await?;
+            if next.tag != shown {
+                break next;
+            }
+        };
+    }
+}
+
+fn render(rollout: &Rollout, now: Timestamp) -> String {
+    let Rollout {
+        policy,
+        applied,
+        total,
+        ..
+    } = rollout;
+    if *total == 0 {
+        return format!("Policy {policy}: it matches no node.\n");
+    }
+    let mut table = Table::new(["NODE", "STATE", "SECRETS", "REPORTED", "REASON"]);
+    for node in &rollout.nodes {
+        table.row([
+            node.node.to_string(),
+            standing::state(node.state).to_owned(),
+            standing::secrets(&node.secrets),
+            age_or_never(node.reported_at, now),
+            standing::error(node.error.as_ref()),
+        ]);
+    }
+    format!(
+        "Policy {policy}: applied {applied}/{total}\n{}",
+        table.render()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_is_said_who_has_what_and_who_has_not_and_why() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let cred = |applied: &str| {
+            json!([{"name": "cred", "reference": "xyz", "state": "ready", "version": "7",
+                    "applied": applied}])
+        };
+        let rollout: Rollout = serde_json::from_value(json!({
+            "policy": "uplink", "tag": "t", "applied": 1, "total": 2,
+            "nodes": [
+                {"node": "edge-01", "state": "applied", "secrets": cred("7"),
+                 "reported_at": "2026-03-01T11:59:18Z"},
+                {"node": "edge-02", "state": "failed", "secrets": cred("6"),
+                 "error": {"code": "failed", "detail": "tmpfs is full"}},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(
+            render(&rollout, now),
+            "Policy uplink: applied 1/2\n\
+             NODE     STATE    SECRETS                               REPORTED  REASON\n\
+             edge-01  applied  cred: applied 7                       42s ago   -\n\
+             edge-02  failed   cred: version 7 is due, 6 is applied  never     \
+             failed: tmpfs is full\n"
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! `edge-secrets secret …`
+
+use edge_secrets_hub::reference::SecretRef;
+use edge_secrets_hub::wire::{
+    RestoreSecret, SecretInfo, SecretRemoved, SecretSet, SetSecret, VersionInfo, paths,
+};
+use edge_secrets_protocol::SecretVersion;
+use edge_secrets_protocol::sealed::Place;
+use http::Method;
+
+use super::Session;
+use crate::cli::{SecretCommand, SetArgs};
+use crate::client::{Target, at};
+use crate::error::Error;
+use crate::output::{Table, count};
+use crate::times::age;
+
+mod payload;
+mod reveal;
+
+pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Result<(), Error> {
+    match command {
+        SecretCommand::Set(args) => set(&args, session).await,
+        SecretCommand::List { prefix } => list(prefix, session).await,
+        SecretCommand::Show {
+            name,
+            reveal: true,
+            version,
+        } => reveal::run(&name, version, session).await,
+        SecretCommand::Show {
+            name,
+            reveal: false,
+            version: Some(version),
+        } => show_version(&name, &version, session).await,
+        SecretCommand::Show { name, .. } => show(&name, session).await,
+        SecretCommand::Versions { name } => versions(&name, session).await,
+        SecretCommand::Restore { name, version } => restore(&name, version, session).await,
+        SecretCommand::Rm { name } => remove(&name, session).await,
+    }
+}
+
+async fn set(args: &SetArgs, session: &mut Session<'_>) -> Result<(), Error> {
+    let payload = payload::read(args, session.ui)?;
+    let info = session.hub_info().await?;
+    let reference = args.name.to_string();
+    let place = Place::Set {
+        org: &info.org,
+        user: &info.user,
+        reference: &reference,
+    };
+    let sealed = info
+        .sealing_key
+        .seal(&place, &payload)
+        .map_err(|error| Error::Failed(format!("the value cannot be sealed: {error}")))?;
+    // From here on there is ciphertext only.
+    drop(payload);
+    let target = route(paths::SECRET, &args.name, session);
+    let done: SecretSet = session
+        .client
+        .send(Method::PUT, target, &SetSecret { sealed })
+        .await?;
+    show_set(&args.name, &done, session)
+}
+
+async fn restore(
+    name: &SecretRef,
+    version: SecretVersion,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let target = route(paths::SECRET_RESTORE, name, session);
+    let done: SecretSet = session
+        .client
+        .send(Method::POST, target, &RestoreSecret { version })
+        .await?;
+    show_set(name, &done, session)
+}
+
+fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Result<(), Error> {
+    session.ui.show(done, |_| {
+        let reach = match done.nodes {
+            0 => "no node gets it yet".to_owned(),
+            nodes => format!("it goes to {}", count(nodes, "node")),
+        };
+        format!("Secret {name} is at version {}; {reach}.\n", done.version)
+    })
+}
+
+async fn list(prefix: Option<String>, session: &mut Session<'_>) -> Result<(), Error> {
+    let target = at(paths::SECRETS, &[session.client.org().as_str()]).with_some("prefix", prefix);
+    let secrets: Vec<SecretInfo> = session.client.get(target).await?;
+    session
+        .ui
+        .show_list(&secrets, "There are no such secrets.", |now| {
+            let mut table = Table::new(["SECRET", "VERSION", "UPDATED", "BY"]);
+            for secret in &secrets {
+                table.row([
+                    secret.reference.to_string(),
+                    secret.version.to_string(),
+                    age(secret.updated_at, now),
+                    secret.updated_by.to_string(),
+                ]);
+            }
+            table.render()
+        })
+}
+
+async fn show(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
+    let target = route(paths::SECRET, name, session);
+    let secret: SecretInfo = session.client.get(target).await?;
+    session.ui.show(&secret, |now| {
+        Table::facts([
+            ("secret", secret.reference.to_string()),
+            ("version", secret.version.to_string()),
+            ("fields", secret.fields.join(", ")),
+            ("created", age(secret.created_at, now)),
+            (
+                "updated",
+                format!("{} by {}", age(secret.updated_at, now), secret.updated_by),
+            ),
+        ])
+    })
+}
+
+async fn show_version(
+    name: &SecretRef,
+    wanted: &SecretVersion,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let versions = fetch_versions(name, session).await?;
+    let Some(version) = versions.iter().find(|version| version.version == *wanted) else {
+        return Err(Error::Failed(format!(
+            "secret {name} has no version {wanted}; `edge-secrets secret versions {name}` lists them"
+        )));
+    };
+    session.ui.show(version, |now| {
+        Table::facts([
+            ("secret", name.to_string()),
+            ("version", version.version.to_string()),
+            ("delivered", yes_no(version.current)),
+            ("fields", version.fields.join(", ")),
+            (
+                "created",
+                format!("{} by {}", age(version.created_at, now), version.created_by),
+            ),
+            ("restored from", optional(version.restored_from.as_ref())),
+        ])
+    })
+}
+
+async fn versions(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
+    let versions = fetch_versions(name, session).await?;
+    session
+        .ui
+        .show_list(&versions, "There are no versions.", |now| {
+            let headers = [
+                "VERSION",
+                "DELIVERED",
+                "FIELDS",
+                "CREATED",
+                "BY",
+                "RESTORED FROM",
+            ];
+            let mut table = Table::new(headers);
+            for version in &versions {
+                table.row([
+                    version.version.to_string(),
+                    yes_no(version.current),
+                    version.fields.join(", "),
+                    age(version.created_at, now),
+                    version.created_by.to_string(),
+                    optional(version.restored_from.as_ref()),
+                ]);
+            }
+            table.render()
+        })
+}
+
+async fn remove(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
+    session
+        .ui
+        .confirm(&format!("Remove secret {name} with all its versions?"))?;
+    let target = route(paths::SECRET, name, session);
+    let done: SecretRemoved = session.client.ask(Method::DELETE, target).await?;
+    session.ui.show(&done, |_| match done.nodes {
+        0 => format!("Secret {name} is removed; no node was bound to it.\n"),
+        nodes => format!(
+            "Secret {name} is removed. {} bound to it: they keep what they have, and their \
+             deployments are blocked until it is set again or unbound.\n",
+            if nodes == 1 {
+                "1 node is".to_owned()
+            } else {
+                format!("{nodes} nodes are")
+            }
+        ),
+    })
+}
+
+async fn fetch_versions(
+    name: &SecretRef,
+    session: &mut Session<'_>,
+) -> Result<Vec<VersionInfo>, Error> {
+    let target = route(paths::SECRET_VERSIONS, name, session);
+    session.client.get(target).await
+}
+
+fn route(template: &str, name: &SecretRef, session: &Session<'_>) -> Target {
+    at(
+        template,
+        &[session.client.org().as_str(), &name.to_string()],
+    )
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+fn optional(value: Option<&impl ToString>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,135 @@
+//! Times and durations as people read and write them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+/// How long ago, in the one unit that matters: `3m ago`, `in 2h`, `just now`.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    let text = short(seconds.unsigned_abs());
+    match seconds {
+        0 => "just now".to_owned(),
+        1.. => format!("{text} ago"),
+        _ => format!("in {text}"),
+    }
+}
+
+/// The same for what may never have been.
+pub(crate) fn age_or_never(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| age(at, now))
+}
+
+/// Reads a duration like `90s`, `1h30m` or `7d`; days have 24 hours.
+///
+/// # Errors
+/// When it is none, or not positive.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "is not a duration like 90s, 1h30m or 7d".to_owned();
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let duration: SignedDuration = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| wrong())?;
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    if duration.is_zero() {
+        Err(wrong())
+    } else {
+        Ok(duration)
+    }
+}
+
+/// A point in time, or how long ago it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+impl Since {
+    /// Reads RFC 3339 (`2026-03-01T12:00:00Z`) or a duration (`2h`).
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let time = text.parse().map(Self::At);
+        time.or_else(|_| parse_duration(text).map(Self::Ago))
+            .map_err(|_| {
+                "is neither a time like 2026-03-01T12:00:00Z nor a duration like 2h or 7d"
+                    .to_owned()
+            })
+    }
+
+    /// The point in time.
+    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+fn short(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(365 * DAY, "y"), (DAY, "d"), (HOUR, "h"), (60, "m")];
+    let fits = UNITS.iter().find(|(length, _)| seconds >= *length);
+    let (length, unit) = fits.copied().unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ages_are_in_the_unit_that_matters() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (seconds, text) in [
+            (0, "just now"),
+            (59, "59s ago"),
+            (185, "3m ago"),
+            (7200, "2h ago"),
+            (30 * 86400, "30d ago"),
+            (800 * 86400, "2y ago"),
+            (-3600, "in 1h"),
+        ] {
+            let at = now - SignedDuration::from_secs(seconds);
+            assert_eq!(age(at, now), text);
+        }
+        assert_eq!(age_or_never(None, now), "never");
+    }
+
+    #[test]
+    fn durations_are_positive() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        for text in ["", "0s", "-1h", "5", "1h ago", "tomorrow", "1 month"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let at = |text| Since::parse(text).unwrap().resolve(now).to_string();
+        assert_eq!(at("2h"), "2026-03-01T10:00:00Z");
+        assert_eq!(at("2026-02-01T00:00:00Z"), "2026-02-01T00:00:00Z");
+        assert!(Since::parse("yesterday").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_text_never_panics(text in "\\PC{0,30}", seconds in any::<i32>()) {
+            let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+            if let Ok(since) = Since::parse(&text) {
+                age(since.resolve(now), now);
+            }
+            age(now + SignedDuration::from_secs(seconds.into()), now);
+        }
+    }
+}
