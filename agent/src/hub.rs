@@ -1,1 +1,17 @@
-//! .
+//! The agent's side of the node protocol: one HTTP/2 connection over mutual TLS 1.3.
+
+pub mod backoff;
+mod connection;
+mod error;
+pub mod tls;
+mod watch;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use connection::{Connection, Pulled};
+pub use error::{HubError, TlsFault};
+pub use watch::WatchStream;
+
+#[cfg(test)]
+mod tests;

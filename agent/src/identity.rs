@@ -1,1 +1,159 @@
-//! .
+//! Who the node is: its keys and certificate on disk, enrolment, and renewal.
+//!
+//! Key, certificate, trust bundle and sealing key stand in one directory that is swapped as a whole
+//! ([`Store`]), so that they fit each other after a crash at any instant.
+
+pub mod certificate;
+mod enrol;
+mod keys;
+mod pinned;
+pub mod renewal;
+mod store;
+
+use std::sync::Arc;
+
+use edge_secrets_protocol::{NodeId, OrgId, SealingKey};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use certificate::{CertificateError, CertificateFacts, Validity};
+pub use enrol::{EnrolError, enrol};
+pub use keys::KeyError;
+pub use renewal::renew;
+pub use store::{Material, SetNumber, Store, StoreError};
+
+use crate::config::Node;
+use crate::hub::tls;
+
+/// An identity that is ready to connect with. The private key is inside the TLS configuration.
+pub struct NodeIdentity {
+    /// The node's organisation.
+    pub org: OrgId,
+    /// The node.
+    pub node: NodeId,
+    /// When the certificate is good.
+    pub validity: Validity,
+    /// What opens values that are sealed to this node.
+    pub sealing_key: SealingKey,
+    /// How to connect to the hub.
+    pub tls: Arc<ClientConfig>,
+    /// Which set of the store this is.
+    pub set: SetNumber,
+}
+
+/// Keys and certificates that cannot be used. Says what to do; shows nothing of them.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The certificate is not a node's.
+    #[error("the node's certificate cannot be used: {0}; enrol again")]
+    Certificate(#[from] CertificateError),
+    /// A file is not what it should be.
+    #[error("{0} is malformed; enrol again")]
+    Malformed(&'static str),
+    /// The configuration speaks of another node.
+    #[error(
+        "the certificate is of node {certified}, the configuration (node.org, node.id) says \
+         {configured}: correct the configuration, or enrol again as that node"
+    )]
+    OtherNode {
+        /// `ORG/NODE` of the certificate.
+        certified: String,
+        /// What the configuration says.
+        configured: String,
+    },
+    /// The state directory fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key does not fit the certificate, or there is no authority to trust.
+    #[error("the identity does not fit together: {0}; enrol again")]
+    Tls(#[from] rustls::Error),
+}
+
+impl NodeIdentity {
+    /// Reads what the store keeps; `None` when the node is not enrolled.
+    ///
+    /// # Errors
+    /// When something is there and cannot be used.
+    pub fn load(store: &Store) -> Result<Option<Self>, IdentityError> {
+        let Some((set, material)) = store.load()? else {
+            return Ok(None);
+        };
+        Self::from_material(set, material).map(Some)
+    }
+
+    /// Makes key, certificate and trust bundle ready, and checks that they fit each other.
+    ///
+    /// # Errors
+    /// When they do not, or one is malformed.
+    pub fn from_material(set: SetNumber, material: Material) -> Result<Self, IdentityError> {
+        let (facts, tls) = ready(&material)?;
+        Ok(Self {
+            org: facts.org,
+            node: facts.node,
+            validity: facts.validity,
+            sealing_key: material.sealing_key,
+            tls: Arc::new(tls),
+            set,
+        })
+    }
+
+    /// Checks that the configuration, where it names a node, names this one.
+    ///
+    /// # Errors
+    /// When it names another.
+    pub fn check_configured(&self, configured: &Node) -> Result<(), IdentityError> {
+        check_configured(&self.org, &self.node, configured)
+    }
+}
+
+/// What the certificate says, and how to connect with it; checks that all parts fit each other.
+fn ready(material: &Material) -> Result<(CertificateFacts, ClientConfig), IdentityError> {
+    let chain = certificates(&material.certificate, "node.crt")?;
+    let authorities = certificates(&material.trust_bundle, "ca.crt")?;
+    let leaf = chain.first().ok_or(IdentityError::Malformed("node.crt"))?;
+    let facts = certificate::inspect(leaf)?;
+    let key = PrivateKeyDer::from_pem_slice(material.key.as_bytes())
+        .map_err(|_| IdentityError::Malformed("node.key"))?;
+    let tls = tls::with_identity(&authorities, chain, key)?;
+    Ok((facts, tls))
+}
+
+fn check_configured(org: &OrgId, node: &NodeId, configured: &Node) -> Result<(), IdentityError> {
+    let other_org = configured.org.as_ref().filter(|o| *o != org);
+    let other_node = configured.id.as_ref().filter(|n| *n != node);
+    if other_org.is_none() && other_node.is_none() {
+        return Ok(());
+    }
+    let configured = format!(
+        "{}/{}",
+        other_org.unwrap_or(org),
+        other_node.unwrap_or(node)
+    );
+    Err(IdentityError::OtherNode {
+        certified: format!("{org}/{node}"),
+        configured,
+    })
+}
+
+fn certificates(
+    pem: &str,
+    file: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .ok()
+        .filter(|list| !list.is_empty() && list.len() <= MAX_CHAIN)
+        .ok_or(IdentityError::Malformed(file))
+}
+
+/// SHA-256 over a certificate's DER form, as tokens carry it.
+#[cfg(test)]
+pub(crate) fn fingerprint(der: &[u8]) -> Option<[u8; 32]> {
+    pinned::sha256(&tls::provider(), der)
+}
+
+const MAX_CHAIN: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! TLS 1.3 only, to one hub under one private root.
+
+use std::sync::Arc;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, Error, RootCertStore};
+
+/// The one place that names the cryptography. Hybrid post-quantum key exchange is preferred.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// How to connect as an enrolled node.
+///
+/// # Errors
+/// When the key does not fit the certificate or an authority does not parse.
+pub fn with_identity(
+    authorities: &[CertificateDer<'static>],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider())
+        .build()
+        .map_err(|error| Error::General(error.to_string()))?;
+    let config = builder(verifier)?.with_client_auth_cert(chain, key)?;
+    Ok(finish(config))
+}
+
+/// How to connect without an identity, with trust decided by `verifier`.
+///
+/// # Errors
+/// When the provider lacks TLS 1.3.
+pub fn with_verifier(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
+    Ok(finish(builder(verifier)?.with_no_client_auth()))
+}
+
+type WantsClientCert = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+
+fn builder(verifier: Arc<dyn ServerCertVerifier>) -> Result<WantsClientCert, Error> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier))
+}
+
+fn finish(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Nothing of one connection is kept for another.
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// The protocol that both sides must agree on.
+pub const ALPN: &[u8] = b"h2";

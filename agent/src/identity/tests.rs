@@ -1,0 +1,213 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use edge_secrets_protocol::Code;
+use edge_secrets_protocol::node::NodeFacts;
+
+use super::*;
+use crate::config::Config;
+use crate::hub::Connection;
+use crate::hub::fake::{FakeHub, Seen, now};
+
+fn config(hub: &FakeHub, dir: &Path) -> Config {
+    let path = dir.join("agent.yaml");
+    fs::write(&path, format!("hub: {{ url: \"{}\" }}\n", hub.url())).unwrap();
+    let mut config = Config::load(&path).unwrap();
+    config.state_dir = dir.join("state");
+    config
+}
+
+#[tokio::test]
+async fn enrolment_stores_an_identity_that_connects() {
+    let mut hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&hub, dir.path());
+    let store = Store::new(&config.state_dir);
+    assert!(NodeIdentity::load(&store).unwrap().is_none());
+
+    let token = hub.token("myorg", "edge-01");
+    let facts = NodeFacts {
+        agent_version: "0".into(),
+        ..NodeFacts::default()
+    };
+    enrol(&config, &store, token, facts.clone(), false)
+        .await
+        .unwrap();
+    assert_eq!(hub.asked_so_far(), [Seen::Enroll(facts)]);
+
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    assert_eq!(identity.node.as_str(), "edge-01");
+    let connection = Connection::open(&config.hub.url, identity.tls.clone())
+        .await
+        .unwrap();
+    connection.put_node(&NodeFacts::default()).await.unwrap();
+
+    let mode = |path: &str| {
+        fs::metadata(config.state_dir.join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+    };
+    assert_eq!(mode("") & 0o777, 0o700);
+    assert_eq!(mode("identity/node.key") & 0o777, 0o600);
+    assert_eq!(mode("identity/sealing.key") & 0o777, 0o600);
+
+    // An identity is not overwritten unless that is asked for.
+    let again = enrol(
+        &config,
+        &store,
+        hub.token("myorg", "edge-01"),
+        NodeFacts::default(),
+        false,
+    );
+    assert!(matches!(again.await, Err(EnrolError::Enrolled(who)) if who == "myorg/edge-01"));
+    let forced = enrol(
+        &config,
+        &store,
+        hub.token("myorg", "edge-01"),
+        NodeFacts::default(),
+        true,
+    );
+    assert!(forced.await.unwrap().set > identity.set);
+}
+
+#[tokio::test]
+async fn a_token_goes_to_no_hub_but_the_one_it_names() {
+    let mut hub = FakeHub::start().await;
+    let other = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&hub, dir.path());
+    let store = Store::new(&config.state_dir);
+    let token = other.token("myorg", "edge-01");
+    let error = enrol(&config, &store, token, NodeFacts::default(), false)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(error, EnrolError::OtherHub(_)), "{error}");
+    assert_eq!(hub.asked_so_far(), []);
+    assert!(NodeIdentity::load(&store).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_refused_token_and_another_node_are_named() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&hub, dir.path());
+    let store = Store::new(&config.state_dir);
+    let token = hub.token("myorg", "edge-01");
+    hub.answers().token = None;
+    let error = enrol(&config, &store, token, NodeFacts::default(), false)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(error, EnrolError::Refused(_)), "{error}");
+
+    config.node.id = Some("edge-02".parse().unwrap());
+    let token = hub.token("myorg", "edge-01");
+    let error = enrol(&config, &store, token, NodeFacts::default(), false)
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("myorg/edge-02"), "{error}");
+    assert!(hub.answers().token.is_some(), "the token is not used up");
+}
+
+#[tokio::test]
+async fn renewal_takes_a_new_key_and_keeps_the_old_one_until_retired() {
+    let hub = FakeHub::start().await;
+    hub.answers().validity = Some((now() - 60, now() + 60));
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let old = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    let (_, before) = store.load().unwrap().unwrap();
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+
+    hub.answers().validity = None;
+    let connection = Connection::open(&hub.url(), identity.tls.clone())
+        .await
+        .unwrap();
+    let renewed = renew(connection, store.clone(), identity.set)
+        .await
+        .unwrap();
+    assert!(renewed.validity.not_after > identity.validity.not_after);
+    let (set, after) = store.load().unwrap().unwrap();
+    assert_eq!(set, renewed.set);
+    assert!(*before.key != *after.key);
+    assert!(before.sealing_key.public() == after.sealing_key.public());
+
+    // Until retired one can go back, and then no more.
+    assert_eq!(store.roll_back(renewed.set).unwrap(), Some(old));
+    assert_eq!(store.current().unwrap(), Some(old));
+    store.retire().unwrap();
+    assert_eq!(store.roll_back(old).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_refused_renewal_changes_nothing() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let set = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    let problem = edge_secrets_protocol::Problem::new(Code::NotEnrolled, "not known");
+    hub.answers()
+        .refuse
+        .insert(edge_secrets_protocol::routes::RENEW, problem);
+    let connection = Connection::open(&hub.url(), identity.tls.clone())
+        .await
+        .unwrap();
+    assert!(renew(connection, store.clone(), set).await.is_err());
+    assert_eq!(store.current().unwrap(), Some(set));
+}
+
+#[tokio::test]
+async fn a_crash_while_writing_leaves_the_set_in_use() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let first = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+
+    // What a crash can leave: a half-written set, and a fresh link that was not renamed.
+    let half = dir.path().join("identity-2");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("node.key"), "half").unwrap();
+    std::os::unix::fs::symlink("identity-2", dir.path().join("identity.new")).unwrap();
+    assert_eq!(NodeIdentity::load(&store).unwrap().unwrap().set, first);
+
+    let next = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    assert_eq!(NodeIdentity::load(&store).unwrap().unwrap().set, next);
+    store.retire().unwrap();
+    assert!(!half.exists());
+    let sets = fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
+    let sets = sets.filter(|e| e.file_name().to_string_lossy().starts_with("identity-"));
+    assert_eq!(sets.count(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_its_certificate_is_refused() {
+    let hub = FakeHub::start().await;
+    let mut material = hub.issue("myorg", "edge-01");
+    material.key = hub.issue("myorg", "edge-01").key;
+    let error = NodeIdentity::from_material(SetNumber::FIRST, material)
+        .err()
+        .unwrap();
+    assert!(matches!(error, IdentityError::Tls(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    for file in ["node.key", "node.crt", "ca.crt", "sealing.key"] {
+        let path = dir.path().join("identity").join(file);
+        let kept = fs::read(&path).unwrap();
+        fs::write(&path, "no").unwrap();
+        let error = NodeIdentity::load(&store).err().unwrap();
+        assert!(error.to_string().contains(file), "{error}");
+        fs::write(&path, kept).unwrap();
+    }
+    assert!(NodeIdentity::load(&store).unwrap().is_some());
+}
