@@ -1,1 +1,282 @@
-//! .
+//! Values on tmpfs: one directory per consumer, generations behind one link, and their wiping.
+//!
+//! ```text
+//! <runtime dir>/
+//!   lock                                                    held by the one agent that may write
+//!   services/<org>/<service url>/<consumer>/                what services read
+//!     ..data -> ..g42.k3f9rq                                swapped by one rename
+//!     ..g42.k3f9rq/myCloudServiceCred                       mode 0400, the agent's user
+//!     myCloudServiceCred -> ..data/myCloudServiceCred
+//!   manifests/<org>/<service url>/<consumer>/..g42.k3f9rq   what is in it; names and versions
+//!   trash/<consumer's mark>.<random>                        superseded files, until they are wiped
+//! ```
+//!
+//! # The order of steps, and why a kill between any two leaves the old or the new (invariants 1, 9)
+//!
+//! 1. Make `..g42.k3f9rq`, for the agent alone. Nothing points to it.
+//! 2. Link the files that stay as they are into it, write the others. A file has its mode before its
+//!    generation can be reached. A kill leaves a directory that nothing points to: swept at start.
+//! 3. Write the manifest. Before the swap, so that there is never a live generation of which nobody
+//!    knows what it holds; a manifest without its live generation is swept.
+//! 4. Swap `..data` by making a link under another name and renaming it. This is the moment: before
+//!    it everybody reads the old generation, after it the new one, and never none.
+//! 5. Make the visible names of new secrets, now that there is something behind them; remove those of
+//!    vanished ones. A kill before that is repaired at start and at every [`Delivery::verify`].
+//! 6. Remove the old manifest.
+//! 7. The old generation stays a moment for who is resolving a name just then, goes to the trash, and
+//!    is overwritten once nobody reads it or its grace is over (`wipe.rs`).
+//!
+//! Undeploying first removes `..data`: from then on nothing is referenced, so that a kill leaves only
+//! what the sweep wipes. The consumer's directory stays, so that a mount of it stays good.
+//!
+//! # Modes
+//!
+//! Directories are 0755 and files 0400, of the agent's user: root in a container reads them, other
+//! users of the node do not. The umask does not matter.
+
+mod dir;
+mod generation;
+mod manifest;
+mod mount;
+mod render;
+mod sweep;
+mod wipe;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use edge_secrets_protocol::{ConsumerName, SecretName, ServiceId};
+
+pub(crate) use self::dir::FsError;
+#[cfg(test)]
+pub(crate) use self::dir::faults;
+use self::dir::{Dir, Kind};
+pub(crate) use self::generation::{CommitError, Draft};
+#[cfg(test)]
+pub(crate) use self::manifest::{FileMark, ManifestFile};
+pub(crate) use self::manifest::{Manifest, Origin};
+use self::mount::RuntimeDir;
+pub(crate) use self::render::{bound, render};
+use self::wipe::{Wiper, wipe_tree};
+use crate::reconcile::{RuntimeError, RuntimeOptions};
+
+/// One consumer of one service: whose directory it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConsumerId {
+    pub(crate) service: ServiceId,
+    pub(crate) consumer: ConsumerName,
+}
+
+impl ConsumerId {
+    /// The three directories that lead to it; none is ever `.` or `..`.
+    fn components(&self) -> [String; 3] {
+        [
+            self.service.org.as_str().to_owned(),
+            self.service.url.dir_name(),
+            self.consumer.as_str().to_owned(),
+        ]
+    }
+}
+
+impl fmt::Display for ConsumerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.service, self.consumer)
+    }
+}
+
+/// The runtime directory with all that stands in it.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    runtime: RuntimeDir,
+    services: Dir,
+    manifests: Dir,
+    wiper: Wiper,
+}
+
+impl Delivery {
+    /// Takes the runtime directory over, sweeps it, and says what every consumer can read.
+    pub(crate) fn open(
+        options: &RuntimeOptions,
+    ) -> Result<(Self, BTreeMap<ConsumerId, Manifest>), RuntimeError> {
+        let runtime = RuntimeDir::open(options)?;
+        let failed = |error: FsError| RuntimeError(error.to_string());
+        let root = &runtime.dir;
+        root.require_memory().map_err(failed)?;
+        let services = root.ensure_dir("services", OPEN_DIR).map_err(failed)?;
+        let manifests = root.ensure_dir("manifests", OWN_DIR).map_err(failed)?;
+        let trash = root.ensure_dir("trash", OWN_DIR).map_err(failed)?;
+        let wiper = Wiper::open(trash, options.grace).map_err(failed)?;
+        let mut delivery = Self {
+            runtime,
+            services,
+            manifests,
+            wiper,
+        };
+        let live = delivery.sweep().map_err(failed)?;
+        Ok((delivery, live))
+    }
+
+    /// How the runtime directory is kept out of swap, for people.
+    pub(crate) fn protection(&self) -> &str {
+        &self.runtime.protection
+    }
+
+    /// The directory that the consumer mounts or reads.
+    pub(crate) fn directory(&self, consumer: &ConsumerId) -> PathBuf {
+        let mut path = self.services.path().to_owned();
+        path.extend(consumer.components());
+        path
+    }
+
+    /// Puts `draft` in the place of what was live.
+    pub(crate) fn commit(&mut self, draft: Draft) -> Result<Manifest, CommitError> {
+        draft.commit(&mut self.wiper)
+    }
+
+    /// Wipes a draft that will not be used.
+    pub(crate) fn discard(&mut self, draft: Draft) {
+        draft.discard(&mut self.wiper);
+    }
+
+    /// Writes what is known of a live generation anew; what services read stays as it is.
+    pub(crate) fn rewrite_manifest(
+        &self,
+        consumer: &ConsumerId,
+        manifest: &Manifest,
+    ) -> Result<(), FsError> {
+        let dir = ensure_place(&self.manifests, consumer, OWN_DIR)?;
+        dir.require_memory()?;
+        let temporary = random_name("..new.");
+        let written = dir
+            .write_new(&temporary, &manifest.encode(), 0o600)
+            .and_then(|_| dir.rename(&temporary, &dir, &manifest.generation));
+        if written.is_err() {
+            dir.unlink(&temporary).ok();
+        }
+        written
+    }
+
+    /// Compares what lies there with what was written, mends links, and names the files that are
+    /// missing or not the ones that were written.
+    pub(crate) fn verify(
+        &self,
+        consumer: &ConsumerId,
+        manifest: &Manifest,
+    ) -> Result<BTreeSet<SecretName>, FsError> {
+        let home = match place(&self.services, consumer) {
+            Err(error) if error.is_missing() => {
+                return Ok(manifest.files.keys().cloned().collect());
+            }
+            result => result?,
+        };
+        let damaged = generation::damaged(&home, manifest)?;
+        if damaged.len() < manifest.files.len() {
+            generation::mend_links(&home, manifest)?;
+        }
+        Ok(damaged)
+    }
+
+    /// Wipes all that the consumer could read, whoever reads it. Tries everything and gives every
+    /// error; the directory itself stays.
+    pub(crate) fn undeploy(&mut self, consumer: &ConsumerId) -> Vec<FsError> {
+        let mut errors = Vec::new();
+        match place(&self.services, consumer) {
+            Ok(home) => {
+                errors.extend(home.unlink(DATA).err());
+                match home.list() {
+                    Ok(entries) => errors.extend(wipe_entries(&home, entries)),
+                    Err(error) => errors.push(error),
+                }
+            }
+            Err(error) if error.is_missing() => {}
+            Err(error) => errors.push(error),
+        }
+        errors.extend(self.wiper.hurry(consumer));
+        let [org, service, name] = consumer.components();
+        let service = self
+            .manifests
+            .open_dir(org)
+            .and_then(|dir| dir.open_dir(service));
+        match service {
+            Ok(service) => errors.extend(wipe_tree(&service, OsStr::new(&name))),
+            Err(error) if error.is_missing() => {}
+            Err(error) => errors.push(error),
+        }
+        errors
+    }
+
+    /// Wipes what is superseded and read by nobody, or for too long; says when to look again.
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let services = &self.services;
+        self.wiper.tick(now, |consumer| place(services, consumer))
+    }
+
+    /// Makes room at once; says whether there was anything to wipe.
+    pub(crate) fn reclaim(&mut self) -> bool {
+        let services = &self.services;
+        self.wiper.reclaim(|consumer| place(services, consumer))
+    }
+
+    /// Wipes everything that lies here, known or not.
+    pub(crate) fn wipe_everything(&mut self) -> Vec<FsError> {
+        let mut errors = Vec::new();
+        for consumer in self.consumers(&mut errors) {
+            errors.extend(self.undeploy(&consumer));
+        }
+        errors.extend(self.wiper.wipe_everything());
+        match self.manifests.list() {
+            Ok(entries) => errors.extend(wipe_entries(&self.manifests, entries)),
+            Err(error) => errors.push(error),
+        }
+        errors
+    }
+}
+
+fn wipe_entries(dir: &Dir, entries: Vec<(OsString, Kind)>) -> Vec<FsError> {
+    let mut errors = Vec::new();
+    for (name, kind) in entries {
+        if kind == Kind::Directory {
+            errors.extend(wipe_tree(dir, &name));
+        } else {
+            errors.extend(wipe::wipe_now(dir, &name).err());
+        }
+    }
+    errors
+}
+
+/// Opens a consumer's directory below `root`.
+fn place(root: &Dir, consumer: &ConsumerId) -> Result<Dir, FsError> {
+    let [org, service, consumer] = consumer.components();
+    root.open_dir(org)?.open_dir(service)?.open_dir(consumer)
+}
+
+/// Opens a consumer's directory below `root`, making what is not there.
+fn ensure_place(root: &Dir, consumer: &ConsumerId, mode: u32) -> Result<Dir, FsError> {
+    let [org, service, consumer] = consumer.components();
+    root.ensure_dir(org, mode)?
+        .ensure_dir(service, mode)?
+        .ensure_dir(consumer, mode)
+}
+
+/// `prefix` and six letters that nobody can foresee.
+fn random_name(prefix: &str) -> String {
+    let mut bytes = [0; 6];
+    // A name is no secret: where the system gives no random bytes, its being taken is an error that
+    // the next attempt mends.
+    getrandom::fill(&mut bytes).ok();
+    let letters =
+        bytes.map(|byte| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(byte & 31)]));
+    prefix.chars().chain(letters).collect()
+}
+
+const DATA: &str = "..data";
+const GENERATION: &str = "..g";
+const OPEN_DIR: u32 = 0o755;
+const OWN_DIR: u32 = 0o700;
+const VALUE_FILE: u32 = 0o400;

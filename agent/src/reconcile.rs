@@ -1,13 +1,42 @@
 //! From what the node should have to what lies on tmpfs.
+//!
+//! # How to drive it
+//!
+//! ```text
+//! start        open                                services read what they read before
+//! bindings     desire -> items; while there are some: fetch them, deliver, items = again()
+//! at a retry   desire with the same bindings       asks again for what was refused, and tries again
+//!                                                  what could not be written
+//! slow resync  verify, then pull and desire        finds what was tampered with
+//! after each   report -> hub, then report_sent; tick until it gives None
+//! revoked      wipe_all
+//! ```
+//!
+//! Items may be fetched in several batches with a `deliver` for each: sealed values wait here, as
+//! ciphertext, until their deployment is complete.
 
+mod apply;
+mod plan;
+mod standing;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{NodeId, OrgId, SealingKey};
+use edge_secrets_protocol::{Generation, NodeId, OrgId, Sealed, SealingKey};
 use jiff::Timestamp;
+use tracing::{info, warn};
 
+use self::apply::Opener;
+use self::plan::Planner;
+use self::standing::Standings;
+use crate::delivery::Delivery;
+use crate::memory::LockedBuffer;
 use crate::status::ServiceStatus;
 
 /// Where and how values are delivered.
@@ -15,7 +44,8 @@ use crate::status::ServiceStatus;
 pub struct RuntimeOptions {
     /// The runtime directory.
     pub dir: PathBuf,
-    /// Mount a tmpfs there when it is none and that is allowed; else require that it is one.
+    /// Mount a tmpfs there when it is none and that is allowed; else require that it is one. Where
+    /// it is tmpfs already, one of its own is mounted only to keep values out of an active swap.
     pub mount: bool,
     /// The tmpfs's size in bytes, where it is mounted here.
     pub size: u64,
@@ -25,7 +55,17 @@ pub struct RuntimeOptions {
 
 /// Keeps what lies on tmpfs as the bindings want it. Synchronous: tmpfs does not block, and the one
 /// locked buffer is used by one delivery at a time.
-pub struct Reconciler {}
+#[derive(Debug)]
+pub struct Reconciler {
+    delivery: Delivery,
+    buffer: LockedBuffer,
+    planner: Planner,
+    /// Values at hand: exactly those that the planner counts on.
+    sealed: BTreeMap<FetchItem, Sealed>,
+    standings: Standings,
+    /// The generation that is worked through.
+    worked: Generation,
+}
 
 /// Why the runtime directory cannot be used at all. Says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,52 +76,183 @@ impl Reconciler {
     /// Takes the runtime directory over: mounts or checks it, locks it against a second agent,
     /// sweeps what a former life left, and reads what is delivered. Changes nothing that services
     /// read.
-    pub fn open(_options: &RuntimeOptions) -> Result<Self, RuntimeError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the directory is not, and cannot be made, a tmpfs or ramfs of this user's own, or
+    /// another agent uses it.
+    pub fn open(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
+        let (delivery, live) = Delivery::open(options)?;
+        let buffer = LockedBuffer::new().map_err(|error| RuntimeError(error.to_string()))?;
+        let planner = Planner::new(live);
+        let mut reconciler = Self {
+            delivery,
+            buffer,
+            standings: Standings::of_former_life(&planner),
+            planner,
+            sealed: BTreeMap::new(),
+            worked: Generation::default(),
+        };
+        reconciler.verify();
+        Ok(reconciler)
     }
 
     /// Takes what the node should have, wipes at once what it should not have any more, and gives
     /// the values to fetch (none that is delivered already, each once).
-    pub fn desire(&mut self, _bindings: &Bindings, _now: Timestamp) -> Vec<FetchItem> {
-        unimplemented!()
+    ///
+    /// Bindings older than those taken last are ignored: an answer that was overtaken, or replayed.
+    /// The same ones again ask again for what was refused. Costs what has changed; files that no
+    /// change concerns are not looked at.
+    pub fn desire(&mut self, bindings: &Bindings, now: Timestamp) -> Vec<FetchItem> {
+        if !self.planner.desire(bindings) {
+            warn!(
+                generation = %bindings.generation,
+                "Outdated bindings are ignored."
+            );
+            return self.planner.to_fetch();
+        }
+        self.sealed.retain(|item, _| self.planner.holds(item));
+        let touched = self.planner.unsettled();
+        self.wipe_leftovers();
+        // What needs no value is done without waiting for the hub.
+        self.apply(None, now);
+        self.standings.update(&self.planner, touched, now);
+        let fetch = self.planner.to_fetch();
+        if fetch.is_empty() {
+            self.worked = bindings.generation;
+        }
+        fetch
     }
 
     /// Delivers what was fetched: every consumer whose values are complete gets its next generation;
     /// a deployment that lacks one stays as it was. What fails is in the report.
+    ///
+    /// Of `keys`, each is tried: while a key is rotated there are two.
     pub fn deliver(
         &mut self,
-        _org: &OrgId,
-        _node: &NodeId,
-        _keys: &[&SealingKey],
-        _fetched: &[(FetchItem, FetchResult)],
-        _now: Timestamp,
+        org: &OrgId,
+        node: &NodeId,
+        keys: &[&SealingKey],
+        fetched: &[(FetchItem, FetchResult)],
+        now: Timestamp,
     ) {
-        unimplemented!()
+        for (item, result) in fetched {
+            match result {
+                FetchResult::Sealed(sealed) => {
+                    if self.planner.arrived(item) {
+                        self.sealed.insert(item.clone(), sealed.clone());
+                    }
+                }
+                FetchResult::Problem(problem) => self.planner.refused(item, problem),
+            }
+        }
+        let touched = self.planner.unsettled();
+        self.apply(Some(Opener { org, node, keys }), now);
+        self.wipe_leftovers();
+        self.standings.update(&self.planner, touched, now);
+        self.buffer.shrink();
+        if self.again().is_empty() {
+            self.worked = self.planner.generation().unwrap_or_default();
+        }
     }
 
-    /// What to tell the hub.
+    /// What to fetch at once after a [`deliver`](Self::deliver): values that a full batch left out,
+    /// or that turned out to be needed because a delivered file was damaged. What the hub refused is
+    /// not among them: [`desire`](Self::desire) asks for that again, at the caller's pace.
+    #[must_use]
+    pub fn again(&self) -> Vec<FetchItem> {
+        self.planner.to_fetch_again()
+    }
+
+    /// Looks at every file and link that is delivered. Mends links at once; what is missing or is
+    /// not what was written is among the items of the next [`desire`](Self::desire). Gives the
+    /// number of such files. For the slow resync.
+    pub fn verify(&mut self) -> usize {
+        let mut count = 0;
+        let all: Vec<_> = self
+            .planner
+            .actual()
+            .iter()
+            .map(|(consumer, live)| (consumer.clone(), live.manifest.clone()))
+            .collect();
+        for (consumer, manifest) in all {
+            match self.delivery.verify(&consumer, &manifest) {
+                Ok(damaged) => {
+                    if !damaged.is_empty() {
+                        warn!(%consumer, files = damaged.len(), "Delivered files are not what was written.");
+                    }
+                    count += damaged.len();
+                    self.planner.damaged(&consumer, damaged);
+                }
+                Err(error) => {
+                    warn!(%consumer, %error, "What is delivered cannot be looked at.");
+                    let names = manifest.files.into_keys().collect();
+                    self.planner.damaged(&consumer, names);
+                }
+            }
+        }
+        count
+    }
+
+    /// What to tell the hub: every deployment that it wants here, those still to be replaced, and
+    /// those wiped since [`report_sent`](Self::report_sent).
+    #[must_use]
     pub fn report(&self) -> StatusReport {
-        unimplemented!()
+        StatusReport {
+            generation: self.worked,
+            deployments: self.standings.report(),
+        }
+    }
+
+    /// The hub has taken this report: what it called wiped need not be said again.
+    pub fn report_sent(&mut self, report: &StatusReport) {
+        self.standings.report_sent(report);
     }
 
     /// What to tell people.
+    #[must_use]
     pub fn services(&self) -> Vec<ServiceStatus> {
-        unimplemented!()
+        self.standings.services(&self.delivery)
     }
 
     /// Wipes superseded generations whose readers are gone or whose grace is over, and says when to
-    /// look again.
-    pub fn tick(&mut self, _now: Instant) -> Option<Instant> {
-        unimplemented!()
+    /// look again. The first call after a rotation starts its grace: call it after every
+    /// [`desire`](Self::desire), [`deliver`](Self::deliver) and [`open`](Self::open).
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        self.delivery.tick(now)
     }
 
-    /// Wipes everything, tries every file, and says what could not be wiped.
-    pub fn wipe_all(&mut self, _now: Timestamp) -> Result<(), RuntimeError> {
-        unimplemented!()
+    /// Wipes everything, tries every file, and says what could not be wiped. Forgets the bindings
+    /// and their generation too: a node that is enrolled anew starts from nothing.
+    ///
+    /// # Errors
+    /// When something is left; the rest is wiped.
+    pub fn wipe_all(&mut self, now: Timestamp) -> Result<(), RuntimeError> {
+        self.sealed.clear();
+        self.planner.clear();
+        self.wipe_leftovers();
+        let errors = self.delivery.wipe_everything();
+        self.standings.update(&self.planner, Vec::new(), now);
+        self.worked = Generation::default();
+        if errors.is_empty() {
+            info!("Everything is wiped.");
+            return Ok(());
+        }
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Err(RuntimeError(format!(
+            "could not wipe everything: {}. Unmount the runtime directory, or restart the machine",
+            all.join("; ")
+        )))
     }
 
     /// How the runtime directory is kept out of swap, for people.
+    #[must_use]
     pub fn protection(&self) -> String {
-        unimplemented!()
+        self.delivery.protection().to_owned()
+    }
+
+    /// How the buffer that values are opened in is kept out of swap and dumps, for people.
+    #[must_use]
+    pub fn memory_protection(&self) -> String {
+        self.buffer.protection().to_string()
     }
 }

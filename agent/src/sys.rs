@@ -1,1 +1,110 @@
-//! .
+//! The only unsafe code of the agent: memory mappings as slices, and the calls that nix lacks
+//! (`memfd_secret`, write leases). Everything here has a safe face.
+#![expect(
+    unsafe_code,
+    reason = "raw mappings and two system calls that have no safe wrapper elsewhere"
+)]
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
+use nix::unistd::ftruncate;
+
+/// A private piece of memory, zeros at first, unmapped when dropped. Wiping it is the owner's task.
+pub(crate) struct Map {
+    start: NonNull<u8>,
+    len: NonZeroUsize,
+}
+
+impl Map {
+    /// Memory that the kernel itself does not map, from `memfd_secret(2)`: never swapped, moved,
+    /// dumped or inherited. Fails where the kernel has none or `RLIMIT_MEMLOCK` is too low.
+    pub(crate) fn secret(len: NonZeroUsize) -> nix::Result<Self> {
+        // SAFETY: the call takes one flags argument, reads no memory and gives a new descriptor.
+        let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+        let fd = i32::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
+        // SAFETY: the kernel has just given this descriptor, and nothing else knows of it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let size = i64::try_from(len.get()).map_err(|_| Errno::EFBIG)?;
+        ftruncate(&fd, size)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses an unused address; the mapping outlives the descriptor.
+        let start = unsafe { mman::mmap(None, len, protection, MapFlags::MAP_SHARED, &fd, 0)? };
+        let map = Self {
+            start: start.cast(),
+            len,
+        };
+        map.advise(MmapAdvise::MADV_DONTFORK)?;
+        Ok(map)
+    }
+
+    /// Ordinary anonymous memory, kept out of core dumps and children.
+    pub(crate) fn anonymous(len: NonZeroUsize) -> nix::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses an unused address.
+        let start = unsafe { mman::mmap_anonymous(None, len, protection, MapFlags::MAP_PRIVATE)? };
+        let map = Self {
+            start: start.cast(),
+            len,
+        };
+        map.advise(MmapAdvise::MADV_DONTDUMP)?;
+        map.advise(MmapAdvise::MADV_WIPEONFORK)?;
+        map.advise(MmapAdvise::MADV_DONTFORK)?;
+        Ok(map)
+    }
+
+    /// Keeps the memory out of swap, as far as `RLIMIT_MEMLOCK` allows.
+    pub(crate) fn lock(&self) -> nix::Result<()> {
+        // SAFETY: the range is a mapping of our own; locking does not change its content.
+        unsafe { mman::mlock(self.start.cast(), self.len.get()) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is `len` bytes, readable, writable, initialised (zeros), used by
+        // nobody else, and borrowed for as long as the slice lives.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len.get()) }
+    }
+
+    fn advise(&self, advice: MmapAdvise) -> nix::Result<()> {
+        // SAFETY: the range is a mapping of our own, and none of the advice given in this file
+        // changes what this process reads from it.
+        unsafe { mman::madvise(self.start.cast(), self.len.get(), advice) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is a mapping of our own, and no slice of it can outlive `self`. It
+        // cannot fail for a range that was mapped as a whole.
+        unsafe { mman::munmap(self.start.cast(), self.len.get()) }.ok();
+    }
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and `Map` has no shared mutability.
+unsafe impl Send for Map {}
+
+/// Takes a write lease (fcntl(2), `F_SETLEASE`) on an open file: it succeeds only when nobody else
+/// has the file open or mapped, and ends with the descriptor.
+///
+/// # Errors
+/// `EAGAIN` when somebody has it.
+pub(crate) fn write_lease(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    // Who opens the file meanwhile breaks the lease, and the kernel then sends a signal: by default
+    // SIGIO, which would end the agent. SIGURG is ignored by default.
+    // SAFETY: both calls take integers alone, and the descriptor is open while it is borrowed.
+    let signal = unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, libc::SIGURG) };
+    Errno::result(signal)?;
+    // SAFETY: as above.
+    let lease = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    Errno::result(lease).map(drop)
+}
+
+/// `F_SETSIG` of Linux (`include/uapi/asm-generic/fcntl.h`); the libc crate lacks it.
+const F_SETSIG: libc::c_int = 10;

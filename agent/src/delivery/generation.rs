@@ -1,0 +1,234 @@
+//! One consumer's next generation: written beside the live one, then swapped in. The order of steps
+//! and its reasons stand in `delivery.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+
+use edge_secrets_protocol::binding::Format;
+use edge_secrets_protocol::{Generation, SecretName, SecretVersion};
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::dir::{Dir, FsError, Kind};
+use super::manifest::{FileMark, Manifest, ManifestFile, Origin};
+use super::wipe::Wiper;
+use super::{
+    ConsumerId, DATA, Delivery, GENERATION, OPEN_DIR, OWN_DIR, VALUE_FILE, ensure_place,
+    random_name,
+};
+
+/// A generation that nobody can reach yet. It ends in [`Delivery::commit`] or
+/// [`Delivery::discard`]; one that is forgotten is swept at the next start.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    consumer: ConsumerId,
+    home: Dir,
+    manifests: Dir,
+    dir: Dir,
+    manifest: Manifest,
+    live: Option<Manifest>,
+}
+
+/// A draft that did not become what it should.
+#[derive(Debug)]
+pub(crate) struct CommitError {
+    /// What is live now, where the swap was done and something after it failed.
+    pub(crate) live: Option<Manifest>,
+    pub(crate) error: FsError,
+}
+
+impl Draft {
+    /// Begins the generation after `live`.
+    pub(crate) fn begin(
+        delivery: &Delivery,
+        consumer: &ConsumerId,
+        live: Option<&Manifest>,
+        origin: Origin,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Result<Self, FsError> {
+        let home = ensure_place(&delivery.services, consumer, OPEN_DIR)?;
+        let manifests = ensure_place(&delivery.manifests, consumer, OWN_DIR)?;
+        home.require_memory()?;
+        manifests.require_memory()?;
+        let name = random_name(&format!("{GENERATION}{generation}."));
+        let dir = home.make_dir(&name, OWN_DIR)?;
+        Ok(Self {
+            consumer: consumer.clone(),
+            home,
+            manifests,
+            dir,
+            manifest: Manifest {
+                origin: Some(origin),
+                generation: name,
+                since: now,
+                files: BTreeMap::new(),
+            },
+            live: live.cloned(),
+        })
+    }
+
+    pub(crate) fn consumer(&self) -> &ConsumerId {
+        &self.consumer
+    }
+
+    /// Takes a file over from the live generation by a second link, so that nothing is written.
+    /// `false` when there is none, or not the one that was written.
+    pub(crate) fn keep(&mut self, name: &SecretName) -> Result<bool, FsError> {
+        let Some(live) = &self.live else {
+            return Ok(false);
+        };
+        let Some(file) = live.files.get(name) else {
+            return Ok(false);
+        };
+        let linked = self.home.open_dir(&live.generation).and_then(|old| {
+            old.link_to(name.as_str(), &self.dir)?;
+            self.dir.stat(name.as_str())
+        });
+        match linked {
+            Ok(stat) if file.file.fits(&stat) => {
+                self.manifest.files.insert(name.clone(), file.clone());
+                Ok(true)
+            }
+            Ok(_) => {
+                self.dir.unlink(name.as_str())?;
+                Ok(false)
+            }
+            Err(error) if error.is_full() => Err(error),
+            Err(error) => {
+                warn!(consumer = %self.consumer, %error, "A delivered file is not what was written.");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Writes one file. The file system is looked at before every one.
+    pub(crate) fn write(
+        &mut self,
+        name: &SecretName,
+        version: &SecretVersion,
+        format: Format,
+        content: &[u8],
+    ) -> Result<(), FsError> {
+        self.dir.require_memory()?;
+        let stat = self.dir.write_new(name.as_str(), content, VALUE_FILE)?;
+        let file = ManifestFile {
+            version: version.clone(),
+            format,
+            since: self.manifest.since,
+            file: FileMark::of(&stat),
+        };
+        self.manifest.files.insert(name.clone(), file);
+        Ok(())
+    }
+
+    /// Makes everything ready for the swap: nothing after this needs room for more than a link.
+    pub(crate) fn finish(&self) -> Result<(), FsError> {
+        self.dir.set_mode(OPEN_DIR)?;
+        let content = self.manifest.encode();
+        self.manifests
+            .write_new(&self.manifest.generation, &content, 0o600)
+            .map(drop)
+    }
+
+    pub(super) fn commit(self, wiper: &mut Wiper) -> Result<Manifest, CommitError> {
+        if let Err(error) = point(&self.home, DATA, OsStr::new(&self.manifest.generation)) {
+            self.discard(wiper);
+            return Err(CommitError { live: None, error });
+        }
+        let mut after = mend_names(&self.home, &self.manifest);
+        if let Some(old) = &self.live {
+            for name in old.files.keys() {
+                if !self.manifest.files.contains_key(name) {
+                    after = after.and(self.home.unlink(name.as_str()));
+                }
+            }
+            after = after.and(self.manifests.unlink(&old.generation));
+            wiper.superseded(&self.consumer, &old.generation);
+        }
+        match after {
+            Ok(()) => Ok(self.manifest),
+            Err(error) => Err(CommitError {
+                live: Some(self.manifest),
+                error,
+            }),
+        }
+    }
+
+    pub(super) fn discard(self, wiper: &mut Wiper) {
+        let name = OsStr::new(&self.manifest.generation);
+        let mut errors = Vec::new();
+        errors.extend(wiper.discard_unused(&self.consumer, &self.home, name).err());
+        errors.extend(self.manifests.unlink(&self.manifest.generation).err());
+        if let Some(error) = errors.first() {
+            warn!(consumer = %self.consumer, %error, "An unused generation cannot be wiped yet.");
+            wiper.superseded(&self.consumer, &self.manifest.generation);
+        }
+    }
+}
+
+/// The files of `manifest` that are missing or not the ones that were written.
+pub(super) fn damaged(home: &Dir, manifest: &Manifest) -> Result<BTreeSet<SecretName>, FsError> {
+    let all = || manifest.files.keys().cloned().collect();
+    let dir = match home.kind(&manifest.generation) {
+        Ok(Kind::Directory) => home.open_dir(&manifest.generation)?,
+        Ok(_) => return Ok(all()),
+        Err(error) if error.is_missing() => return Ok(all()),
+        Err(error) => return Err(error),
+    };
+    let mut damaged = BTreeSet::new();
+    for (name, file) in &manifest.files {
+        match dir.stat(name.as_str()) {
+            Ok(stat) if file.file.fits(&stat) => {}
+            Ok(_) => {
+                damaged.insert(name.clone());
+            }
+            Err(error) if error.is_missing() => {
+                damaged.insert(name.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(damaged)
+}
+
+/// Makes `..data` and the visible names what they should be, and removes links of other names.
+pub(super) fn mend_links(home: &Dir, manifest: &Manifest) -> Result<(), FsError> {
+    point(home, DATA, OsStr::new(&manifest.generation))?;
+    mend_names(home, manifest)?;
+    for (name, kind) in home.list()? {
+        let known = name.to_str().is_some_and(|name| {
+            name == DATA
+                || name
+                    .parse::<SecretName>()
+                    .is_ok_and(|name| manifest.files.contains_key(&name))
+        });
+        if kind == Kind::Link && !known {
+            home.unlink(&name)?;
+        }
+    }
+    Ok(())
+}
+
+fn mend_names(home: &Dir, manifest: &Manifest) -> Result<(), FsError> {
+    let mut result = Ok(());
+    for name in manifest.files.keys() {
+        let target = format!("{DATA}/{name}");
+        result = result.and(point(home, name.as_str(), OsStr::new(&target)));
+    }
+    result
+}
+
+/// Lets the link `name` point to `target`, by a rename, whatever link or file stood there.
+fn point(home: &Dir, name: &str, target: &OsStr) -> Result<(), FsError> {
+    if home.link_target(name)?.as_deref() == Some(target) {
+        return Ok(());
+    }
+    let temporary = random_name("..link.");
+    home.symlink(target, &temporary)?;
+    let moved = home.rename(&temporary, home, name);
+    if moved.is_err() {
+        home.unlink(&temporary).ok();
+    }
+    moved
+}

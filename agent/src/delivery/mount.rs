@@ -1,0 +1,220 @@
+//! The runtime directory itself: made, mounted or checked, and locked against a second agent.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{major, minor, stat};
+use nix::unistd::geteuid;
+
+use super::dir::{Dir, FileSystem};
+use crate::reconcile::{RuntimeError, RuntimeOptions};
+
+/// The runtime directory, ready to be used by this process alone.
+#[derive(Debug)]
+pub(crate) struct RuntimeDir {
+    pub(crate) dir: Dir,
+    /// How it is kept out of swap, for people.
+    pub(crate) protection: String,
+    /// Held for as long as this process uses the directory.
+    _lock: File,
+}
+
+impl RuntimeDir {
+    pub(crate) fn open(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
+        let path = options.dir.as_path();
+        make(path)?;
+        let mut dir = open(path)?;
+        require_own(&dir)?;
+        let mut kept = swap(&dir)?;
+        if options.mount && should_mount(path, &kept) {
+            match mount_tmpfs(path, options.size) {
+                Ok(()) => {
+                    // What was open lies under the mount now.
+                    dir = open(path)?;
+                    kept = swap(&dir)?;
+                }
+                // Not allowed: what is there must do, if it is tmpfs at all.
+                Err(errno) if kept == Swap::NotMemory => return Err(not_memory(path, Some(errno))),
+                Err(_) => {}
+            }
+        }
+        if kept == Swap::NotMemory {
+            return Err(not_memory(path, None));
+        }
+        let lock = lock(&dir)?;
+        Ok(Self {
+            protection: format!("runtime directory {}: {}", path.display(), kept.describe()),
+            dir,
+            _lock: lock,
+        })
+    }
+}
+
+/// How what is written to a directory is kept out of swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swap {
+    NotMemory,
+    Ramfs,
+    NoSwapOption,
+    NoSwapAtStart,
+    Swappable,
+}
+
+impl Swap {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::NotMemory => "not in memory",
+            Self::Ramfs => "ramfs, never swapped",
+            Self::NoSwapOption => "tmpfs with noswap",
+            Self::NoSwapAtStart => {
+                "tmpfs without noswap; this machine had no swap when the agent started"
+            }
+            Self::Swappable => {
+                "tmpfs without noswap: values could be swapped out. Mount it with noswap (Linux 6.4 \
+                 or later), encrypt swap, or switch it off"
+            }
+        }
+    }
+}
+
+fn make(path: &Path) -> Result<(), RuntimeError> {
+    if path.exists() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(|error| {
+            RuntimeError(format!(
+                "cannot make the runtime directory {}: {error}. Make it, or set runtime_dir to a \
+                 directory that this user may make",
+                path.display()
+            ))
+        })
+}
+
+fn open(path: &Path) -> Result<Dir, RuntimeError> {
+    Dir::open(path).map_err(|error| RuntimeError(error.to_string()))
+}
+
+/// Whoever may write to the runtime directory decides what services read.
+fn require_own(dir: &Dir) -> Result<(), RuntimeError> {
+    let stat = dir.stat_self().map_err(|e| RuntimeError(e.to_string()))?;
+    let path = dir.path().display();
+    let me = geteuid();
+    if stat.st_uid != me.as_raw() {
+        return Err(RuntimeError(format!(
+            "the runtime directory {path} belongs to user {}, and the agent runs as user {me}: \
+             chown it, or set runtime_dir to another directory",
+            stat.st_uid
+        )));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(RuntimeError(format!(
+            "the runtime directory {path} can be written to by others: chmod go-w {path}"
+        )));
+    }
+    Ok(())
+}
+
+fn swap(dir: &Dir) -> Result<Swap, RuntimeError> {
+    let kind = dir.file_system().map_err(|e| RuntimeError(e.to_string()))?;
+    Ok(match kind {
+        FileSystem::Other => Swap::NotMemory,
+        FileSystem::Ramfs => Swap::Ramfs,
+        FileSystem::Tmpfs if has_noswap(dir) => Swap::NoSwapOption,
+        FileSystem::Tmpfs if no_swap_at_all() => Swap::NoSwapAtStart,
+        FileSystem::Tmpfs => Swap::Swappable,
+    })
+}
+
+/// What is a mount of its own already is the administrator's choice and stays.
+fn should_mount(path: &Path, kept: &Swap) -> bool {
+    matches!(kept, Swap::NotMemory | Swap::Swappable) && !is_mount_point(path)
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let parent = path.join("..");
+    match (stat(path), stat(&parent)) {
+        (Ok(here), Ok(above)) => here.st_dev != above.st_dev || here.st_ino == above.st_ino,
+        _ => false,
+    }
+}
+
+/// `noswap` needs Linux 6.4 and the first user namespace; where it is refused, ramfs would be without
+/// a bound, so that plain tmpfs is next.
+fn mount_tmpfs(path: &Path, size: u64) -> nix::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // A page is the least that a file takes; directories and links take an inode and no page.
+    let inodes = (size / PAGE).saturating_mul(4).max(LEAST_INODES);
+    let options = format!("mode=0755,size={size},nr_inodes={inodes}");
+    let try_with = |options: &str| {
+        mount(
+            Some("edge-secrets"),
+            path,
+            Some("tmpfs"),
+            flags,
+            Some(options),
+        )
+    };
+    match try_with(&format!("{options},noswap")) {
+        Err(Errno::EINVAL) => try_with(&options),
+        result => result,
+    }
+}
+
+fn lock(dir: &Dir) -> Result<File, RuntimeError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        RuntimeError(format!("cannot lock {}: {error}", dir.path().display()))
+    };
+    let file = dir.ensure_file(LOCK, 0o600).map_err(|e| failed(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RuntimeError(format!(
+            "another edge-secrets-agent uses {}: stop it first, or give this one a runtime_dir of \
+             its own",
+            dir.path().display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+fn not_memory(path: &Path, mount: Option<Errno>) -> RuntimeError {
+    let path = path.display();
+    let tried = match mount {
+        Some(errno) => format!(" and could not be mounted as one ({})", errno.desc()),
+        None => String::new(),
+    };
+    RuntimeError(format!(
+        "the runtime directory {path} is not tmpfs or ramfs{tried}; values are written nowhere else. \
+         Mount one (mount -t tmpfs -o noswap,nosuid,nodev,noexec,mode=0755 edge-secrets {path}), run \
+         the agent as root with tmpfs.mount: auto, or set runtime_dir to a directory under \
+         XDG_RUNTIME_DIR or /dev/shm"
+    ))
+}
+
+/// Whether the mount that `dir` is on says `noswap`, from proc(5) `mountinfo`.
+fn has_noswap(dir: &Dir) -> bool {
+    let (Ok(stat), Ok(mounts)) = (dir.stat_self(), fs::read_to_string("/proc/self/mountinfo"))
+    else {
+        return false;
+    };
+    let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
+    mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(2) == Some(&device))
+        .filter_map(|line| line.rsplit(' ').next())
+        .any(|options| options.split(',').any(|option| option == "noswap"))
+}
+
+fn no_swap_at_all() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() <= 1)
+}
+
+const LOCK: &str = "lock";
+const PAGE: u64 = 4096;
+const LEAST_INODES: u64 = 16 * 1024;

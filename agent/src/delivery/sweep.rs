@@ -1,0 +1,231 @@
+//! What a former life left: what is referenced stays as it is, everything else is wiped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::time::Instant;
+
+use edge_secrets_protocol::{OrgId, ServiceId, ServiceUrl};
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::dir::{Dir, FsError, Kind};
+use super::generation::mend_links;
+use super::manifest::Manifest;
+use super::{ConsumerId, DATA, Delivery, GENERATION, place, wipe};
+
+impl Delivery {
+    /// Wipes what nothing points to, mends links, and gives what every consumer can read. Values that
+    /// a service could have open wait for it, as after a rotation.
+    pub(super) fn sweep(&mut self) -> Result<BTreeMap<ConsumerId, Manifest>, FsError> {
+        let mut errors = Vec::new();
+        let mut live = BTreeMap::new();
+        let mut unclear = BTreeSet::new();
+        for consumer in self.consumers(&mut errors) {
+            match self.sweep_consumer(&consumer, &mut errors) {
+                Ok(Some(manifest)) => {
+                    live.insert(consumer, manifest);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    errors.push(error);
+                    unclear.insert(consumer);
+                }
+            }
+        }
+        self.sweep_manifests(&live, &unclear, &mut errors);
+        for error in errors {
+            warn!(%error, "Part of the runtime directory cannot be swept.");
+        }
+        if !self.wiper.is_empty() {
+            info!("Values of a former life are being wiped.");
+            let services = &self.services;
+            self.wiper
+                .tick(Instant::now(), |consumer| place(services, consumer));
+        }
+        Ok(live)
+    }
+
+    /// Every consumer that has a directory. What does not fit into the layout is named in `errors`
+    /// and left alone.
+    pub(super) fn consumers(&self, errors: &mut Vec<FsError>) -> Vec<ConsumerId> {
+        let mut found = Vec::new();
+        for (org_name, org_dir) in subdirectories(&self.services, errors) {
+            for (url_name, url_dir) in subdirectories(&org_dir, errors) {
+                for (name, _) in subdirectories(&url_dir, errors) {
+                    if let Some(consumer) = consumer_id(&org_name, &url_name, &name) {
+                        found.push(consumer);
+                    } else {
+                        warn!(
+                            directory = %url_dir.path().join(&name).display(),
+                            "A directory among the services is not one of the agent's; left alone."
+                        );
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// What is in the way of cleaning is noted in `errors`; an error is that nothing is known.
+    fn sweep_consumer(
+        &mut self,
+        consumer: &ConsumerId,
+        errors: &mut Vec<FsError>,
+    ) -> Result<Option<Manifest>, FsError> {
+        let home = place(&self.services, consumer)?;
+        let live = live_generation(&home)?;
+        for (name, kind) in home.list()? {
+            let reserved = name.to_str().is_some_and(|name| name.starts_with(".."));
+            if live.is_some() && (live.as_deref() == name.to_str() || name == DATA) {
+                continue;
+            }
+            let swept = match kind {
+                Kind::Directory => self.wiper.discard(consumer, &home, &name),
+                Kind::Link if reserved || live.is_none() => home.unlink(&name),
+                Kind::Link => Ok(()),
+                _ => wipe::wipe_now(&home, &name),
+            };
+            errors.extend(swept.err());
+        }
+        let Some(generation) = live else {
+            return Ok(None);
+        };
+        let manifest = place(&self.manifests, consumer)
+            .and_then(|dir| dir.read_small(&generation))
+            .ok()
+            .and_then(|bytes| Manifest::decode(&bytes))
+            .filter(|manifest| manifest.generation == generation);
+        if let Some(manifest) = manifest {
+            errors.extend(mend_links(&home, &manifest).err());
+            return Ok(Some(manifest));
+        }
+        warn!(%consumer, "What a consumer reads has no manifest; it stays until the hub has been asked.");
+        Ok(Some(Manifest {
+            origin: None,
+            generation,
+            since: Timestamp::now(),
+            files: BTreeMap::new(),
+        }))
+    }
+
+    fn sweep_manifests(
+        &self,
+        live: &BTreeMap<ConsumerId, Manifest>,
+        unclear: &BTreeSet<ConsumerId>,
+        errors: &mut Vec<FsError>,
+    ) {
+        let generations: BTreeSet<(&ConsumerId, &str)> = live
+            .iter()
+            .map(|(consumer, manifest)| (consumer, manifest.generation.as_str()))
+            .collect();
+        for (org_name, org_dir) in subdirectories(&self.manifests, errors) {
+            for (url_name, url_dir) in subdirectories(&org_dir, errors) {
+                for (name, dir) in subdirectories(&url_dir, errors) {
+                    let consumer = consumer_id(&org_name, &url_name, &name);
+                    if consumer.as_ref().is_some_and(|id| unclear.contains(id)) {
+                        continue;
+                    }
+                    let entries = match dir.list() {
+                        Ok(entries) => entries,
+                        Err(error) => {
+                            errors.push(error);
+                            continue;
+                        }
+                    };
+                    for (file, _) in entries {
+                        let kept = consumer.as_ref().zip(file.to_str());
+                        if !kept.is_some_and(|key| generations.contains(&key)) {
+                            errors.extend(dir.unlink(&file).err());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The generation that `..data` points to, when it is one and is there.
+fn live_generation(home: &Dir) -> Result<Option<String>, FsError> {
+    let target = home.link_target(DATA)?;
+    let Some(name) = target.as_deref().and_then(OsStr::to_str) else {
+        return Ok(None);
+    };
+    if !name.starts_with(GENERATION) || name.contains('/') {
+        return Ok(None);
+    }
+    match home.kind(name) {
+        Ok(Kind::Directory) => Ok(Some(name.to_owned())),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directories in `dir`, opened. A link is none.
+fn subdirectories(dir: &Dir, errors: &mut Vec<FsError>) -> Vec<(OsString, Dir)> {
+    let entries = match dir.list() {
+        Ok(entries) => entries,
+        Err(error) => {
+            errors.push(error);
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::with_capacity(entries.len());
+    for (name, _) in entries {
+        match dir.open_dir(&name) {
+            Ok(sub) => found.push((name, sub)),
+            Err(error) => errors.push(error),
+        }
+    }
+    found
+}
+
+fn consumer_id(org: &OsStr, url: &OsStr, consumer: &OsStr) -> Option<ConsumerId> {
+    let org: OrgId = org.to_str()?.parse().ok()?;
+    let url = service_url(url.to_str()?)?;
+    Some(ConsumerId {
+        service: ServiceId { org, url },
+        consumer: consumer.to_str()?.parse().ok()?,
+    })
+}
+
+/// Undoes [`ServiceUrl::dir_name`].
+fn service_url(dir_name: &str) -> Option<ServiceUrl> {
+    let mut bytes = Vec::with_capacity(dir_name.len());
+    let mut rest = dir_name.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        if *first == b'%' {
+            let (digits, tail) = tail.split_first_chunk::<2>()?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = tail;
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    let url: ServiceUrl = String::from_utf8(bytes).ok()?.parse().ok()?;
+    (url.dir_name() == dir_name).then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_service_is_found_again_by_its_directory(url in "[!-~]{1,60}") {
+            let url: ServiceUrl = url.parse().unwrap();
+            prop_assert_eq!(service_url(&url.dir_name()), Some(url));
+        }
+
+        #[test]
+        fn a_foreign_directory_is_no_service(name in any::<String>()) {
+            if let Some(url) = service_url(&name) {
+                prop_assert_eq!(url.dir_name(), name);
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What is to be wiped, fetched and delivered: desired against actual. Pure: no clock, no file, no
+//! socket, so that it can be tested with thousands of schedules.
+//!
+//! # Rules
+//!
+//! - A deployment is delivered as a whole: one that lacks a secret stays as it was, and says why.
+//! - One deployment's trouble touches no other.
+//! - What the bindings do not name is wiped: deployments, and consumers of a deployment.
+//! - Two deployments of one service would share directories: the one that is delivered keeps them,
+//!   else the smaller id; the other says `conflict`.
+//! - When another deployment takes a service over (a policy was swapped), the old values stay until
+//!   the new ones are there, so that the service never stands without. They go at once when the new
+//!   deployment cannot have its own: `denied`, `missing`, or malformed. Nothing of the old is kept
+//!   for the new: an equal version of another deployment need not be the same value.
+//! - An answer older than one already taken is ignored: within the life of the agent a node's
+//!   generation only grows. A hub restored from a backup must raise the generation above what the
+//!   nodes report; a restarted agent takes any generation first.
+
+mod judge;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_secrets_protocol::binding::{Bindings, Deployment, FetchItem, Format};
+use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
+use edge_secrets_protocol::{
+    Code, ConsumerName, DeploymentId, Generation, Problem, SecretName, SecretVersion, ServiceId,
+};
+
+use crate::delivery::{ConsumerId, Manifest};
+
+/// What a consumer can read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) manifest: Manifest,
+    /// Files that are missing or not what was written.
+    pub(super) damaged: BTreeSet<SecretName>,
+}
+
+/// Where a deployment stands and what is next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing is to be done.
+    Settled,
+    /// Everything needed is at hand.
+    Ready(Work),
+    /// Values have been asked for, or are to be.
+    Waiting(BTreeSet<FetchItem>),
+    /// A secret is missing, denied or not there yet. What can be fetched all the same is named.
+    Blocked(DeploymentError, BTreeSet<FetchItem>),
+    /// It makes no sense, or contradicts another one.
+    Refused(DeploymentError),
+}
+
+/// What brings a deployment to what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Work {
+    /// Consumers that get a new generation.
+    pub(super) targets: Vec<Target>,
+    /// Consumers whose files stay and whose manifest names an old policy or service version.
+    pub(super) relabel: Vec<ConsumerId>,
+    /// The values to write.
+    pub(super) values: BTreeSet<FetchItem>,
+}
+
+/// One consumer's next generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) consumer: ConsumerId,
+    /// Every file.
+    pub(super) files: BTreeMap<SecretName, (SecretVersion, Format)>,
+    /// Those that are taken over from the live generation.
+    pub(super) keep: BTreeSet<SecretName>,
+}
+
+/// Desired and actual, and what is known of the way from one to the other.
+#[derive(Debug, Default)]
+pub(super) struct Planner {
+    generation: Option<Generation>,
+    desired: BTreeMap<DeploymentId, Deployment>,
+    /// Which deployment may use a service's directories.
+    owners: BTreeMap<ServiceId, DeploymentId>,
+    actual: BTreeMap<ConsumerId, Live>,
+    /// Values at hand, sealed.
+    held: BTreeSet<FetchItem>,
+    problems: BTreeMap<FetchItem, Problem>,
+    /// What went wrong with a deployment last, until it goes well.
+    failures: BTreeMap<DeploymentId, DeploymentError>,
+    /// Failed since the bindings were taken last; the next ones try again.
+    given_up: BTreeSet<DeploymentId>,
+    /// Deployments that may have something to do; the others cost nothing.
+    unsettled: BTreeSet<DeploymentId>,
+}
+
+impl Planner {
+    pub(super) fn new(live: BTreeMap<ConsumerId, Manifest>) -> Self {
+        let actual = live.into_iter().map(|(consumer, manifest)| {
+            let damaged = BTreeSet::new();
+            (consumer, Live { manifest, damaged })
+        });
+        Self {
+            actual: actual.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The generation of the bindings taken last.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
+    pub(super) fn desired(&self) -> &BTreeMap<DeploymentId, Deployment> {
+        &self.desired
+    }
+
+    pub(super) fn actual(&self) -> &BTreeMap<ConsumerId, Live> {
+        &self.actual
+    }
+
+    /// The deployment that what the consumer reads came from.
+    pub(super) fn origin(&self, consumer: &ConsumerId) -> Option<DeploymentId> {
+        let origin = self.actual.get(consumer)?.manifest.origin.as_ref()?;
+        Some(origin.deployment.clone())
+    }
+
+    pub(super) fn failure(&self, id: &DeploymentId) -> Option<&DeploymentError> {
+        self.failures.get(id)
+    }
+
+    pub(super) fn problem(&self, item: &FetchItem) -> Option<&Problem> {
+        self.problems.get(item)
+    }
+
+    pub(super) fn unsettled(&self) -> Vec<DeploymentId> {
+        self.unsettled.iter().cloned().collect()
+    }
+
+    /// Takes what the node should have; gives whether it did, or the bindings are outdated. What
+    /// failed before may be tried again, and values at hand that could have been used and were not
+    /// are forgotten, so that they are fetched again.
+    pub(super) fn desire(&mut self, bindings: &Bindings) -> bool {
+        if self.generation.is_some_and(|g| bindings.generation < g) {
+            return false;
+        }
+        self.generation = Some(bindings.generation);
+        let mut reshaped = false;
+        let mut gone: BTreeSet<DeploymentId> = self.desired.keys().cloned().collect();
+        for deployment in &bindings.deployments {
+            gone.remove(&deployment.id);
+            let before = self.desired.get(&deployment.id);
+            if before == Some(deployment) {
+                continue;
+            }
+            reshaped |= before.is_none_or(|before| before.service != deployment.service);
+            self.failures.remove(&deployment.id);
+            self.unsettled.insert(deployment.id.clone());
+            self.desired
+                .insert(deployment.id.clone(), deployment.clone());
+        }
+        reshaped |= !gone.is_empty();
+        for id in gone {
+            self.desired.remove(&id);
+            self.unsettled.remove(&id);
+            self.failures.remove(&id);
+        }
+        if reshaped {
+            self.choose_owners();
+            self.unsettled.extend(self.desired.keys().cloned());
+        }
+        self.given_up.clear();
+        let usable: Vec<_> = self.unsettled.iter().map(|id| self.verdict(id)).collect();
+        for verdict in usable {
+            if let Verdict::Ready(work) = verdict {
+                self.held.retain(|item| !work.values.contains(item));
+            }
+        }
+        let held = std::mem::take(&mut self.held);
+        self.held = held.into_iter().filter(|item| self.wants(item)).collect();
+        let mut problems = std::mem::take(&mut self.problems);
+        problems.retain(|item, _| self.wants(item));
+        self.problems = problems;
+        true
+    }
+
+    /// The consumers whose values are to be wiped now.
+    pub(super) fn leftovers(&self) -> Vec<ConsumerId> {
+        let stale = self.actual.iter().filter(|(consumer, live)| {
+            let origin = live.manifest.origin.as_ref().map(|o| &o.deployment);
+            let owner = self.owners.get(&consumer.service);
+            match owner.and_then(|id| self.desired.get(id)) {
+                Some(own) if origin == Some(&own.id) => !reads(own, &consumer.consumer),
+                Some(successor) => !self.succeeds(successor, consumer),
+                None => true,
+            }
+        });
+        stale.map(|(consumer, _)| consumer.clone()).collect()
+    }
+
+    pub(super) fn verdict(&self, id: &DeploymentId) -> Verdict {
+        match self.desired.get(id) {
+            Some(deployment) => self.judge(deployment),
+            None => Verdict::Settled,
+        }
+    }
+
+    /// The values to ask for: everything needed that is not at hand.
+    pub(super) fn to_fetch(&self) -> Vec<FetchItem> {
+        let mut fetch = BTreeSet::new();
+        for id in self.unsettled.difference(&self.given_up) {
+            if let Verdict::Waiting(items) | Verdict::Blocked(_, items) = self.verdict(id) {
+                fetch.extend(items);
+            }
+        }
+        fetch.into_iter().collect()
+    }
+
+    /// The part of [`to_fetch`](Self::to_fetch) that nobody has refused: worth asking for at once.
+    pub(super) fn to_fetch_again(&self) -> Vec<FetchItem> {
+        let mut fetch = self.to_fetch();
+        fetch.retain(|item| !self.problems.contains_key(item));
+        fetch
+    }
+
+    /// What could be done now with the values at hand.
+    pub(super) fn ready(&self) -> Vec<(DeploymentId, Work)> {
+        self.unsettled
+            .difference(&self.given_up)
+            .filter_map(|id| match self.verdict(id) {
+                Verdict::Ready(work) => Some((id.clone(), work)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// A value came. `false` when nobody wants it: it must not be kept.
+    pub(super) fn arrived(&mut self, item: &FetchItem) -> bool {
+        let wanted = self.wants(item);
+        if wanted {
+            self.problems.remove(item);
+            self.held.insert(item.clone());
+        }
+        wanted
+    }
+
+    /// A value did not come.
+    pub(super) fn refused(&mut self, item: &FetchItem, problem: &Problem) {
+        if problem.code == Code::BatchFull {
+            // It was just not its turn.
+            self.problems.remove(item);
+        } else if self.wants(item) {
+            self.problems.insert(item.clone(), problem.clone());
+        }
+    }
+
+    /// The consumer can read this now.
+    pub(super) fn delivered(&mut self, consumer: ConsumerId, manifest: Manifest) {
+        let damaged = BTreeSet::new();
+        self.actual.insert(consumer, Live { manifest, damaged });
+    }
+
+    /// The consumer can read nothing any more, and nothing is left.
+    pub(super) fn wiped(&mut self, consumer: &ConsumerId) {
+        if self.actual.remove(consumer).is_some() {
+            self.touch(&consumer.service);
+        }
+    }
+
+    /// The consumer can read nothing any more; something is left that could not be wiped.
+    pub(super) fn half_wiped(&mut self, consumer: &ConsumerId) {
+        if let Some(live) = self.actual.get_mut(consumer) {
+            live.damaged = live.manifest.files.keys().cloned().collect();
+            self.touch(&consumer.service);
+        }
+    }
+
+    /// These files are not what was written.
+    pub(super) fn damaged(&mut self, consumer: &ConsumerId, names: BTreeSet<SecretName>) {
+        if let Some(live) = self.actual.get_mut(consumer)
+            && live.damaged != names
+        {
+            live.damaged = names;
+            self.touch(&consumer.service);
+        }
+    }
+
+    /// The deployment's values could not be delivered; it is tried again with the next bindings.
+    pub(super) fn failed(&mut self, id: &DeploymentId, error: DeploymentError) {
+        self.failures.insert(id.clone(), error);
+        self.given_up.insert(id.clone());
+        self.unsettled.insert(id.clone());
+    }
+
+    /// The values of a deployment at hand are used up, or of no use.
+    pub(super) fn forget(&mut self, items: &BTreeSet<FetchItem>) {
+        self.held.retain(|item| !items.contains(item));
+    }
+
+    pub(super) fn holds(&self, item: &FetchItem) -> bool {
+        self.held.contains(item)
+    }
+
+    /// Lets go of deployments with nothing left to do.
+    pub(super) fn settle(&mut self) {
+        let settled: Vec<_> = self
+            .unsettled
+            .difference(&self.given_up)
+            .filter(|id| self.verdict(id) == Verdict::Settled)
+            .cloned()
+            .collect();
+        for id in settled {
+            self.failures.remove(&id);
+            self.unsettled.remove(&id);
+        }
+    }
+
+    /// Where the deployment stands, for the hub and for people.
+    pub(super) fn state(&self, id: &DeploymentId) -> (DeploymentState, Option<DeploymentError>) {
+        if let Some(error) = self.failures.get(id) {
+            return (DeploymentState::Failed, Some(error.clone()));
+        }
+        match self.verdict(id) {
+            Verdict::Settled => (DeploymentState::Applied, None),
+            Verdict::Ready(_) | Verdict::Waiting(_) => (DeploymentState::Pending, None),
+            Verdict::Blocked(error, _) => (DeploymentState::Blocked, Some(error)),
+            Verdict::Refused(error) => (DeploymentState::Failed, Some(error)),
+        }
+    }
+
+    /// Forgets everything that is desired, and the generation with it.
+    pub(super) fn clear(&mut self) {
+        let actual = std::mem::take(&mut self.actual);
+        *self = Self {
+            actual,
+            ..Self::default()
+        };
+    }
+
+    fn touch(&mut self, service: &ServiceId) {
+        if let Some(owner) = self.owners.get(service) {
+            self.unsettled.insert(owner.clone());
+        }
+    }
+
+    fn choose_owners(&mut self) {
+        let mut owners: BTreeMap<ServiceId, DeploymentId> = BTreeMap::new();
+        // What is delivered keeps its place.
+        for (consumer, live) in &self.actual {
+            let origin = live.manifest.origin.as_ref().map(|o| &o.deployment);
+            if let Some(own) = origin.and_then(|id| self.desired.get(id))
+                && own.service == consumer.service
+            {
+                owners
+                    .entry(own.service.clone())
+                    .or_insert_with(|| own.id.clone());
+            }
+        }
+        // Ascending, so that the smallest id comes first.
+        for deployment in self.desired.values() {
+            owners
+                .entry(deployment.service.clone())
+                .or_insert_with(|| deployment.id.clone());
+        }
+        self.owners = owners;
+    }
+
+    /// Whether the deployment is about to replace what the consumer reads of another one.
+    fn succeeds(&self, successor: &Deployment, consumer: &ConsumerId) -> bool {
+        if !reads(successor, &consumer.consumer) {
+            return false;
+        }
+        match self.judge(successor) {
+            Verdict::Refused(_) => false,
+            Verdict::Blocked(error, _) => !matches!(error.code, Code::Denied | Code::Missing),
+            Verdict::Settled | Verdict::Ready(_) | Verdict::Waiting(_) => true,
+        }
+    }
+
+    fn wants(&self, item: &FetchItem) -> bool {
+        let owner = self.owners.get(&item.service);
+        let owner = owner.and_then(|id| self.desired.get(id));
+        owner.is_some_and(|deployment| self.needs(deployment).contains(item))
+    }
+}
+
+/// Whether the deployment gives the consumer anything to read.
+fn reads(deployment: &Deployment, consumer: &ConsumerName) -> bool {
+    let mut consumers = deployment.consumers.iter();
+    consumers.any(|c| c.name == *consumer && !c.secrets.is_empty())
+}
