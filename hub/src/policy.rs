@@ -76,7 +76,7 @@ pub struct Definitions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Which rule: `arch`, `policy constraint`, `service version`, `node constraint`, `binding`,
-    /// `one policy per service`.
+    /// `secret scope`, `one policy per service`.
     pub rule: String,
     /// Whether it holds.
     pub holds: bool,
@@ -91,8 +91,9 @@ pub struct Verdict {
     pub policy: PolicyName,
     /// The service.
     pub service: ServiceId,
-    /// What would be deployed, when every rule holds and no other policy wins. A rule about one
-    /// version may fail and the next version be placed.
+    /// What would be deployed, when the rules hold and no other policy wins. A rule about one
+    /// version may fail and the next version be placed; a secret whose scope forbids it is placed
+    /// as denied.
     pub placed: Option<Placed>,
     /// Every rule, in the order in which it was applied.
     pub rules: Vec<Rule>,

@@ -116,9 +116,9 @@ impl fmt::Display for ConstraintError {
 #[derive(Debug, Clone, PartialEq)]
 enum Expression {
     /// All of them; none demands nothing.
-    All(Vec<Expression>),
+    All(Vec<Self>),
     /// At least one.
-    Any(Vec<Expression>),
+    Any(Vec<Self>),
     Compare(eval::Comparison),
 }
 

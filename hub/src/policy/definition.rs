@@ -210,4 +210,4 @@ const MAX_SECRETS: usize = 512;
 const MAX_CONSUMERS: usize = 128;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

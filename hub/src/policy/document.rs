@@ -46,8 +46,8 @@ impl Fault {
     }
 }
 
-/// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map, more
-/// than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused.
+/// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map,
+/// more than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused.
 pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
     let whole = |reason: String| DocumentError {
         path: String::new(),

@@ -52,6 +52,9 @@ pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<V
         let mut rules = Vec::new();
         let choice = compat::decide(node, policy, &definitions.services, &mut rules);
         let service = policy.service();
+        for (_, bound) in choice.iter().flat_map(|choice| choice.bindings.values()) {
+            note_denial(&bound.reference, node, owner, &mut rules);
+        }
         let placed = choice.and_then(|choice| match winners.get(service) {
             None => {
                 winners.insert(service, name);
@@ -87,7 +90,8 @@ pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<V
 
 /// Whether the node satisfies the policy's constraints and architecture. Where it does not, the
 /// policy deploys nothing there and stands in no other's way, so a change of the policy alone
-/// touches only nodes that its old or its new self could place on. Allocates nothing.
+/// touches only nodes that its old or its new self could place on. Cheap: no version, binding or
+/// definition is looked at.
 #[must_use]
 pub fn could_place(node: &NodeView, policy: &DeploymentPolicy) -> bool {
     compat::admits(node, policy, &mut Silent)
@@ -129,6 +133,18 @@ fn is_denied(reference: &SecretRef, node: &NodeView, policy_owner: &UserId) -> b
         .is_some_and(|user| user != policy_owner || node.owner() != Some(user));
     let other_node = reference.node().is_some_and(|own| own != node.id());
     other_user || other_node
+}
+
+fn note_denial(reference: &SecretRef, node: &NodeView, owner: &UserId, rules: &mut Vec<Rule>) {
+    if is_denied(reference, node, owner) {
+        rules.note("secret scope", false, || {
+            let node_owner = node.owner().map_or("nobody", UserId::as_str);
+            format!(
+                "{reference} is denied: {owner} owns the policy and {node_owner} the node {}",
+                node.id()
+            )
+        });
+    }
 }
 
 /// The same for every version and binding that the policy ever has for the service.

@@ -304,10 +304,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_set_finds_what_a_list_would(names in prop::collection::vec("[a-e]{1,2}", 0..12), wanted in "[a-e]{1,2}") {
+        fn the_set_finds_what_a_list_would(
+            names in prop::collection::vec("[a-e]{1,2}", 0..12), wanted in "[a-e]{1,2}",
+        ) {
             let pairs: Vec<_> = names.iter().enumerate()
                 .map(|(at, name)| (name.clone(), PropertyValue::Number(at as f64))).collect();
-            let first = pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone());
+            let first = pairs.iter().find(|(name, _)| *name == wanted);
+            let first = first.map(|(_, value)| value.clone());
             prop_assert_eq!(PropertySet::new(pairs).get(&wanted).cloned(), first);
         }
     }

@@ -273,16 +273,18 @@ mod tests {
         ) {
             let one = format!("[{},{})", a.1, b.1).parse::<VersionRange>();
             let two = format!("({},{}]", c.1, d.1).parse::<VersionRange>();
-            if let (Ok(one), Ok(two)) = (one, two) {
-                if one.is_wider_than(&two) {
-                    prop_assert!(!two.is_wider_than(&one));
-                    prop_assert!(one.contains(&version(&at)) || !two.contains(&version(&at)));
-                }
+            if let (Ok(one), Ok(two)) = (one, two)
+                && one.is_wider_than(&two)
+            {
+                prop_assert!(!two.is_wider_than(&one));
+                prop_assert!(one.contains(&version(&at)) || !two.contains(&version(&at)));
             }
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), likely in "[\\[(]?[0-9., *INFTY]{0,12}[\\])]?") {
+        fn no_text_makes_it_panic(
+            text in any::<String>(), likely in "[\\[(]?[0-9., *INFTY]{0,12}[\\])]?",
+        ) {
             for text in [text, likely] {
                 if let Ok(range) = text.parse::<VersionRange>() {
                     prop_assert_eq!(range.to_string().parse::<VersionRange>().unwrap(), range);

@@ -118,7 +118,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(map in prop::collection::btree_map("\\PC{0,6}", any_json(), 0..5)) {
+    fn what_is_written_is_read_again(
+        map in prop::collection::btree_map("\\PC{0,6}", any_json(), 0..5),
+    ) {
         let value = Value::Object(map.into_iter().collect());
         prop_assert_eq!(&read(&write(&value).unwrap()).unwrap(), &value);
         let pretty = serde_json::to_string_pretty(&value).unwrap();
@@ -127,7 +129,8 @@ proptest! {
 
     #[test]
     fn every_value_is_found_where_it_begins(
-        items in prop::collection::vec("[a-z]{0,3}", 1..6), gaps in prop::collection::vec("[ \n\t]{0,3}", 7),
+        items in prop::collection::vec("[a-z]{0,3}", 1..6),
+        gaps in prop::collection::vec("[ \n\t]{0,3}", 7),
         wanted in any::<prop::sample::Index>(),
     ) {
         let wanted = wanted.index(items.len());
