@@ -1,6 +1,7 @@
 //! Secrets managers, behind one trait. The hub reads from them; nodes never do.
 
 pub mod embedded;
+pub mod envelope;
 
 use async_trait::async_trait;
 use edge_secrets_protocol::{OrgId, Secret, SecretVersion};

@@ -100,6 +100,8 @@ CREATE TABLE deployments (
     FOREIGN KEY (org, node) REFERENCES nodes (org, node) ON DELETE CASCADE
 ) STRICT;
 
+CREATE INDEX deployments_by_change ON deployments (org, node, changed);
+
 -- One row per candidate of a binding, the most specific with rank 0; a binding without candidates
 -- has one row without a reference.
 CREATE TABLE bindings (
@@ -116,8 +118,10 @@ CREATE TABLE bindings (
         REFERENCES deployments (org, node, deployment) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX bindings_by_service ON bindings (org, node, service, name);
-CREATE INDEX bindings_by_reference ON bindings (org, reference);
+-- With all the columns that their readers need: otherwise the planner, which knows nothing of the
+-- tables' sizes, prefers to walk through a whole organisation by the primary key.
+CREATE INDEX bindings_by_service ON bindings (org, node, service, name, denied, reference);
+CREATE INDEX bindings_by_reference ON bindings (org, reference, denied);
 
 -- A removed secret keeps its row, without a current version, so that its versions count on.
 CREATE TABLE secrets (

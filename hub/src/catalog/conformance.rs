@@ -1,1 +1,104 @@
+//! What every catalog promises, as cases that any implementation can be put through:
+//! `conformance_tests!(place)` makes a test of each.
 
+pub(crate) mod durability;
+pub(crate) mod enrolment;
+pub(crate) mod feed_and_audit;
+pub(crate) mod model;
+pub(crate) mod nodes;
+pub(crate) mod people;
+pub(crate) mod placement;
+pub(crate) mod secrets;
+pub(crate) mod world;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Catalog;
+
+/// Where a catalog is kept between openings. A new place holds an empty one.
+#[async_trait]
+pub trait Place: Send {
+    /// Opens the catalog that is kept here, after closing it where it is open.
+    async fn open(&mut self) -> Arc<dyn Catalog>;
+}
+
+/// A test of every case, each at a new `$place`.
+macro_rules! conformance_tests {
+    ($place:expr) => {
+        $crate::catalog::conformance::conformance_tests! {@ $place;
+            people: [
+                an_organisation_is_created_once,
+                users_come_and_go_with_their_certificates,
+                a_serial_is_recorded_once,
+            ]
+            enrolment: [
+                a_token_works_once,
+                a_token_stops_at_its_end,
+                a_token_is_for_its_node_alone,
+                a_newer_token_replaces_the_unused_one,
+                of_many_concurrent_uses_one_wins,
+                enrolling_again_replaces_the_identity,
+                a_refused_enrolment_leaves_no_trace,
+                renewal_keeps_the_older_certificates,
+            ]
+            nodes: [
+                a_revoked_node_has_nothing_and_can_still_be_told,
+                a_revoked_node_is_a_node_again_after_enrolment,
+                a_removed_node_is_forgotten_but_for_its_count,
+                facts_are_replaced_and_equal_ones_change_nothing,
+                a_report_replaces_the_one_before,
+            ]
+            placement: [
+                definitions_are_published_replaced_and_removed,
+                a_stale_revision_is_a_conflict_and_writes_nothing,
+                only_nodes_that_differ_get_a_new_generation,
+                only_what_changed_comes_after_since,
+                a_generation_that_never_was_gives_everything,
+                a_placement_of_hundreds_of_nodes_is_whole,
+                an_unknown_node_is_refused,
+            ]
+            secrets: [
+                a_rotation_touches_bound_nodes_alone_and_once,
+                the_most_specific_candidate_that_exists_wins,
+                a_denied_binding_is_never_resolved_nor_touched,
+                a_secret_that_comes_and_goes_is_missing_in_between,
+                numbers_never_come_back,
+                an_expected_version_is_compared,
+                two_rotations_in_one_millisecond_are_two_versions,
+                metadata_is_listed_by_prefix,
+                a_version_is_kept_byte_for_byte,
+                organisations_are_apart,
+                fetches_are_answered_item_by_item,
+            ]
+            feed_and_audit: [
+                the_feed_is_in_order_and_the_bell_rings,
+                every_write_leaves_its_record,
+                concurrent_appends_are_all_kept,
+                the_trail_is_read_by_position_time_and_number,
+            ]
+            durability: [
+                everything_survives_a_restart,
+                concurrent_writers_lose_nothing,
+                a_cancelled_write_happened_whole_or_not_at_all,
+            ]
+            model: [
+                any_history_agrees_with_the_naive_model,
+            ]
+        }
+    };
+    (@ $place:expr; $($area:ident: [$($case:ident,)*])*) => {$(
+        mod $area {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let mut place = $place;
+                    $crate::catalog::conformance::$area::$case(&mut place).await;
+                }
+            )*
+        }
+    )*};
+}
+pub(crate) use conformance_tests;

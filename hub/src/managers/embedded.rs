@@ -1,4 +1,254 @@
 //! The hub's own secrets manager.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use edge_secrets_protocol::secret::PayloadError;
+use edge_secrets_protocol::{Fields, OrgId, Secret, SecretVersion, UserId};
+use tokio::sync::Mutex;
+
+use super::envelope::{self, MasterKey, Slot};
+use super::{Effect, ManagerError, SecretManager};
+use crate::catalog::records::{Committed, EncryptedVersion, NewAudit};
+use crate::catalog::{Catalog, CatalogError};
+use crate::reference::SecretRef;
+
 /// Secrets in the catalog, every version encrypted under a key of its own.
-pub struct Embedded {}
+pub struct Embedded {
+    catalog: Arc<dyn Catalog>,
+    master: MasterKey,
+    /// Within one hub the next version number is taken by one after the other; only between hubs
+    /// must it be tried again.
+    numbering: Mutex<()>,
+}
+
+/// Why a secret was not set. Never holds anything of the value.
+#[derive(Debug, thiserror::Error)]
+pub enum SetError {
+    /// The payload is not one.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The reference names another manager, where the value must be set.
+    #[error("{0} belongs to another secrets manager: set it there")]
+    OtherManager(SecretRef),
+    /// The current version is not the expected one.
+    #[error("{0} was changed meanwhile: look at it again")]
+    Conflict(SecretRef),
+    /// There is no such version to restore.
+    #[error("{0} has no version {1}: `edge-secrets secret versions {0}` lists them")]
+    NoVersion(SecretRef, SecretVersion),
+    /// The value could not be encrypted, or the kept one does not decrypt.
+    #[error("the value of {0} could not be encrypted or decrypted: check the hub's master key")]
+    Envelope(SecretRef),
+    /// The catalog did not do it.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Embedded {
+    /// Keeps secrets in `catalog`, encrypted under `master`.
+    #[must_use]
+    pub fn new(catalog: Arc<dyn Catalog>, master: MasterKey) -> Self {
+        Self {
+            catalog,
+            master,
+            numbering: Mutex::new(()),
+        }
+    }
+
+    /// Makes `payload` the secret's next version. With `expected`, only while the current version is
+    /// that one (`Some(None)`: while there is none). The version carries the time of `audit`, and the
+    /// detail of `audit` gets the version's number.
+    ///
+    /// # Errors
+    /// When the payload is malformed, the current version another, or the catalog fails.
+    pub async fn set(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        payload: &Secret,
+        by: &UserId,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretVersion, Committed), SetError> {
+        let new = NewVersion {
+            org,
+            reference,
+            payload,
+            by,
+            restored_from: None,
+        };
+        self.add(new, expected, audit).await
+    }
+
+    /// Makes the value of an old version the current one, as a new version.
+    ///
+    /// # Errors
+    /// When there is no such version, or the catalog fails.
+    pub async fn restore(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        version: &SecretVersion,
+        by: &UserId,
+        audit: NewAudit,
+    ) -> Result<(SecretVersion, Committed), SetError> {
+        let kept = self.catalog.encrypted(org, reference, version).await?;
+        let kept = kept.ok_or_else(|| SetError::NoVersion(reference.clone(), version.clone()))?;
+        let payload = self
+            .decrypt(org, reference, &kept)
+            .map_err(|_| SetError::Envelope(reference.clone()))?;
+        let new = NewVersion {
+            org,
+            reference,
+            payload: &payload,
+            by,
+            restored_from: Some(version),
+        };
+        self.add(new, None, audit).await
+    }
+
+    /// Removes a secret with every version of it. Should it be set again, its numbers go on.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] when there is no such secret.
+    pub async fn remove(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        audit: NewAudit,
+    ) -> Result<Committed, CatalogError> {
+        self.catalog.remove_secret(org, reference, audit).await
+    }
+
+    async fn add(
+        &self,
+        new: NewVersion<'_>,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretVersion, Committed), SetError> {
+        let NewVersion { org, reference, .. } = new;
+        if reference.manager().is_some() {
+            return Err(SetError::OtherManager(reference.clone()));
+        }
+        let fields = Fields::decode(new.payload.expose())?
+            .names()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        let _turn = self.numbering.lock().await;
+        for _ in 0..ATTEMPTS {
+            let last = self.catalog.last_version(org, reference).await?;
+            let version = next_version(last)?;
+            let encrypted = self.encrypt(&new, &version, &fields, &audit)?;
+            let audit = with_version(audit.clone(), &version);
+            let put = self
+                .catalog
+                .put_secret(org, reference, &encrypted, expected.clone(), audit);
+            match put.await {
+                Ok(committed) => return Ok((version, committed)),
+                Err(CatalogError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // Another hub took the number, or the secret is not as expected: only the latter lasts.
+            if let Some(expected) = &expected {
+                let current = self.catalog.secret(org, reference).await?;
+                if current.map(|secret| secret.current) != *expected {
+                    break;
+                }
+            }
+        }
+        Err(SetError::Conflict(reference.clone()))
+    }
+
+    fn encrypt(
+        &self,
+        new: &NewVersion<'_>,
+        version: &SecretVersion,
+        fields: &[String],
+        audit: &NewAudit,
+    ) -> Result<EncryptedVersion, SetError> {
+        let slot = Slot {
+            org: new.org,
+            reference: new.reference,
+            version,
+        };
+        let envelope = envelope::close(&self.master, slot, new.payload)
+            .map_err(|_| SetError::Envelope(new.reference.clone()))?;
+        Ok(EncryptedVersion {
+            version: version.clone(),
+            wrapped_key: envelope.wrapped_key,
+            ciphertext: envelope.ciphertext,
+            fields: fields.to_vec(),
+            created_by: new.by.clone(),
+            created_at: audit.at,
+            restored_from: new.restored_from.cloned(),
+        })
+    }
+
+    fn decrypt(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        kept: &EncryptedVersion,
+    ) -> Result<Secret, ManagerError> {
+        let slot = Slot {
+            org,
+            reference,
+            version: &kept.version,
+        };
+        envelope::open(&self.master, slot, &kept.wrapped_key, &kept.ciphertext)
+            .map_err(|_| ManagerError::Failed(reference.to_string()))
+    }
+}
+
+#[async_trait]
+impl SecretManager for Embedded {
+    fn effect(&self, _reference: &SecretRef) -> Effect {
+        Effect::Pure
+    }
+
+    async fn read(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        version: &SecretVersion,
+    ) -> Result<Secret, ManagerError> {
+        let kept = self
+            .catalog
+            .encrypted(org, reference, version)
+            .await
+            .map_err(|error| ManagerError::Unavailable(error.to_string()))?
+            .ok_or_else(|| ManagerError::Missing(reference.to_string()))?;
+        self.decrypt(org, reference, &kept)
+    }
+}
+
+/// What becomes a version.
+struct NewVersion<'a> {
+    org: &'a OrgId,
+    reference: &'a SecretRef,
+    payload: &'a Secret,
+    by: &'a UserId,
+    restored_from: Option<&'a SecretVersion>,
+}
+
+fn next_version(last: u64) -> Result<SecretVersion, CatalogError> {
+    last.saturating_add(1)
+        .to_string()
+        .parse()
+        .map_err(|_| CatalogError::Storage("there is no next version".into()))
+}
+
+fn with_version(mut audit: NewAudit, version: &SecretVersion) -> NewAudit {
+    if !audit.detail.is_empty() {
+        audit.detail.push_str(", ");
+    }
+    audit.detail.push_str(&format!("version {version}"));
+    audit
+}
+
+/// So many other hubs may come between before it is given up.
+const ATTEMPTS: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The audit trail: append-only, durable before the answer.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_secrets_protocol::OrgId;
 use sqlx::sqlite::SqliteRow;
@@ -15,7 +15,10 @@ use crate::catalog::records::{Actor, AuditQuery, AuditRecord, NewAudit};
 /// Records that wait for the writer. While one transaction is on its way to the disk, the next ones
 /// gather here and go together: many appends at once cost few commits.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<Vec<(Vec<NewAudit>, oneshot::Sender<Result<(), String>>)>>);
+pub(super) struct Waiting(Mutex<Vec<Append>>);
+
+/// The records of one caller, and whom to tell.
+type Append = (Vec<NewAudit>, oneshot::Sender<Result<(), String>>);
 
 pub(super) async fn append(
     catalog: &SqliteCatalog,
@@ -27,10 +30,7 @@ pub(super) async fn append(
     let (done, written) = oneshot::channel();
     lock(&catalog.waiting.0).push((records, done));
     // A task of its own: it also writes for others, who must not be cancelled with this caller.
-    tokio::spawn(flush(
-        catalog.writer.clone(),
-        std::sync::Arc::clone(&catalog.waiting),
-    ));
+    tokio::spawn(flush(catalog.writer.clone(), Arc::clone(&catalog.waiting)));
     match written.await {
         Ok(result) => result.map_err(CatalogError::Storage),
         Err(_) => Err(CatalogError::Storage("the write was broken off".into())),
@@ -83,7 +83,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-async fn flush(writer: SqlitePool, waiting: std::sync::Arc<Waiting>) {
+async fn flush(writer: SqlitePool, waiting: Arc<Waiting>) {
     let writer = writer.acquire().await;
     let batch = std::mem::take(&mut *lock(&waiting.0));
     if batch.is_empty() {
@@ -136,7 +136,7 @@ fn actor(text: &str) -> Result<Actor, CatalogError> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that runs under the lock can leave it half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -104,20 +104,12 @@ async fn resolve(
     since: i64,
 ) -> Result<BTreeMap<DeploymentId, Resolved>, CatalogError> {
     let mut all: BTreeMap<DeploymentId, Resolved> = BTreeMap::new();
-    for row in sqlx::query(
-        "SELECT b.deployment, b.name, b.reference, s.current_version
-         FROM deployments d
-         JOIN bindings b ON b.org = d.org AND b.node = d.node AND b.deployment = d.deployment
-         JOIN secrets s ON s.org = b.org AND s.reference = b.reference
-         WHERE d.org = $1 AND d.node = $2 AND d.changed > $3
-             AND NOT b.denied AND s.current_version IS NOT NULL
-         ORDER BY b.deployment, b.name, b.rank",
-    )
-    .bind(org.as_str())
-    .bind(node.as_str())
-    .bind(since)
-    .fetch_all(conn)
-    .await?
+    for row in sqlx::query(RESOLVE)
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .bind(since)
+        .fetch_all(conn)
+        .await?
     {
         let version = secrets::version(row.count("current_version")?)?;
         let target = (row.name("reference")?, version);
@@ -163,21 +155,13 @@ async fn bound_item(
     node: &NodeId,
     item: &FetchItem,
 ) -> Result<Option<Bound>, CatalogError> {
-    // The candidates in their order, those that exist first: the first row decides. Should two
-    // deployments bind the same name of the same service, one that may have it goes before.
-    let row = sqlx::query(
-        "SELECT b.deployment, b.denied, b.reference, s.current_version
-         FROM bindings b
-         LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference AND NOT b.denied
-         WHERE b.org = $1 AND b.node = $2 AND b.service = $3 AND b.name = $4
-         ORDER BY b.denied, s.current_version IS NULL, b.deployment, b.rank LIMIT 1",
-    )
-    .bind(org.as_str())
-    .bind(node.as_str())
-    .bind(item.service.to_string())
-    .bind(item.name.as_str())
-    .fetch_optional(conn)
-    .await?;
+    let row = sqlx::query(BOUND)
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .bind(item.service.to_string())
+        .bind(item.name.as_str())
+        .fetch_optional(conn)
+        .await?;
     let Some(row) = row else {
         return Ok(None);
     };
@@ -192,5 +176,24 @@ async fn bound_item(
     }))
 }
 
+/// The existing candidates of every binding of the deployments that changed, in their order.
+/// `CROSS JOIN` makes SQLite begin with the deployments, of which few have changed.
+const RESOLVE: &str = "SELECT b.deployment, b.name, b.reference, s.current_version
+      FROM deployments d
+      CROSS JOIN bindings b ON b.org = d.org AND b.node = d.node AND b.deployment = d.deployment
+      JOIN secrets s ON s.org = b.org AND s.reference = b.reference
+      WHERE d.org = $1 AND d.node = $2 AND d.changed > $3
+          AND NOT b.denied AND s.current_version IS NOT NULL
+      ORDER BY b.deployment, b.name, b.rank";
+/// The candidates of one item, those that exist first, in their order: the first row decides. Should
+/// two deployments bind the same name of the same service, one that may have it goes before.
+const BOUND: &str = "SELECT b.deployment, b.denied, b.reference, s.current_version
+      FROM bindings b
+      LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference AND NOT b.denied
+      WHERE b.org = $1 AND b.node = $2 AND b.service = $3 AND b.name = $4
+      ORDER BY b.denied, s.current_version IS NULL, b.deployment, b.rank LIMIT 1";
 /// Before every generation: everything has changed since.
 const NEVER: i64 = -1;
+
+#[cfg(test)]
+pub(super) const STATEMENTS_ON_A_NODE: [&str; 2] = [RESOLVE, BOUND];

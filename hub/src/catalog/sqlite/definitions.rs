@@ -32,8 +32,13 @@ pub(super) async fn revision(
         .bind(org.as_str())
         .fetch_optional(conn)
         .await?
-        .ok_or_else(|| CatalogError::NotFound(format!("organisation {org}")))?;
+        .ok_or_else(|| no_org(org))?;
     Ok(Revision(row.count("revision")?))
+}
+
+/// There is no such organisation.
+pub(super) fn no_org(org: &OrgId) -> CatalogError {
+    CatalogError::NotFound(format!("organisation {org}"))
 }
 
 pub(super) async fn commit(

@@ -34,11 +34,13 @@ pub(super) async fn newest(conn: &mut SqliteConnection) -> Result<u64, CatalogEr
     row.count("seq")
 }
 
+/// Adds entries and gives the number of the last one; 0 where there are none to add.
 pub(super) async fn insert(
     conn: &mut SqliteConnection,
     org: &OrgId,
     news: &[(NodeId, FeedEvent)],
-) -> Result<(), CatalogError> {
+) -> Result<u64, CatalogError> {
+    let mut last = 0;
     for chunk in news.chunks(ROWS_PER_INSERT) {
         let mut insert =
             QueryBuilder::<Sqlite>::new("INSERT INTO feed (org, node, event, generation) ");
@@ -53,25 +55,28 @@ pub(super) async fn insert(
                 .push_bind(event)
                 .push_bind(generation);
         });
-        insert
+        insert.push(" RETURNING seq");
+        let rows = insert
             .build()
             .persistent(chunk.len() == 1)
-            .execute(&mut *conn)
+            .fetch_all(&mut *conn)
             .await?;
+        for row in rows {
+            last = last.max(row.count("seq")?);
+        }
     }
-    Ok(())
+    Ok(last)
 }
 
-/// Forgets the entries that nobody can still need, and gives the newest entry's number.
-pub(super) async fn prune(conn: &mut SqliteConnection) -> Result<u64, CatalogError> {
-    let newest = newest(conn).await?;
+/// Forgets the entries that nobody can still need, now that `newest` is there.
+pub(super) async fn prune(conn: &mut SqliteConnection, newest: u64) -> Result<(), CatalogError> {
     if newest > KEPT {
         sqlx::query("DELETE FROM feed WHERE seq <= $1")
             .bind(number(newest - KEPT))
             .execute(conn)
             .await?;
     }
-    Ok(newest)
+    Ok(())
 }
 
 fn entry(row: &SqliteRow) -> Result<FeedEntry, CatalogError> {

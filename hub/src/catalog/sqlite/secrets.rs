@@ -9,7 +9,7 @@ use super::write::Write;
 use super::{SqliteCatalog, definitions};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Committed, EncryptedVersion, FeedEvent, NewAudit, SecretRecord, VersionRecord,
+    Committed, EncryptedVersion, FeedEvent, NewAudit, Revision, SecretRecord, VersionRecord,
 };
 use crate::reference::SecretRef;
 
@@ -25,8 +25,7 @@ pub(super) async fn put(
         CatalogError::Storage(format!("version {} is not a number", version.version))
     })?;
     let mut write = catalog.write().await?;
-    let revision = definitions::revision(write.conn(), org).await?;
-    let (current, last) = counters(write.conn(), org, reference).await?;
+    let (revision, current, last) = counters(write.conn(), org, reference).await?;
     let mismatch = match expected {
         Some(expected) => current.map(self::version).transpose()? != expected,
         None => false,
@@ -167,7 +166,7 @@ pub(super) async fn last_version(
     reference: &SecretRef,
 ) -> Result<u64, CatalogError> {
     let mut conn = catalog.readers.acquire().await?;
-    Ok(counters(&mut conn, org, reference).await?.1)
+    Ok(counters(&mut conn, org, reference).await?.2)
 }
 
 pub(super) async fn encrypted(
@@ -214,26 +213,27 @@ fn version_number(version: &SecretVersion) -> Option<u64> {
         .then_some(number)
 }
 
-/// The current version's number, and the highest that ever was.
+/// The organisation's revision, the current version's number, and the highest that ever was.
 async fn counters(
     conn: &mut SqliteConnection,
     org: &OrgId,
     reference: &SecretRef,
-) -> Result<(Option<u64>, u64), CatalogError> {
+) -> Result<(Revision, Option<u64>, u64), CatalogError> {
     let row = sqlx::query(
-        "SELECT current_version, last_version FROM secrets WHERE org = $1 AND reference = $2",
+        "SELECT o.revision, s.current_version, COALESCE(s.last_version, 0) AS last_version
+         FROM orgs o LEFT JOIN secrets s ON s.org = o.org AND s.reference = $2
+         WHERE o.org = $1",
     )
     .bind(org.as_str())
     .bind(reference.to_string())
     .fetch_optional(conn)
-    .await?;
-    match row {
-        Some(row) => Ok((
-            row.count_opt("current_version")?,
-            row.count("last_version")?,
-        )),
-        None => Ok((None, 0)),
-    }
+    .await?
+    .ok_or_else(|| definitions::no_org(org))?;
+    Ok((
+        Revision(row.count("revision")?),
+        row.count_opt("current_version")?,
+        row.count("last_version")?,
+    ))
 }
 
 async fn insert_version(

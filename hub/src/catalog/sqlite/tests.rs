@@ -1,1 +1,221 @@
+//! The conformance suite over SQLite, and what is SQLite's own.
 
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::conformance::world::{World, at, audit, node_id, placed};
+use crate::catalog::conformance::{Place, conformance_tests};
+
+/// A catalog in a directory that goes away with it.
+#[derive(Default)]
+struct SqlitePlace {
+    dir: Option<TempDir>,
+    opened: Option<Arc<SqliteCatalog>>,
+}
+
+impl SqlitePlace {
+    fn path(&mut self) -> std::path::PathBuf {
+        let dir = self.dir.get_or_insert_with(|| tempfile::tempdir().unwrap());
+        dir.path().join("catalog.db")
+    }
+}
+
+#[async_trait]
+impl Place for SqlitePlace {
+    async fn open(&mut self) -> Arc<dyn Catalog> {
+        if let Some(opened) = self.opened.take() {
+            opened.close().await;
+        }
+        let opened = Arc::new(SqliteCatalog::open(&self.path()).await.unwrap());
+        self.opened = Some(Arc::clone(&opened));
+        opened
+    }
+}
+
+conformance_tests!(SqlitePlace::default());
+
+/// A world, and the catalog under it.
+async fn world() -> (World, Arc<SqliteCatalog>, SqlitePlace) {
+    let mut place = SqlitePlace::default();
+    let world = World::new(&mut place).await;
+    let catalog = Arc::clone(place.opened.as_ref().unwrap());
+    (world, catalog, place)
+}
+
+#[tokio::test]
+async fn the_file_and_its_log_are_private() {
+    let (world, catalog, mut place) = world().await;
+    world.put("x", 1).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let path = place.path();
+    for suffix in ["", "-wal", "-shm"] {
+        let file = format!("{}{suffix}", path.display());
+        assert_eq!(mode(Path::new(&file)), 0o600, "{file}");
+    }
+    // A file that was made readable is private again once it is opened.
+    catalog.close().await;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    place.open().await;
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[tokio::test]
+async fn connections_are_set_up_for_durability() {
+    let (_world, catalog, _place) = world().await;
+    for (pragma, expected) in [
+        ("PRAGMA journal_mode", "wal"),
+        ("PRAGMA synchronous", "2"),
+        ("PRAGMA foreign_keys", "1"),
+        ("PRAGMA secure_delete", "1"),
+    ] {
+        let row = sqlx::query(pragma)
+            .fetch_one(&catalog.writer)
+            .await
+            .unwrap();
+        let value: String = match sqlx::Row::try_get::<i64, _>(&row, 0) {
+            Ok(number) => number.to_string(),
+            Err(_) => sqlx::Row::get(&row, 0),
+        };
+        assert_eq!(value, expected, "{pragma}");
+    }
+    let written = sqlx::query("DELETE FROM feed")
+        .execute(&catalog.readers)
+        .await;
+    assert!(written.is_err(), "readers only read");
+}
+
+#[tokio::test]
+async fn a_malformed_row_is_an_error_that_shows_nothing() {
+    let (world, catalog, _place) = world().await;
+    world.enrol("n").await;
+    world.place("n", vec![placed("d", &["a=x"])]).await;
+    for spoil in [
+        "UPDATE nodes SET facts = '{canary'",
+        "UPDATE deployments SET document = '\"canary\"'",
+    ] {
+        sqlx::query(spoil).execute(&catalog.writer).await.unwrap();
+    }
+    let errors = [
+        catalog.nodes(&world.org).await.err().unwrap(),
+        catalog.snapshot(&world.org).await.err().unwrap(),
+        catalog
+            .bindings(&world.org, &node_id("n"), None)
+            .await
+            .err()
+            .unwrap(),
+    ];
+    for error in errors {
+        assert!(matches!(error, CatalogError::Storage(_)), "{error}");
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_trail_cannot_be_changed_nor_cut() {
+    let (world, catalog, _place) = world().await;
+    for statement in ["UPDATE audit SET result = 'ok'", "DELETE FROM audit"] {
+        let refused = sqlx::query(statement).execute(&catalog.writer).await;
+        assert!(refused.is_err(), "{statement}");
+    }
+    assert_eq!(world.trail().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_feed_is_bounded() {
+    let (world, catalog, _place) = world().await;
+    world.enrol("n").await;
+    world.place("n", vec![placed("d", &["a=x"])]).await;
+    let old = world.feed().await[0].seq;
+    sqlx::query("INSERT INTO feed (seq, org, node, event) VALUES ($1, 'o', 'n', 'status')")
+        .bind(rows::number(old + feed::KEPT))
+        .execute(&catalog.writer)
+        .await
+        .unwrap();
+    world.put("x", 1).await;
+    let kept: Vec<_> = world.feed().await.iter().map(|entry| entry.seq).collect();
+    assert_eq!(kept, [old + feed::KEPT, old + feed::KEPT + 1]);
+}
+
+/// How SQLite goes about a statement, step by step.
+async fn plan(catalog: &SqliteCatalog, statement: &str) -> Vec<String> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows = sqlx::query(explain).fetch_all(&catalog.writer).await;
+    let rows = rows.unwrap();
+    rows.iter()
+        .map(|row| sqlx::Row::get(row, "detail"))
+        .collect()
+}
+
+fn assert_steps(plan: &[String], steps: &[(&str, &str)]) {
+    for (table, keys) in steps {
+        let step = format!("SEARCH {table} ");
+        let found = plan.iter().find(|line| line.starts_with(&step));
+        let found = found.unwrap_or_else(|| panic!("no search of {table}: {plan:#?}"));
+        assert!(found.contains(keys), "{keys} expected: {plan:#?}");
+    }
+    let scan = plan.iter().find(|line| line.starts_with("SCAN"));
+    assert_eq!(scan, None, "{plan:#?}");
+}
+
+#[tokio::test]
+async fn a_rotation_never_walks_through_the_fleet() {
+    let (_world, catalog, _place) = world().await;
+    let bindings = ("b", "bindings_by_reference (org=? AND reference=?");
+    let higher = (
+        "h",
+        "(org=? AND node=? AND deployment=? AND name=? AND rank<?)",
+    );
+    let [nodes, deployments] = super::secrets::STATEMENTS_ON_THE_FLEET;
+    let nodes = plan(&catalog, nodes).await;
+    assert_steps(&nodes, &[("nodes", "(org=? AND node=?)"), bindings, higher]);
+    let deployments = plan(&catalog, deployments).await;
+    let key = ("deployments", "(org=? AND node=? AND deployment=?)");
+    assert_steps(&deployments, &[key, bindings, higher]);
+}
+
+#[tokio::test]
+async fn a_pull_and_a_fetch_read_only_what_they_give() {
+    let (_world, catalog, _place) = world().await;
+    let [resolve, bound] = super::bindings::STATEMENTS_ON_A_NODE;
+    let secrets = ("s", "(org=? AND reference=?)");
+    let changed = (
+        "d",
+        "deployments_by_change (org=? AND node=? AND changed>?)",
+    );
+    let bindings = ("b", "(org=? AND node=? AND deployment=?)");
+    assert_steps(
+        &plan(&catalog, resolve).await,
+        &[changed, bindings, secrets],
+    );
+    let bindings = (
+        "b",
+        "bindings_by_service (org=? AND node=? AND service=? AND name=?)",
+    );
+    assert_steps(&plan(&catalog, bound).await, &[bindings, secrets]);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.db");
+    let text = "this is somebody's letter, and longer than a header\n".repeat(30);
+    fs::write(&path, &text).unwrap();
+    let refused = SqliteCatalog::open(&path).await;
+    assert!(matches!(refused, Err(CatalogError::Storage(_))));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    let missing = SqliteCatalog::open(&dir.path().join("no/such/dir/catalog.db")).await;
+    assert!(matches!(missing, Err(CatalogError::Storage(_))));
+}
+
+#[tokio::test]
+async fn a_closed_catalog_answers_with_an_error() {
+    let (world, catalog, _place) = world().await;
+    catalog.close().await;
+    assert!(catalog.revision(&world.org).await.is_err());
+    let append = catalog.append_audit(vec![audit("late")]).await;
+    assert!(matches!(append, Err(CatalogError::Storage(_))));
+    let put = catalog
+        .put_report(&world.org, &node_id("n"), &Default::default(), at(1))
+        .await;
+    assert!(put.is_err());
+}

@@ -16,7 +16,8 @@ use crate::clock;
 pub(super) struct Write {
     tx: Transaction<'static, Sqlite>,
     bell: Arc<watch::Sender<u64>>,
-    announced: bool,
+    /// The newest feed entry of this write.
+    announced: Option<u64>,
 }
 
 impl Write {
@@ -24,7 +25,7 @@ impl Write {
         Self {
             tx,
             bell,
-            announced: false,
+            announced: None,
         }
     }
 
@@ -47,22 +48,23 @@ impl Write {
         if news.is_empty() {
             return Ok(());
         }
-        self.announced = true;
-        feed::insert(&mut self.tx, org, news).await
+        let newest = feed::insert(&mut self.tx, org, news).await?;
+        feed::prune(&mut self.tx, newest).await?;
+        self.announced = Some(newest);
+        Ok(())
     }
 
     /// Makes it durable and rings the bell. From here on it happens even if the caller goes away:
     /// a committed entry without its bell would wait for the next one.
-    pub(super) async fn commit(mut self) -> Result<Timestamp, CatalogError> {
-        let newest = if self.announced {
-            Some(feed::prune(&mut self.tx).await?)
-        } else {
-            None
-        };
-        let Self { tx, bell, .. } = self;
+    pub(super) async fn commit(self) -> Result<Timestamp, CatalogError> {
+        let Self {
+            tx,
+            bell,
+            announced,
+        } = self;
         let finish = tokio::spawn(async move {
             tx.commit().await?;
-            if let Some(newest) = newest {
+            if let Some(newest) = announced {
                 bell.send_if_modified(|seq| {
                     let rings = newest > *seq;
                     *seq = newest.max(*seq);

@@ -1,0 +1,186 @@
+//! Revocation, removal, facts and reports.
+
+use edge_secrets_protocol::Generation;
+use edge_secrets_protocol::node::{NodeFacts, Property};
+use edge_secrets_protocol::status::StatusReport;
+
+use super::Place;
+use super::world::{World, at, enrolment, item, node_id, placed, placement};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{Change, FeedEvent, Report};
+
+pub(crate) async fn a_revoked_node_has_nothing_and_can_still_be_told(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    world.put("x", 1).await;
+    let deployments = vec![placed("d", &["a=x"])];
+    world.place("n", deployments.clone()).await;
+    let before = world.generation("n").await;
+
+    // Not even a placement that was computed wrongly gives it anything.
+    let placements = vec![placement("n", deployments)];
+    let revoke = Change::RevokeNode(node_id("n"));
+    let committed = world.commit(revoke, placements).await.unwrap();
+    let generation = Generation(before + 1);
+    assert_eq!(committed.touched, [(node_id("n"), generation)]);
+    assert_eq!(world.bindings("n", None).await.deployments, []);
+    assert_eq!(world.generation("n").await, generation.0);
+    let fetched = world
+        .catalog
+        .bound(&world.org, &node_id("n"), &[item("d", "a")])
+        .await;
+    assert_eq!(fetched.unwrap(), None);
+    let identity = world.catalog.node_identity("serial-of-n").await;
+    assert!(identity.unwrap().unwrap().revoked);
+    let last = world.feed().await.pop().unwrap();
+    assert_eq!((last.node, last.event), (node_id("n"), FeedEvent::Revoked));
+
+    assert_eq!(world.put("x", 2).await.touched, []);
+    let unknown = world.commit(Change::RevokeNode(node_id("m")), vec![]).await;
+    assert!(matches!(unknown, Err(CatalogError::NotFound(_))));
+    let facts = Change::PutFacts {
+        node: node_id("n"),
+        facts: Box::default(),
+    };
+    let refused = world.commit(facts, vec![]).await;
+    assert!(matches!(refused, Err(CatalogError::NotFound(_))));
+}
+
+pub(crate) async fn a_revoked_node_is_a_node_again_after_enrolment(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    let deployments = vec![placed("d", &["a=x"])];
+    world.place("n", deployments.clone()).await;
+    let revoke = Change::RevokeNode(node_id("n"));
+    world.commit(revoke, vec![]).await.unwrap();
+    let revoked_at = world.generation("n").await;
+
+    world.token("n", 7, at(100)).await;
+    let back = world
+        .commit(
+            enrolment("n", 7, "s2", at(1)),
+            vec![placement("n", deployments.clone())],
+        )
+        .await;
+    let touched = back.unwrap().touched;
+    assert_eq!(touched, [(node_id("n"), Generation(revoked_at + 1))]);
+    // What it knew before it was revoked is no base: everything has changed since.
+    let bindings = world.bindings("n", Some(revoked_at)).await;
+    assert_eq!(bindings.unchanged, []);
+    assert_eq!(bindings.deployments[0].placed, deployments[0]);
+    let old = world.catalog.node_identity("serial-of-n").await;
+    assert_eq!(old.unwrap(), None);
+}
+
+pub(crate) async fn a_removed_node_is_forgotten_but_for_its_count(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    world.put("x", 1).await;
+    world.place("n", vec![placed("d", &["a=x"])]).await;
+    world.token("n", 7, at(100)).await;
+    let (catalog, org, node) = (&world.catalog, &world.org, node_id("n"));
+    let report = StatusReport::default();
+    catalog
+        .put_report(org, &node, &report, at(5))
+        .await
+        .unwrap();
+    let before = world.generation("n").await;
+
+    let remove = || {
+        world.commit(
+            Change::RemoveNode(node_id("n")),
+            vec![placement("n", vec![])],
+        )
+    };
+    assert_eq!(remove().await.unwrap().touched, []);
+    assert_eq!(catalog.node(org, &node).await.unwrap(), None);
+    assert_eq!(catalog.node_identity("serial-of-n").await.unwrap(), None);
+    assert_eq!(catalog.reports(org, None).await.unwrap(), []);
+    assert_eq!(world.feed().await.pop().unwrap().event, FeedEvent::Revoked);
+    assert_eq!(world.put("x", 2).await.touched, []);
+    let gone = catalog.bindings(org, &node, None).await;
+    assert!(matches!(gone, Err(CatalogError::NotFound(_))));
+    let reported = catalog.put_report(org, &node, &report, at(6)).await;
+    assert!(matches!(reported, Err(CatalogError::NotFound(_))));
+    let token = world.commit(enrolment("n", 7, "s", at(1)), vec![]).await;
+    assert!(matches!(token, Err(CatalogError::Token(_))));
+    assert!(matches!(remove().await, Err(CatalogError::NotFound(_))));
+
+    world.enrol("n").await;
+    world.place("n", vec![placed("d", &["a=x"])]).await;
+    assert!(world.generation("n").await > before);
+    assert!(world.bindings("n", Some(before)).await.unchanged.is_empty());
+    // It can go and come again.
+    remove().await.unwrap();
+}
+
+pub(crate) async fn facts_are_replaced_and_equal_ones_change_nothing(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    let facts = NodeFacts {
+        properties: vec![Property {
+            name: "site — größe".into(),
+            value: serde_json::json!(["a", "b"]),
+            kind: None,
+        }],
+        policy: Some(serde_json::json!({"constraints": ["x == 1"]})),
+        agent_version: "1.2.3".into(),
+        ..NodeFacts::default()
+    };
+    let put = || Change::PutFacts {
+        node: node_id("n"),
+        facts: Box::new(facts.clone()),
+    };
+    let before = world.catalog.revision(&world.org).await.unwrap();
+    let first = world.commit(put(), vec![]).await.unwrap();
+    assert!(first.revision > before);
+    let snapshot = world.catalog.snapshot(&world.org).await.unwrap();
+    assert_eq!(snapshot.revision, first.revision);
+    assert_eq!(snapshot.nodes[0].facts, facts);
+    assert_eq!(
+        snapshot.nodes,
+        world.catalog.nodes(&world.org).await.unwrap()
+    );
+
+    let again = world.commit(put(), vec![]).await.unwrap();
+    assert_eq!((again.revision, again.touched), (first.revision, vec![]));
+    // Equal facts with another outcome are a change all the same.
+    let placements = vec![placement("n", vec![placed("d", &["a=x"])])];
+    let moved = world.commit(put(), placements).await.unwrap();
+    assert!(moved.revision > first.revision);
+}
+
+pub(crate) async fn a_report_replaces_the_one_before(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    world.enrol("m").await;
+    let (catalog, org) = (&world.catalog, &world.org);
+    let report = |generation| StatusReport {
+        generation: Generation(generation),
+        deployments: vec![],
+    };
+    for (node, generation, time) in [("n", 1, 5), ("m", 4, 6), ("n", 2, 7)] {
+        catalog
+            .put_report(org, &node_id(node), &report(generation), at(time))
+            .await
+            .unwrap();
+    }
+    let of = |node, generation, time| Report {
+        node: node_id(node),
+        status: report(generation),
+        at: at(time),
+    };
+    let all = catalog.reports(org, None).await.unwrap();
+    assert_eq!(all, [of("m", 4, 6), of("n", 2, 7)]);
+    let one = catalog.reports(org, Some(&node_id("n"))).await.unwrap();
+    assert_eq!(one, [of("n", 2, 7)]);
+    let record = catalog.node(org, &node_id("n")).await.unwrap().unwrap();
+    assert_eq!(record.seen_at, Some(at(7)));
+    let events: Vec<_> = world.feed().await.into_iter().map(|e| e.event).collect();
+    assert_eq!(events, [FeedEvent::Status; 3]);
+    let unknown = catalog
+        .put_report(org, &node_id("x"), &report(1), at(8))
+        .await;
+    assert!(matches!(unknown, Err(CatalogError::NotFound(_))));
+    assert_eq!(world.feed().await.len(), 3);
+}
