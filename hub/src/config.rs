@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_refused_with_their_line() {
         for (text, line, said) in [
-            ("listen: nowhere", 1, "nowhere"),
+            ("listen: nowhere", 1, "listen: invalid"),
             ("log: {level: info}\nnode_certificates: {lifetime: 7}", 2, "7"),
             ("listen: 127.0.0.1:1\nnode_certificates:\n  lifetime: 5s", 2, "at least 60s"),
             ("server_names: []", 1, "at least one"),

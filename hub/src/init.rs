@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::cli::Init;
 use crate::clock;
 use crate::config::{UserCertificates, server_name};
-use crate::managers::embedded::MasterKey;
+use crate::managers::envelope::MasterKey;
 use crate::pki::{CA_CERTIFICATE_FILE, CA_KEY_FILE, Issued, Pki, PkiError};
 use place::Place;
 

@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tower::Service;
 use tracing::{debug, warn};
 
-use super::{Stop, tls};
+use super::{Stop, tls, verifier};
 use crate::api::peer::{Connected, Peer};
 use crate::clock;
 use crate::config::TrustDomain;
@@ -69,11 +69,12 @@ async fn shake_hands(
         Ok(Ok(stream)) => Some(stream),
         Ok(Err((error, stream))) => {
             // The peer's own fault is news; a peer that merely went away is not.
-            match error.get_ref() {
-                Some(reason) if reason.is::<rustls::Error>() => {
-                    warn!(%address, %reason, "TLS connection refused.");
+            match error.get_ref().and_then(|error| error.downcast_ref()) {
+                Some(fault) => {
+                    let reason = verifier::reason(fault);
+                    warn!(%address, reason, "TLS connection refused.");
                 }
-                _ => debug!(%address, %error, "A connection ended in its TLS handshake."),
+                None => debug!(%address, %error, "A connection ended in its TLS handshake."),
             }
             part(stream).await;
             None
@@ -218,3 +219,62 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// The protocol's default. Nodes send little, and each connection may cost this much.
 const WINDOW: u32 = 64 * 1024 - 1;
 const SEND_BUFFER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(principal: Principal, left: i64) -> (ClientCertificate, Timestamp) {
+        let now = clock::now();
+        let not_after = now + SignedDuration::from_secs(left);
+        let serial = "4a".into();
+        let certificate = ClientCertificate {
+            principal,
+            serial,
+            not_after,
+        };
+        (certificate, now)
+    }
+
+    fn node() -> Principal {
+        Principal::Node {
+            org: "o".parse().unwrap(),
+            node: "n".parse().unwrap(),
+        }
+    }
+
+    fn user() -> Principal {
+        Principal::User {
+            org: "o".parse().unwrap(),
+            user: "u".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn no_connection_outlives_its_certificate() {
+        let grace = Duration::from_secs(100);
+        for (principal, left, expected) in [
+            (node(), 50, 150),
+            (node(), -50, 50),
+            (node(), -150, 0),
+            (user(), 50, 50),
+            (user(), -50, 0),
+        ] {
+            let (certificate, now) = certificate(principal, left);
+            let life = life(Some(&certificate), grace, now);
+            assert_eq!(life, Duration::from_secs(expected), "{certificate:?}");
+        }
+        assert_eq!(life(None, grace, clock::now()), ANONYMOUS);
+    }
+
+    #[test]
+    fn a_certificate_can_expire_while_its_connection_is_open() {
+        let (certificate, now) = certificate(node(), 1);
+        let expired = |at| match peer(Some(&certificate), at) {
+            Peer::Node { expired, .. } => expired,
+            other => panic!("{other:?}"),
+        };
+        assert!(!expired(now));
+        assert!(expired(now + SignedDuration::from_secs(2)));
+    }
+}

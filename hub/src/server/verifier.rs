@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -108,6 +109,35 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
+/// Why TLS refused a connection, in words for the log.
+pub(super) fn reason(error: &Error) -> String {
+    let Error::InvalidCertificate(fault) = error else {
+        return error.to_string();
+    };
+    let at = |time: &UnixTime| {
+        let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+    };
+    match fault {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate is not signed by this hub's CA".into()
+        }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("the certificate expired at {}", at(not_after))
+        }
+        CertificateError::NotValidYetContext { not_before, time } => format!(
+            "the certificate is valid from {} only, and it is {} here: one of the clocks is wrong",
+            at(not_before),
+            at(time),
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            IdentityError::Usage.to_string()
+        }
+        CertificateError::Other(OtherError(reason)) => reason.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 fn is_expired(error: &Error) -> bool {
     matches!(
         error,
@@ -119,4 +149,78 @@ fn is_expired(error: &Error) -> bool {
 
 fn refused(error: IdentityError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_secrets_protocol::{NodeId, OrgId, UserId};
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::RootCertStore;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::server::WebPkiClientVerifier;
+
+    use super::*;
+    use crate::pki::{Issued, Pki};
+    use crate::server::tls::provider;
+
+    const LIFETIME: Duration = Duration::from_secs(1000);
+    const GRACE: Duration = Duration::from_secs(500);
+
+    fn verifier(pki: &Pki) -> ClientVerifier {
+        let mut roots = RootCertStore::empty();
+        roots.add(pki.ca_certificate().clone()).unwrap();
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .unwrap();
+        ClientVerifier::new(chain, pki.trust_domain().clone(), GRACE)
+    }
+
+    /// Whether the certificate is let in so many seconds after its end.
+    fn verify(pki: &Pki, issued: &Issued, after_end: i64) -> Result<(), Error> {
+        let der = CertificateDer::from_pem_slice(issued.certificate_pem_chain.as_bytes()).unwrap();
+        let at = u64::try_from(issued.not_after.as_second() + after_end).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        verifier(pki).verify_client_cert(&der, &[], now).map(|_| ())
+    }
+
+    fn csr() -> String {
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&key).unwrap();
+        csr.pem().unwrap()
+    }
+
+    #[test]
+    fn a_node_has_the_grace_to_renew_and_not_a_second_more() {
+        let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (org, node): (OrgId, NodeId) = ("o".parse().unwrap(), "n".parse().unwrap());
+        let issued = pki.issue_node(&csr(), &org, &node, LIFETIME).unwrap();
+        for inside in [-10, 0, 1, 500] {
+            assert_eq!(verify(&pki, &issued, inside), Ok(()), "{inside}");
+        }
+        let refused = reason(&verify(&pki, &issued, 501).unwrap_err());
+        assert_eq!(refused, format!("the certificate expired at {}", issued.not_after));
+        let early = reason(&verify(&pki, &issued, -1400).unwrap_err());
+        assert!(early.contains("clocks"), "{early}");
+    }
+
+    #[test]
+    fn a_user_has_no_grace() {
+        let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (org, user): (OrgId, UserId) = ("o".parse().unwrap(), "u".parse().unwrap());
+        let issued = pki.issue_user(&csr(), &org, &user, LIFETIME).unwrap();
+        assert_eq!(verify(&pki, &issued, 0), Ok(()));
+        assert!(is_expired(&verify(&pki, &issued, 1).unwrap_err()));
+    }
+
+    #[test]
+    fn an_expired_certificate_of_another_ca_has_no_grace() {
+        let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (foreign, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (org, node): (OrgId, NodeId) = ("o".parse().unwrap(), "n".parse().unwrap());
+        let issued = foreign.issue_node(&csr(), &org, &node, LIFETIME).unwrap();
+        for at in [-10, 1] {
+            let refused = verify(&pki, &issued, at).unwrap_err();
+            assert!(!is_expired(&refused), "{refused}");
+        }
+    }
 }
