@@ -70,7 +70,12 @@ pub async fn apply(
     change: Change,
     audit: NewAudit,
 ) -> Result<Committed, CatalogError> {
-    apply_to(&*hub.catalog, &hub.models, org, change, audit).await
+    let applied = apply_to(&*hub.catalog, &hub.models, org, change, audit).await;
+    if matches!(applied, Err(CatalogError::NotFound(_))) {
+        // Perhaps the organisation itself: a stranger's enrolment may name any.
+        hub.models.forget_unknown(org);
+    }
+    applied
 }
 
 /// Like [`apply`] for a change that `check` may still refuse, having seen exactly the state that it
@@ -179,6 +184,14 @@ impl Models {
     #[must_use]
     pub fn audit_bell(&self, org: &OrgId) -> watch::Receiver<u64> {
         self.slot(org).audited.subscribe()
+    }
+
+    /// Keeps nothing of an organisation that the catalog never gave anything of.
+    fn forget_unknown(&self, org: &OrgId) {
+        let mut orgs = self.orgs.lock().unwrap_or_else(PoisonError::into_inner);
+        if orgs.get(org).is_some_and(|slot| slot.cached().is_none()) {
+            orgs.remove(org);
+        }
     }
 
     fn slot(&self, org: &OrgId) -> Arc<Slot> {

@@ -1,0 +1,232 @@
+use super::*;
+use crate::wire::{ChangeKind, PolicyInfo, Published, ServiceInfo};
+
+fn changes(published: &Published) -> Vec<(String, ChangeKind, Vec<String>)> {
+    let one = |change: &crate::wire::DeploymentChange| {
+        let secrets = change.secrets.iter().map(|secret| {
+            let references: Vec<_> = secret.references.iter().map(ToString::to_string).collect();
+            format!("{}={}", secret.name, references.join("|"))
+        });
+        (change.node.to_string(), change.change, secrets.collect())
+    };
+    published.changes.iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_publishing_then_does_and_changes_nothing() {
+    let world = World::new().await;
+    world.set("root", "db", "x").await.ok();
+    world.enrol("n1", "berlin", None).await;
+    world.enrol("n2", "paris", None).await;
+    world
+        .post("alice", "services", &service("1.0.0", &["cred"]))
+        .await
+        .ok();
+    let policy = policy("1.0.0", &[("cred", "db")]);
+    let before = world.trail("myorg").await;
+
+    let path = "policies/uplink?dry_run=true";
+    let asked: Published = world.put("alice", path, &policy).await.json();
+    let deploy = (
+        "n1".to_owned(),
+        ChangeKind::Deploy,
+        vec!["cred=db".to_owned()],
+    );
+    assert_eq!(changes(&asked), [deploy.clone()]);
+    assert!(asked.dry_run && asked.at.is_none());
+    assert_eq!(asked.untouched_nodes, 1);
+    assert_eq!(world.trail("myorg").await, before);
+    world
+        .get("alice", "policies/uplink")
+        .await
+        .refused(Code::NotFound);
+
+    let done: Published = world.put("alice", "policies/uplink", &policy).await.json();
+    assert_eq!(changes(&done), [deploy]);
+    assert!(!done.dry_run && done.at.is_some());
+    let infos: Vec<PolicyInfo> = world.get("bob", "policies").await.json();
+    assert_eq!((infos[0].nodes, &infos[0].owner), (1, &user("alice")));
+    let shown: Value = world.get("bob", "policies/uplink").await.json();
+    assert_eq!(shown["constraints"], policy["constraints"]);
+
+    let asked: Published = world.delete("alice", path).await.json();
+    assert_eq!(changes(&asked)[0].1, ChangeKind::Undeploy);
+    world.get("alice", "policies/uplink").await.ok();
+    let done: Published = world.delete("alice", "policies/uplink").await.json();
+    assert_eq!(changes(&done), changes(&asked));
+    world
+        .delete("alice", "policies/uplink")
+        .await
+        .refused(Code::NotFound);
+    let expected = [
+        "policy.publish policy/uplink ok",
+        "policy.remove policy/uplink ok",
+    ];
+    assert_eq!(world.trail("myorg").await[before.len()..], expected);
+}
+
+#[tokio::test]
+async fn a_policy_is_refused_with_every_fault_at_once() {
+    let world = World::new().await;
+    world.set("root", "db", "x").await.ok();
+    world.set("bob", "user/bob/key", "x").await.ok();
+    let definition = service("1.0.0", &["cred", "tlsKey", "extra"]);
+    world.post("alice", "services", &definition).await.ok();
+    let refusal = |bindings: &'static [(&'static str, &'static str)]| {
+        let world = &world;
+        async move {
+            let policy = policy("1.0.0", bindings);
+            let answer = world.put("alice", "policies/uplink", &policy).await;
+            answer.refused(Code::Invalid)
+        }
+    };
+    let detail = refusal(&[("cred", "nope"), ("extra", "nil")]).await;
+    assert!(
+        detail.starts_with("policy \"uplink\" is refused: "),
+        "{detail}"
+    );
+    for fault in [
+        "tlsKey",
+        "secret \"nope\" does not exist",
+        "secret \"nil\" does not exist",
+    ] {
+        assert!(detail.contains(fault), "{fault}: {detail}");
+    }
+    let detail = refusal(&[("cred", "vault:db"), ("extra", "db"), ("tlsKey", "db")]).await;
+    assert!(detail.contains("\"vault\""), "{detail}");
+    // Another's private secret: the same words whether it is there or not.
+    let there = refusal(&[("cred", "user/bob/key"), ("extra", "db"), ("tlsKey", "db")]).await;
+    let absent = refusal(&[("cred", "user/bob/nil"), ("extra", "db"), ("tlsKey", "db")]).await;
+    assert_eq!(there.replace("bob/key", "bob/nil"), absent);
+    // And no administrator binds it either.
+    let policy = policy(
+        "1.0.0",
+        &[("cred", "user/bob/key"), ("extra", "db"), ("tlsKey", "db")],
+    );
+    let answer = world.put("root", "policies/uplink", &policy).await;
+    answer.refused(Code::Invalid);
+    assert!(
+        world
+            .get("alice", "policies")
+            .await
+            .json::<Vec<PolicyInfo>>()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn definitions_are_replaced_and_removed_by_their_publisher_or_an_administrator() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    let (service, policy) = (
+        service("1.0.0", &["cred"]),
+        policy("1.0.0", &[("cred", "db")]),
+    );
+    let named = "service?url=com.example.uplink&version=1.0.0&arch=amd64";
+    let before = world.trail("myorg").await.len();
+    world
+        .post("bob", "services", &service)
+        .await
+        .refused(Code::Denied);
+    world
+        .put("bob", "policies/uplink", &policy)
+        .await
+        .refused(Code::Denied);
+    world
+        .delete("bob", "policies/uplink")
+        .await
+        .refused(Code::Denied);
+    world.delete("bob", named).await.refused(Code::Denied);
+    let denied = &world.trail("myorg").await[before..];
+    assert_eq!(denied.len(), 4, "{denied:?}");
+    assert!(denied.iter().all(|record| record.ends_with(" denied")));
+
+    world.put("alice", "policies/uplink", &policy).await.ok();
+    // Who publishes answers for it from then on: an administrator takes no secret of hers along.
+    world.put("root", "policies/uplink", &policy).await.ok();
+    world
+        .put("alice", "policies/uplink", &policy)
+        .await
+        .refused(Code::Denied);
+    world.delete("root", "policies/uplink").await.ok();
+    world.delete("alice", named).await.ok();
+}
+
+#[tokio::test]
+async fn a_definition_that_a_policy_needs_stays() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    let named = "service?url=com.example.uplink&version=1.0.0";
+    let detail = world.delete("alice", named).await.refused(Code::Conflict);
+    assert!(detail.contains("policy \"uplink\""), "{detail}");
+    // A version that no policy deploys goes.
+    world
+        .post("alice", "services", &service("2.0.0", &["cred"]))
+        .await
+        .ok();
+    world
+        .delete("alice", "service?url=com.example.uplink")
+        .await
+        .refused(Code::Conflict);
+    world
+        .delete("alice", "service?url=com.example.uplink&version=2.0.0")
+        .await
+        .ok();
+    world.delete("alice", "policies/uplink").await.ok();
+    world
+        .delete("alice", "service?url=com.example.uplink")
+        .await
+        .ok();
+    world.delete("alice", named).await.refused(Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_new_secret_in_a_deployed_definition_is_warned_of() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    world.enrol("n1", "berlin", None).await;
+    let wider = service("1.0.0", &["cred", "tlsKey"]);
+    let path = "services?dry_run=true";
+    let published: Published = world.post("alice", path, &wider).await.json();
+    assert_eq!(published.warnings.len(), 1, "{:?}", published.warnings);
+    assert!(published.warnings[0].contains("\"uplink\""));
+    assert_eq!(changes(&published)[0].1, ChangeKind::Undeploy);
+    let infos: Vec<ServiceInfo> = world.get("bob", "services").await.json();
+    assert_eq!(infos[0].secrets, ["cred".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn documents_come_as_json_or_yaml_and_are_refused_whole() {
+    let world = World::new().await;
+    let send = |media_type: &'static str, text: String| {
+        let request = Request::post(at("services")).header(header::CONTENT_TYPE, media_type);
+        world.request("alice", request.body(Body::from(text)).unwrap())
+    };
+    let json = service("1.0.0", &["cred"]).to_string();
+    let yaml = serde_yaml::to_string(&service("2.0.0", &["cred"])).unwrap();
+    send("application/json", json.clone()).await.ok();
+    send("application/yaml", yaml.clone()).await.ok();
+    send("text/yaml; charset=utf-8", yaml).await.ok();
+    send("text/plain", json.clone())
+        .await
+        .refused(Code::UnsupportedMediaType);
+    let large = "x".repeat(edge_secrets_protocol::limits::MAX_ADMIN_REQUEST + 1);
+    send("application/json", large)
+        .await
+        .refused(Code::TooLarge);
+    let foreign = json.replace("myorg", "other");
+    let detail = send("application/json", foreign)
+        .await
+        .refused(Code::Invalid);
+    assert!(detail.contains("\"other\""), "{detail}");
+    let broken = "org: myorg\nurl: [\n".to_owned();
+    let detail = send("application/yaml", broken)
+        .await
+        .refused(Code::Invalid);
+    assert!(detail.contains("line "), "{detail}");
+    let infos: Vec<ServiceInfo> = world.get("bob", "services").await.json();
+    assert_eq!(infos.len(), 2);
+    let path = "service?url=com.example.uplink&version=2.0.0&arch=amd64";
+    let shown: Value = world.get("bob", path).await.json();
+    assert_eq!(shown["version"], "2.0.0");
+}

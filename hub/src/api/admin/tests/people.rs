@@ -1,0 +1,119 @@
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::wire::{AuditInfo, UserCertificate, UserInfo};
+
+fn csr() -> String {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+async fn names(world: &World) -> Vec<String> {
+    let users: Vec<UserInfo> = world.get("root", "users").await.json();
+    users
+        .into_iter()
+        .map(|user| user.user.to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_user_is_added_with_a_certificate_and_removed_with_it() {
+    let world = World::new().await;
+    let body = json!({ "user": "carol", "role": "user", "csr": csr() });
+    let added: UserCertificate = world.post("root", "users", &body).await.json();
+    assert!(added.certificate.contains("BEGIN CERTIFICATE"));
+    assert_eq!(added.trust_bundle, world.hub.pki.trust_bundle_pem());
+    world
+        .post("root", "users", &body)
+        .await
+        .refused(Code::Conflict);
+    let unsigned = json!({ "user": "dave", "role": "user", "csr": "none" });
+    world
+        .post("root", "users", &unsigned)
+        .await
+        .refused(Code::Invalid);
+    assert_eq!(
+        names(&world).await,
+        ["alice", "bob", "carol", "deputy", "root"]
+    );
+    world.delete("root", "users/carol").await.ok();
+    world
+        .delete("root", "users/carol")
+        .await
+        .refused(Code::NotFound);
+    let trail = world.trail("myorg").await;
+    assert_eq!(
+        trail,
+        ["user.add user/carol ok", "user.remove user/carol ok"]
+    );
+}
+
+#[tokio::test]
+async fn an_administrator_always_remains() {
+    let world = World::new().await;
+    world
+        .delete("root", "users/root")
+        .await
+        .refused(Code::Conflict);
+    // Each removes the other, at once.
+    let (first, second) = tokio::join!(
+        world.delete("root", "users/deputy"),
+        world.delete("deputy", "users/root"),
+    );
+    assert_ne!(first.status.is_success(), second.status.is_success());
+    let org = "myorg".parse().unwrap();
+    let users = world.hub.catalog.users(&org).await.unwrap();
+    let admins = users.iter().filter(|user| user.role == Role::Admin);
+    assert_eq!(admins.count(), 1);
+}
+
+#[tokio::test]
+async fn who_is_removed_is_no_caller_any_more() {
+    let world = World::new().await;
+    world.get("alice", "nodes").await.ok();
+    world.delete("root", "users/alice").await.ok();
+    world.get("alice", "nodes").await.refused(Code::Denied);
+}
+
+#[tokio::test]
+async fn the_audit_trail_is_paged_and_followed() {
+    let world = World::new().await;
+    world.set("root", "db", "x").await.ok();
+    world.set("root", "db", "y").await.ok();
+    let all: Vec<AuditInfo> = world.get("root", "audit").await.json();
+    let sets: Vec<_> = all.iter().filter(|r| r.action == "secret.set").collect();
+    assert_eq!(sets.len(), 2);
+    assert_eq!(
+        (sets[0].actor.as_str(), sets[0].peer.as_str()),
+        ("user/root", "192.0.2.1:4711")
+    );
+    let page: Vec<AuditInfo> = world.get("root", "audit?limit=1").await.json();
+    assert_eq!(page[0].seq, all[0].seq);
+    let last = all.last().unwrap().seq;
+    let path = format!("audit?after={last}");
+    let none: Vec<AuditInfo> = world.get("root", &path).await.json();
+    assert!(none.is_empty());
+    let future = format!("audit?since={}", "2999-01-01T00:00:00Z");
+    assert!(
+        world
+            .get("root", &future)
+            .await
+            .json::<Vec<AuditInfo>>()
+            .is_empty()
+    );
+
+    // A refusal touches no node; it is heard of nevertheless.
+    let path = format!("audit?after={last}&wait=60");
+    let waiting = world.get("root", &path);
+    let reaching = async {
+        tokio::task::yield_now().await;
+        world.get("alice", "users").await.refused(Code::Denied);
+    };
+    let (answer, ()) = tokio::join!(waiting, reaching);
+    let news: Vec<AuditInfo> = answer.json();
+    assert_eq!(
+        (news[0].action.as_str(), news[0].result.as_str()),
+        ("user.list", "denied")
+    );
+}
