@@ -196,3 +196,52 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
             | Alert::UnsupportedCertificate
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What is left of a connection that the hub refused: an alert to read, and no way to write.
+    struct Refused;
+
+    impl AsyncRead for Refused {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut TaskContext<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(AlertDescription::CertificateUnknown);
+            Poll::Ready(Err(io::Error::other(alert)))
+        }
+    }
+
+    impl AsyncWrite for Refused {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut TaskContext<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reason_of_a_refusal_is_found_behind_a_failed_write() {
+        let fault = Arc::default();
+        let mut stream = Recorder::new(Refused, Arc::clone(&fault));
+        assert!(stream.write_all(b"x").await.is_err());
+        let hub = HubUrl::try_from("https://hub".to_owned()).unwrap();
+        let error = explain(&hub, fault.get().unwrap());
+        assert_eq!(error.exit_code(), 77, "{error}");
+    }
+}

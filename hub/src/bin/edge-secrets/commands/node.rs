@@ -100,7 +100,7 @@ async fn revoke(node: &NodeId, session: &mut Session<'_>) -> Result<(), Error> {
 
 async fn remove(node: &NodeId, session: &mut Session<'_>) -> Result<(), Error> {
     session.ui.confirm(&format!(
-        "Forget node {node}? Only a node that was revoked first is told to wipe what it has."
+        "Forget node {node}? To come back it must enrol again."
     ))?;
     let target = route(paths::NODE, node, session);
     session.client.command(Method::DELETE, target).await?;
