@@ -82,6 +82,14 @@ pub struct ServiceStatus {
     pub consumers: Vec<ConsumerStatus>,
 }
 
+impl ServiceStatus {
+    /// Whether the service can read everything in the wanted versions.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        self.state == DeploymentState::Applied
+    }
+}
+
 /// One secret of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretStatus {

@@ -9,7 +9,7 @@ use edge_secrets_protocol::{Code, Problem};
 use rustls::{AlertDescription, CertificateError};
 
 /// A call that did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum HubError {
     /// The connection ended.
     #[error("the connection to the hub was lost: {0}")]

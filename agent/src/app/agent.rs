@@ -1,0 +1,387 @@
+//! The node's state and the one task that owns it. Whatever waits for the network waits through
+//! [`Agent::attend`], which meanwhile keeps house: wipes whose time has come, changed files, stop.
+
+use std::future::{Future, pending};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::binding::Bindings;
+use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::status::StatusReport;
+use edge_secrets_protocol::{Code, NodeId, OrgId};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::agenda::Agenda;
+use super::board::Board;
+use super::facts;
+use super::files::FileWatch;
+use crate::config::Config;
+use crate::hub::HubError;
+use crate::hub::backoff::{Backoff, random, up_to};
+use crate::identity::{NodeIdentity, Store, renewal};
+use crate::reconcile::Reconciler;
+use crate::status::HubState;
+
+pub(super) struct Agent {
+    pub(super) config: Config,
+    pub(super) store: Store,
+    pub(super) identity: NodeIdentity,
+    /// Whether the hub has taken this identity; until then the one before it is kept.
+    pub(super) proven: bool,
+    pub(super) reconciler: Reconciler,
+    /// What the reconciler was last told to reach: what a difference is put onto.
+    pub(super) bindings: Option<Bindings>,
+    /// `None` while the node policy file is malformed: the hub keeps what it knew.
+    pub(super) facts: Option<NodeFacts>,
+    /// What the hub has taken over this connection.
+    pub(super) reported: Option<StatusReport>,
+    pub(super) agenda: Agenda,
+    pub(super) board: Board,
+    config_path: PathBuf,
+    /// What was last complained about, to say it once.
+    complaint: Option<String>,
+    tick_at: Option<Instant>,
+    /// Drawn once per certificate.
+    renewal_jitter: u64,
+    files: FileWatch,
+    stop: CancellationToken,
+}
+
+/// Why a connection, or the wait for one, is over.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The hub is gone or refuses.
+    Lost(HubError),
+    /// Another identity or address: connect anew at once.
+    Reconnect,
+    /// The hub says that the node is revoked.
+    Revoked(String),
+    /// The agent stops.
+    Stop,
+}
+
+impl Agent {
+    pub(super) fn new(
+        config: Config,
+        config_path: &Path,
+        store: Store,
+        identity: NodeIdentity,
+        reconciler: Reconciler,
+        board: Board,
+        stop: CancellationToken,
+    ) -> Self {
+        let mut agent = Self {
+            config,
+            store,
+            identity,
+            proven: false,
+            reconciler,
+            bindings: None,
+            facts: None,
+            reported: None,
+            agenda: Agenda::new(),
+            board,
+            config_path: config_path.to_owned(),
+            complaint: None,
+            tick_at: None,
+            files: FileWatch::new(),
+            renewal_jitter: random(),
+            stop,
+        };
+        for notice in agent.config.notices() {
+            warn!("{notice}");
+        }
+        agent.watch_files();
+        agent.refresh_facts();
+        agent.plan_renewal();
+        agent
+    }
+
+    pub(super) fn node(&self) -> (&OrgId, &NodeId) {
+        (&self.identity.org, &self.identity.node)
+    }
+
+    pub(super) fn reload_bell(&self) -> Arc<Notify> {
+        self.files.bell()
+    }
+
+    /// Lives until told to stop.
+    pub(super) async fn run(&mut self) {
+        let (org, node) = self.node();
+        info!(%org, %node, hub = %self.config.hub.url, "Agent started.");
+        self.tick();
+        let mut backoff = Backoff::connecting();
+        loop {
+            let started = Instant::now();
+            let Err(end) = self.session().await;
+            if started.elapsed() > STABLE {
+                backoff.succeeded();
+            }
+            let wait = match end {
+                End::Stop => break,
+                End::Reconnect => Duration::ZERO,
+                End::Lost(error) => self.lost(error, &mut backoff),
+                End::Revoked(why) => self.revoked(&why),
+            };
+            self.board.publish(&self.identity, &self.reconciler);
+            if matches!(self.attend(sleep(wait)).await, Err(End::Stop)) {
+                break;
+            }
+        }
+        info!("Agent stopped.");
+    }
+
+    /// Waits for `work`, keeping house meanwhile.
+    pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = pin!(work);
+        loop {
+            if let Some(done) = self.turn(work.as_mut()).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Waits for `work` or until some housekeeping was done, which may have changed the agenda.
+    pub(super) async fn turn<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
+        let housekeeping = [self.tick_at, self.files.settled_at()].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(End::Stop),
+            () = self.files.rung() => {
+                self.files.settle(Instant::now());
+                Ok(None)
+            }
+            () = until(housekeeping) => {
+                let now = Instant::now();
+                if self.tick_at.is_some_and(|at| at <= now) {
+                    self.tick();
+                }
+                if self.files.take_settled(now) {
+                    self.reload()?;
+                }
+                Ok(None)
+            }
+            done = work => Ok(Some(done)),
+        }
+    }
+
+    /// Wipes what is due and makes the state visible.
+    pub(super) fn tick(&mut self) {
+        let next = self.reconciler.tick(std::time::Instant::now());
+        self.tick_at = next.map(Instant::from_std);
+        self.board.publish(&self.identity, &self.reconciler);
+    }
+
+    /// Takes another identity into use.
+    pub(super) fn adopt(&mut self, identity: NodeIdentity) {
+        if self.node() != (&identity.org, &identity.node) {
+            self.bindings = None;
+        }
+        self.identity = identity;
+        self.proven = false;
+        self.renewal_jitter = random();
+        self.board.identity_is(&self.config, &self.identity);
+        self.plan_renewal();
+    }
+
+    /// Notes when to renew. Asked again at each resync: the clock may have been set meanwhile.
+    pub(super) fn plan_renewal(&mut self) {
+        let due = renewal::due_at(self.identity.validity, self.renewal_jitter);
+        let wait = Timestamp::now().duration_until(due);
+        let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+        self.agenda.renew.at(Instant::now() + wait.min(FAR));
+    }
+
+    fn lost(&mut self, mut error: HubError, backoff: &mut Backoff) -> Duration {
+        if error.refuses_identity() && !self.proven && self.roll_back() {
+            return Duration::ZERO;
+        }
+        let starts = self.identity.validity.not_before;
+        if matches!(error, HubError::Tls { .. }) && Timestamp::now() < starts {
+            error = HubError::Lost(format!(
+                "{error}; the clock of this machine is behind: it says {}, and the node's \
+                 certificate starts at {starts}",
+                Timestamp::now().strftime("%FT%TZ")
+            ));
+        }
+        if error.code() == Some(Code::NotEnrolled) {
+            error = HubError::Lost(format!(
+                "{error}; enrol this node again: edge-secrets-agent enroll --force --token -"
+            ));
+        }
+        let wait = backoff.failed();
+        let before = self.board.state();
+        self.board.hub_is(HubState::Disconnected, Some(&error));
+        if before == HubState::Connected {
+            warn!(%error, "Hub lost; what services read stays as it is.");
+        } else {
+            warn!(%error, retry_in_ms = wait.as_millis() as u64, "Hub not reached.");
+        }
+        wait
+    }
+
+    /// The new certificate is not taken: back to the one before, when there is one.
+    fn roll_back(&mut self) -> bool {
+        let former = self.store.roll_back(self.identity.set).ok().flatten();
+        let Some(identity) = former.and_then(|_| NodeIdentity::load(&self.store).ok().flatten())
+        else {
+            return false;
+        };
+        warn!("The hub does not take the renewed certificate; back to the one before.");
+        self.adopt(identity);
+        // That one is known to have been good: do not go back further.
+        self.proven = true;
+        true
+    }
+
+    fn revoked(&mut self, why: &str) -> Duration {
+        self.bindings = None;
+        self.reported = None;
+        let first = self.board.state() != HubState::Revoked;
+        let told = HubError::Lost(format!(
+            "{why}; everything is wiped. If the node should come back, enrol it again"
+        ));
+        self.board.hub_is(HubState::Revoked, Some(&told));
+        let wiped = self.reconciler.wipe_all(Timestamp::now());
+        self.tick();
+        match wiped {
+            Ok(()) => {
+                if first {
+                    warn!(%why, "Node revoked; everything is wiped.");
+                }
+                REVOKED_POLL / 2 + up_to(REVOKED_POLL, random())
+            }
+            Err(error) => {
+                error!(%error, "Node revoked, and not everything could be wiped; trying again.");
+                WIPE_RETRY
+            }
+        }
+    }
+
+    /// Reads configuration, node policy and identity again; what is malformed changes nothing.
+    fn reload(&mut self) -> Result<(), End> {
+        let url = self.config.hub.url.clone();
+        match Config::load(&self.config_path) {
+            Ok(config) if config != self.config => self.take_config(config),
+            Ok(_) => {}
+            Err(error) => {
+                self.complain(&error.to_string(), "Configuration refused; the one before stays.");
+                return self.reload_identity();
+            }
+        }
+        self.refresh_facts();
+        self.watch_files();
+        self.reload_identity()?;
+        if self.config.hub.url == url {
+            Ok(())
+        } else {
+            Err(End::Reconnect)
+        }
+    }
+
+    fn take_config(&mut self, config: Config) {
+        if let Err(error) = self.identity.check_configured(&config.node) {
+            self.complain(&error.to_string(), "Configuration refused; the one before stays.");
+            return;
+        }
+        let Config {
+            state_dir,
+            runtime_dir,
+            tmpfs,
+            wipe,
+            log,
+            ..
+        } = &self.config;
+        let fixed = (&config.state_dir, &config.runtime_dir, &config.tmpfs, &config.wipe, &config.log);
+        if fixed != (state_dir, runtime_dir, tmpfs, wipe, log) {
+            warn!(
+                "state_dir, runtime_dir, tmpfs, wipe and log take effect when the agent is \
+                 restarted; the rest does now."
+            );
+        }
+        if config.hub.url != self.config.hub.url {
+            self.bindings = None;
+        }
+        info!(file = %self.config_path.display(), "Configuration read again.");
+        self.config = config;
+        self.board.identity_is(&self.config, &self.identity);
+    }
+
+    fn refresh_facts(&mut self) {
+        let mut services: Vec<_> =
+            self.reconciler.services().into_iter().map(|service| service.service).collect();
+        services.sort();
+        services.dedup();
+        match facts::gather(&self.config, services) {
+            Ok(facts) => {
+                self.complaint = None;
+                if self.facts.as_ref() != Some(&facts) {
+                    self.facts = Some(facts);
+                    self.agenda.facts.by(Instant::now());
+                }
+            }
+            Err(error) => self.complain(
+                &error.to_string(),
+                "Node policy refused; the hub keeps what it was told before.",
+            ),
+        }
+    }
+
+    fn reload_identity(&mut self) -> Result<(), End> {
+        let current = self.store.current().ok().flatten();
+        if current.is_none_or(|set| set == self.identity.set) {
+            return Ok(());
+        }
+        match NodeIdentity::load(&self.store) {
+            Ok(Some(identity)) => {
+                info!(org = %identity.org, node = %identity.node, "New identity.");
+                self.adopt(identity);
+                Err(End::Reconnect)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.complain(&error.to_string(), "New identity refused; the one before stays.");
+                Ok(())
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &str, what: &str) {
+        if self.complaint.as_deref() != Some(error) {
+            warn!(%error, "{what}");
+            self.complaint = Some(error.to_owned());
+        }
+    }
+
+    fn watch_files(&mut self) {
+        let identity = self.config.state_dir.join("identity");
+        let mut files = vec![self.config_path.as_path(), &identity];
+        files.extend(self.config.node.policy_file.as_deref());
+        self.files.watch_beside(&files);
+    }
+}
+
+/// Until then; for ever when there is nothing to wait for.
+pub(super) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// A connection that lived this long makes the next failure a first one.
+const STABLE: Duration = Duration::from_secs(30);
+/// How often a revoked node asks whether it is taken back, about.
+const REVOKED_POLL: Duration = Duration::from_secs(300);
+const WIPE_RETRY: Duration = Duration::from_secs(10);
+/// Further than timers reach; planned again long before.
+const FAR: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -1,0 +1,68 @@
+//! What the watch says, noted as it comes and read when there is time: however many events arrive
+//! while the agent is busy, they make one pull.
+
+use edge_secrets_protocol::watch::{BindingsEvent, WatchEvent};
+use tokio::sync::watch;
+
+use super::AbortOnDrop;
+use crate::hub::{HubError, WatchStream};
+
+/// All that the watch has said so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hint {
+    /// The last event.
+    pub(super) latest: Option<BindingsEvent>,
+    pub(super) revoked: bool,
+    /// Why it says no more.
+    pub(super) ended: Option<HubError>,
+}
+
+/// A watch that is followed. Dropping it ends the stream.
+pub(super) struct Hints {
+    receiver: watch::Receiver<Hint>,
+    _task: AbortOnDrop,
+}
+
+impl Hints {
+    pub(super) fn follow(mut stream: WatchStream) -> Self {
+        let (sender, receiver) = watch::channel(Hint::default());
+        let task = tokio::spawn(async move {
+            loop {
+                match stream.next().await {
+                    Ok(events) => sender.send_modify(|hint| hint.take(&events)),
+                    Err(error) => {
+                        sender.send_modify(|hint| hint.ended = Some(error));
+                        return;
+                    }
+                }
+            }
+        });
+        Self {
+            receiver,
+            _task: AbortOnDrop::new(task),
+        }
+    }
+
+    /// All that was said so far, when that is more than at the last call.
+    pub(super) fn news(&mut self) -> Option<Hint> {
+        let hint = self.receiver.borrow_and_update();
+        (hint.has_changed() || hint.ended.is_some()).then(|| hint.clone())
+    }
+
+    /// Waits until there are news.
+    pub(super) async fn changed(&mut self) {
+        // An error means that the stream has ended, which `news` tells.
+        self.receiver.changed().await.ok();
+    }
+}
+
+impl Hint {
+    fn take(&mut self, events: &[WatchEvent]) {
+        for event in events {
+            match event {
+                WatchEvent::Bindings(event) => self.latest = Some(*event),
+                WatchEvent::Revoked => self.revoked = true,
+            }
+        }
+    }
+}

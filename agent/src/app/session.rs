@@ -1,0 +1,312 @@
+//! The life of one connection: tell, watch, converge, report, until it ends.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use edge_secrets_protocol::Code;
+use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
+use edge_secrets_protocol::status::DeploymentState;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::agenda::{Agenda, Due};
+use super::agent::{Agent, End, until};
+use super::batches::Batches;
+use super::hints::{Hint, Hints};
+use crate::hub::backoff::{random, up_to};
+use crate::hub::{Connection, HubError, Pulled};
+use crate::identity::{self, renewal::RenewalError};
+use crate::status::HubState;
+
+impl Agent {
+    /// Connects and keeps up, until that ends.
+    pub(super) async fn session(&mut self) -> Result<Infallible, End> {
+        let (url, tls) = (self.config.hub.url.clone(), self.identity.tls.clone());
+        let connection = self.attend(Connection::open(&url, tls)).await?.map_err(End::Lost)?;
+        self.reported = None;
+        self.agenda.connected(Instant::now(), RESYNC / 2 + up_to(RESYNC, random()));
+        // An expired certificate is good for its renewal alone, within the hub's grace.
+        if self.agenda.renew.is_due(Instant::now()) {
+            self.renew(&connection).await?;
+        }
+        self.tell(&connection).await?;
+        let last = self.bindings.as_ref().map(|bindings| bindings.generation);
+        let watch = self.attend(connection.watch(last)).await?.map_err(end_of)?;
+        let mut session = Session {
+            hints: Hints::follow(watch),
+            connection,
+            pulled: false,
+        };
+        self.accepted();
+        loop {
+            if let Some(hint) = session.hints.news() {
+                self.heed(hint)?;
+            }
+            self.step(&mut session).await?;
+        }
+    }
+
+    /// Does the next thing that is due, or waits for one.
+    async fn step(&mut self, session: &mut Session) -> Result<(), End> {
+        let now = Instant::now();
+        if self.agenda.facts.is_due(now) {
+            self.tell(&session.connection).await
+        } else if self.agenda.converge.is_due(now) {
+            self.converge(session).await
+        } else if self.agenda.report.is_due(now) {
+            self.report(&session.connection).await
+        } else if self.agenda.renew.is_due(now) {
+            self.renew(&session.connection).await
+        } else if self.agenda.resync.is_due(now) {
+            self.resync(now);
+            Ok(())
+        } else {
+            let next = self.agenda.next();
+            let idle = async {
+                tokio::select! {
+                    () = session.hints.changed() => {}
+                    () = until(next) => {}
+                }
+            };
+            self.turn(idle).await.map(|_| ())
+        }
+    }
+
+    /// The hub has taken this identity.
+    fn accepted(&mut self) {
+        self.board.hub_is(HubState::Connected, None);
+        self.board.publish(&self.identity, &self.reconciler);
+        info!(hub = %self.config.hub.url, "Connected.");
+        if !self.proven {
+            self.proven = true;
+            if let Err(error) = self.store.retire() {
+                warn!(%error, "A former identity could not be removed.");
+            }
+        }
+    }
+
+    fn heed(&mut self, hint: Hint) -> Result<(), End> {
+        if hint.revoked {
+            return Err(End::Revoked("the hub has revoked this node".into()));
+        }
+        if let Some(error) = hint.ended {
+            return Err(End::Lost(error));
+        }
+        let applied = self.bindings.as_ref().map(|bindings| bindings.generation);
+        if let Some(event) = hint.latest.filter(|event| Some(event.generation) != applied) {
+            let spread = up_to(Duration::from_millis(event.spread_ms.into()), random());
+            self.agenda.converge.by(Instant::now() + spread);
+        }
+        Ok(())
+    }
+
+    /// Tells the hub what this node is.
+    async fn tell(&mut self, connection: &Connection) -> Result<(), End> {
+        let Some(facts) = self.facts.clone() else {
+            self.agenda.facts.done();
+            return Ok(());
+        };
+        match self.attend(connection.put_node(&facts)).await? {
+            Ok(()) => {
+                self.agenda.facts.done();
+                Ok(())
+            }
+            Err(error) => self.put_off(error, |agenda| &mut agenda.facts),
+        }
+    }
+
+    /// Pulls, plans, fetches and delivers; tried again later for what does not come.
+    async fn converge(&mut self, session: &mut Session) -> Result<(), End> {
+        if let Err(error) = self.pull(session).await? {
+            return self.put_off(error, |agenda| &mut agenda.converge);
+        }
+        let Some(bindings) = &self.bindings else {
+            self.agenda.converge.done();
+            return Ok(());
+        };
+        let wanted = self.reconciler.desire(bindings, Timestamp::now());
+        let nothing_wanted = wanted.is_empty();
+        let fetched = self.fetch(&session.connection, wanted).await?;
+        self.tick();
+        self.agenda.report.by(Instant::now());
+        if let Err(error) = fetched {
+            return self.put_off(error, |agenda| &mut agenda.converge);
+        }
+        let settled = |state| matches!(state, DeploymentState::Applied | DeploymentState::Wiped);
+        if nothing_wanted || self.reconciler.report().deployments.iter().all(|d| settled(d.state)) {
+            self.agenda.converge.done();
+        } else {
+            let wait = self.agenda.converge.failed(Instant::now());
+            debug!(wait_ms = wait.as_millis() as u64, "Not everything is applied; trying again.");
+        }
+        Ok(())
+    }
+
+    async fn pull(&mut self, session: &mut Session) -> Result<Result<(), HubError>, End> {
+        let what = "the pull of bindings";
+        let before = self.bindings.as_ref().map(|bindings| bindings.generation);
+        let mut known = before;
+        let bindings = loop {
+            let answer = match self.attend(session.connection.bindings(known)).await? {
+                Ok(Pulled::Unchanged) => return Ok(Ok(())),
+                Ok(Pulled::Changed(answer)) => answer,
+                Err(error) => return Ok(Err(error)),
+            };
+            let base = self.bindings.as_ref().filter(|_| known.is_some());
+            match (answer.onto(base.unwrap_or(&Bindings::default())), known.take()) {
+                (Ok(bindings), _) => break bindings,
+                (Err(_), Some(_)) => debug!("The difference does not fit; pulling the whole."),
+                (Err(_), None) => {
+                    let reason = "it is a difference where the whole was asked for";
+                    return Ok(Err(HubError::Malformed { what, reason }));
+                }
+            }
+        };
+        // An older answer on a connection that gave a newer one is a stale one. A hub that was
+        // restored from a backup says it again on a new connection, and is believed.
+        if session.pulled && before.is_some_and(|before| bindings.generation < before) {
+            let reason = "it is older than the one before";
+            return Ok(Err(HubError::Malformed { what, reason }));
+        }
+        session.pulled = true;
+        let (generation, deployments) = (bindings.generation, bindings.deployments.len());
+        info!(%generation, deployments, "Bindings pulled.");
+        self.bindings = Some(bindings);
+        Ok(Ok(()))
+    }
+
+    async fn fetch(
+        &mut self,
+        connection: &Connection,
+        wanted: Vec<FetchItem>,
+    ) -> Result<Result<(), HubError>, End> {
+        let mut batches = Batches::new(wanted);
+        loop {
+            let batch = batches.next();
+            if batch.is_empty() {
+                return Ok(Ok(()));
+            }
+            let results = match self.attend(connection.secrets(batch.clone())).await? {
+                Ok(results) => results,
+                Err(error) => return Ok(Err(error)),
+            };
+            let Ok(ready) = batches.answered(batch, results) else {
+                return Ok(Err(HubError::Malformed {
+                    what: "the fetch of secrets",
+                    reason: "it is full and empty at once",
+                }));
+            };
+            self.deliver(&ready);
+        }
+    }
+
+    fn deliver(&mut self, ready: &[(FetchItem, FetchResult)]) {
+        if ready.is_empty() {
+            return;
+        }
+        let identity = &self.identity;
+        self.reconciler.deliver(
+            &identity.org,
+            &identity.node,
+            &[&identity.sealing_key],
+            ready,
+            Timestamp::now(),
+        );
+        self.board.publish(&self.identity, &self.reconciler);
+    }
+
+    async fn report(&mut self, connection: &Connection) -> Result<(), End> {
+        let report = self.reconciler.report();
+        if self.reported.as_ref() == Some(&report) {
+            self.agenda.report.done();
+            return Ok(());
+        }
+        match self.attend(connection.put_status(&report)).await? {
+            Ok(()) => {
+                self.reported = Some(report);
+                // What changed while the report was on its way is told at once.
+                self.agenda.report.at(Instant::now());
+                Ok(())
+            }
+            Err(error) => self.put_off(error, |agenda| &mut agenda.report),
+        }
+    }
+
+    async fn renew(&mut self, connection: &Connection) -> Result<(), End> {
+        let renewal = identity::renew(connection.clone(), self.store.clone(), self.identity.set);
+        match self.attend(renewal).await? {
+            Ok(identity) => {
+                let until = identity.validity.not_after;
+                info!(%until, "Certificate renewed.");
+                self.adopt(identity);
+                self.agenda.renew.not_before(Instant::now() + RENEWAL_GAP);
+                Err(End::Reconnect)
+            }
+            Err(RenewalError::Hub(error)) => {
+                // Also when the connection ends with it: the next one must not begin with it again.
+                self.agenda.renew.failed(Instant::now());
+                self.put_off(error, |agenda| &mut agenda.renew)
+            }
+            Err(error) => {
+                warn!(%error, "Certificate not renewed; trying again.");
+                self.agenda.renew.failed(Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks without being asked to: at what lies on tmpfs, at the hub, at the clock.
+    fn resync(&mut self, now: Instant) {
+        self.reconciler.verify();
+        self.reported = None;
+        self.plan_renewal();
+        self.agenda.converge.by(now);
+        self.agenda.report.by(now);
+        self.agenda.resync.at(now + RESYNC / 2 + up_to(RESYNC, random()));
+    }
+
+    /// A call has failed: it ends the connection, or is made again later.
+    fn put_off(
+        &mut self,
+        error: HubError,
+        due: fn(&mut Agenda) -> &mut Due,
+    ) -> Result<(), End> {
+        if error.ends_connection() || ends_session(&error) {
+            if error.code() == Some(Code::CertificateExpired) {
+                self.agenda.renew.at(Instant::now());
+            }
+            return Err(end_of(error));
+        }
+        let wait = due(&mut self.agenda).failed(Instant::now());
+        warn!(%error, retry_in_ms = wait.as_millis() as u64, "Call refused; trying again.");
+        Ok(())
+    }
+}
+
+/// What belongs to one connection.
+struct Session {
+    connection: Connection,
+    hints: Hints,
+    /// Whether bindings were pulled over it.
+    pulled: bool,
+}
+
+fn ends_session(error: &HubError) -> bool {
+    matches!(
+        error.code(),
+        Some(Code::CertificateExpired | Code::NodeRevoked | Code::NotEnrolled)
+    )
+}
+
+fn end_of(error: HubError) -> End {
+    match error.code() {
+        Some(Code::NodeRevoked) => End::Revoked(error.detail()),
+        _ => End::Lost(error),
+    }
+}
+
+/// How often to look without being asked to, about.
+const RESYNC: Duration = Duration::from_secs(600);
+/// A hub whose certificates are due at once must not be asked all the time.
+const RENEWAL_GAP: Duration = Duration::from_secs(5);
