@@ -16,6 +16,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::wait::DEADLINE;
@@ -33,6 +34,8 @@ pub struct Credentials {
 pub struct Client {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
+    // How the connection ended: a TLS alert comes after the handshake, to whoever reads.
+    ended: Option<JoinHandle<Result<(), hyper::Error>>>,
 }
 
 /// What came back.
@@ -72,7 +75,7 @@ impl Client {
         who: Option<&Credentials>,
     ) -> Result<Self, String> {
         let tls = tls(ca, who)?;
-        let sender = runtime.block_on(async {
+        let connected = runtime.block_on(async {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let stream = TcpStream::connect(address)
                 .await
@@ -84,10 +87,14 @@ impl Client {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
                 .await
                 .map_err(|e| e.to_string())?;
-            tokio::spawn(connection);
-            Ok::<_, String>(sender)
+            Ok::<_, String>((sender, tokio::spawn(connection)))
         })?;
-        Ok(Self { runtime, sender })
+        let (sender, ended) = connected;
+        Ok(Self {
+            runtime,
+            sender,
+            ended: Some(ended),
+        })
     }
 
     /// Sends one request and reads the whole answer.
@@ -120,11 +127,20 @@ impl Client {
                 body: body.to_vec(),
             })
         };
-        self.runtime.block_on(async {
+        let answer = self.runtime.block_on(async {
             tokio::time::timeout(DEADLINE, exchange)
                 .await
                 .map_err(|_| "no answer".to_owned())?
-        })
+        });
+        let error = match (answer, self.sender.is_closed()) {
+            (Err(error), true) => error,
+            (answer, _) => return answer,
+        };
+        let ended = self.ended.take().map(|ended| self.runtime.block_on(ended));
+        match ended {
+            Some(Ok(Err(why))) => Err(format!("{error}; the connection: {}", chain(why))),
+            _ => Err(error),
+        }
     }
 
     /// `GET`.

@@ -77,11 +77,23 @@ pub fn gone(path: &Path) {
     );
 }
 
-/// The last lines of a log.
+/// The last lines of a log, without what libraries say at trace level.
 #[must_use]
 pub fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
+    let library = |line: &&str| {
+        [
+            " h2::",
+            " hyper",
+            " rustls",
+            "FramedRead",
+            " mio:",
+            "sqlx::",
+        ]
+        .iter()
+        .any(|name| line.contains(name))
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| !library(line)).collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
