@@ -22,9 +22,8 @@
 //!    it everybody reads the old generation, after it the new one, and never none.
 //! 5. Make the visible names of new secrets, now that there is something behind them; remove those of
 //!    vanished ones. A kill before that is repaired at start and at every [`Delivery::verify`].
-//! 6. Remove the old manifest.
-//! 7. The old generation stays a moment for who is resolving a name just then, goes to the trash, and
-//!    is overwritten once nobody reads it or its grace is over (`wipe.rs`).
+//! 6. The old generation stays a moment for who is resolving a name just then, goes to the trash, and
+//!    is overwritten once nobody reads it or its grace is over (`wipe.rs`). Its manifest goes with it.
 //!
 //! Undeploying first removes `..data`: from then on nothing is referenced, so that a kill leaves only
 //! what the sweep wipes. The consumer's directory stays, so that a mount of it stays good.
@@ -57,7 +56,7 @@ pub(crate) use self::dir::FsError;
 #[cfg(test)]
 pub(crate) use self::dir::faults;
 use self::dir::{Dir, Kind};
-pub(crate) use self::generation::{CommitError, Draft};
+pub(crate) use self::generation::{Commit, Draft};
 #[cfg(test)]
 pub(crate) use self::manifest::{FileMark, ManifestFile};
 pub(crate) use self::manifest::{Manifest, Origin};
@@ -135,7 +134,7 @@ impl Delivery {
     }
 
     /// Puts `draft` in the place of what was live.
-    pub(crate) fn commit(&mut self, draft: Draft) -> Result<Manifest, CommitError> {
+    pub(crate) fn commit(&mut self, draft: Draft) -> Commit {
         draft.commit(&mut self.wiper)
     }
 
@@ -213,14 +212,12 @@ impl Delivery {
 
     /// Wipes what is superseded and read by nobody, or for too long; says when to look again.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
-        let services = &self.services;
-        self.wiper.tick(now, |consumer| place(services, consumer))
+        self.wiper.tick(now, &self.services, &self.manifests)
     }
 
     /// Makes room at once; says whether there was anything to wipe.
     pub(crate) fn reclaim(&mut self) -> bool {
-        let services = &self.services;
-        self.wiper.reclaim(|consumer| place(services, consumer))
+        self.wiper.reclaim(&self.services, &self.manifests)
     }
 
     /// Wipes everything that lies here, known or not.

@@ -35,7 +35,7 @@ use tracing::{info, warn};
 use self::apply::Opener;
 use self::plan::Planner;
 use self::standing::Standings;
-use crate::delivery::Delivery;
+use crate::delivery::{ConsumerId, Delivery};
 use crate::memory::LockedBuffer;
 use crate::status::ServiceStatus;
 
@@ -103,13 +103,18 @@ impl Reconciler {
     /// The same ones again ask again for what was refused. Costs what has changed; files that no
     /// change concerns are not looked at.
     pub fn desire(&mut self, bindings: &Bindings, now: Timestamp) -> Vec<FetchItem> {
-        if !self.planner.desire(bindings) {
+        if self.planner.is_outdated(bindings) {
             warn!(
                 generation = %bindings.generation,
                 "Outdated bindings are ignored."
             );
             return self.planner.to_fetch();
         }
+        // What failed may have stopped half way.
+        for consumer in self.planner.suspects() {
+            self.verify_consumer(&consumer);
+        }
+        self.planner.desire(bindings);
         self.sealed.retain(|item, _| self.planner.holds(item));
         let touched = self.planner.unsettled();
         self.wipe_leftovers();
@@ -167,30 +172,10 @@ impl Reconciler {
     /// not what was written is among the items of the next [`desire`](Self::desire). Gives the
     /// number of such files. For the slow resync.
     pub fn verify(&mut self) -> usize {
-        let mut count = 0;
-        let all: Vec<_> = self
-            .planner
-            .actual()
-            .iter()
-            .map(|(consumer, live)| (consumer.clone(), live.manifest.clone()))
-            .collect();
-        for (consumer, manifest) in all {
-            match self.delivery.verify(&consumer, &manifest) {
-                Ok(damaged) => {
-                    if !damaged.is_empty() {
-                        warn!(%consumer, files = damaged.len(), "Delivered files are not what was written.");
-                    }
-                    count += damaged.len();
-                    self.planner.damaged(&consumer, damaged);
-                }
-                Err(error) => {
-                    warn!(%consumer, %error, "What is delivered cannot be looked at.");
-                    let names = manifest.files.into_keys().collect();
-                    self.planner.damaged(&consumer, names);
-                }
-            }
-        }
-        count
+        let all: Vec<_> = self.planner.actual().keys().cloned().collect();
+        all.iter()
+            .map(|consumer| self.verify_consumer(consumer))
+            .sum()
     }
 
     /// What to tell the hub: every deployment that it wants here, those still to be replaced, and
@@ -254,5 +239,24 @@ impl Reconciler {
     #[must_use]
     pub fn memory_protection(&self) -> String {
         self.buffer.protection().to_string()
+    }
+
+    fn verify_consumer(&mut self, consumer: &ConsumerId) -> usize {
+        let Some(live) = self.planner.actual().get(consumer) else {
+            return 0;
+        };
+        let damaged = match self.delivery.verify(consumer, &live.manifest) {
+            Ok(damaged) => damaged,
+            Err(error) => {
+                warn!(%consumer, %error, "What is delivered cannot be looked at.");
+                live.manifest.files.keys().cloned().collect()
+            }
+        };
+        let count = damaged.len();
+        if count > 0 {
+            warn!(%consumer, files = count, "Delivered files are not what was written.");
+        }
+        self.planner.damaged(consumer, damaged);
+        count
     }
 }

@@ -113,7 +113,7 @@ impl Dir {
         let kind = stat.filesystem_type();
         Ok(if kind == TMPFS_MAGIC {
             FileSystem::Tmpfs
-        } else if i64::try_from(kind.0) == Ok(RAMFS_MAGIC) {
+        } else if kind.0 as u32 == RAMFS_MAGIC {
             FileSystem::Ramfs
         } else {
             FileSystem::Other
@@ -407,5 +407,5 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 /// `linux/magic.h`; the libc crate lacks it.
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+const RAMFS_MAGIC: u32 = 0x8584_58f6;
 const SMALL: u64 = 4 * 1024 * 1024;

@@ -29,12 +29,13 @@ pub(crate) struct Draft {
     live: Option<Manifest>,
 }
 
-/// A draft that did not become what it should.
+/// What came of a swap.
 #[derive(Debug)]
-pub(crate) struct CommitError {
-    /// What is live now, where the swap was done and something after it failed.
+pub(crate) struct Commit {
+    /// What is live now; none when the swap itself was not done.
     pub(crate) live: Option<Manifest>,
-    pub(crate) error: FsError,
+    /// The first of what went wrong, in the swap or after it.
+    pub(crate) error: Option<FsError>,
 }
 
 impl Draft {
@@ -131,36 +132,35 @@ impl Draft {
             .map(drop)
     }
 
-    pub(super) fn commit(self, wiper: &mut Wiper) -> Result<Manifest, CommitError> {
+    pub(super) fn commit(self, wiper: &mut Wiper) -> Commit {
         if let Err(error) = point(&self.home, DATA, OsStr::new(&self.manifest.generation)) {
             self.discard(wiper);
-            return Err(CommitError { live: None, error });
+            return Commit {
+                live: None,
+                error: Some(error),
+            };
         }
-        let mut after = mend_names(&self.home, &self.manifest);
+        let mut errors = mend_names(&self.home, &self.manifest);
         if let Some(old) = &self.live {
             for name in old.files.keys() {
                 if !self.manifest.files.contains_key(name) {
-                    after = after.and(self.home.unlink(name.as_str()));
+                    errors.extend(self.home.unlink(name.as_str()).err());
                 }
             }
-            after = after.and(self.manifests.unlink(&old.generation));
             wiper.superseded(&self.consumer, &old.generation);
         }
-        match after {
-            Ok(()) => Ok(self.manifest),
-            Err(error) => Err(CommitError {
-                live: Some(self.manifest),
-                error,
-            }),
+        Commit {
+            live: Some(self.manifest),
+            error: errors.into_iter().next(),
         }
     }
 
     pub(super) fn discard(self, wiper: &mut Wiper) {
         let name = OsStr::new(&self.manifest.generation);
-        let mut errors = Vec::new();
-        errors.extend(wiper.discard_unused(&self.consumer, &self.home, name).err());
-        errors.extend(self.manifests.unlink(&self.manifest.generation).err());
-        if let Some(error) = errors.first() {
+        let gone = wiper
+            .discard_unused(&self.consumer, &self.home, name)
+            .and_then(|()| self.manifests.unlink(name));
+        if let Err(error) = gone {
             warn!(consumer = %self.consumer, %error, "An unused generation cannot be wiped yet.");
             wiper.superseded(&self.consumer, &self.manifest.generation);
         }
@@ -195,7 +195,9 @@ pub(super) fn damaged(home: &Dir, manifest: &Manifest) -> Result<BTreeSet<Secret
 /// Makes `..data` and the visible names what they should be, and removes links of other names.
 pub(super) fn mend_links(home: &Dir, manifest: &Manifest) -> Result<(), FsError> {
     point(home, DATA, OsStr::new(&manifest.generation))?;
-    mend_names(home, manifest)?;
+    if let Some(error) = mend_names(home, manifest).into_iter().next() {
+        return Err(error);
+    }
     for (name, kind) in home.list()? {
         let known = name.to_str().is_some_and(|name| {
             name == DATA
@@ -210,13 +212,13 @@ pub(super) fn mend_links(home: &Dir, manifest: &Manifest) -> Result<(), FsError>
     Ok(())
 }
 
-fn mend_names(home: &Dir, manifest: &Manifest) -> Result<(), FsError> {
-    let mut result = Ok(());
+fn mend_names(home: &Dir, manifest: &Manifest) -> Vec<FsError> {
+    let mut errors = Vec::new();
     for name in manifest.files.keys() {
         let target = format!("{DATA}/{name}");
-        result = result.and(point(home, name.as_str(), OsStr::new(&target)));
+        errors.extend(point(home, name.as_str(), OsStr::new(&target)).err());
     }
-    result
+    errors
 }
 
 /// Lets the link `name` point to `target`, by a rename, whatever link or file stood there.

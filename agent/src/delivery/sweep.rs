@@ -38,9 +38,8 @@ impl Delivery {
         }
         if !self.wiper.is_empty() {
             info!("Values of a former life are being wiped.");
-            let services = &self.services;
             self.wiper
-                .tick(Instant::now(), |consumer| place(services, consumer));
+                .tick(Instant::now(), &self.services, &self.manifests);
         }
         Ok(live)
     }

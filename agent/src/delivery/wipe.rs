@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, fchmod, fstat};
 use tracing::warn;
 
 use super::dir::{Dir, FsError, Kind, errno, kind, step};
-use super::{ConsumerId, random_name};
+use super::{ConsumerId, place, random_name};
 use crate::sys::write_lease;
 
 /// What is on its way out, and when to look at it again.
@@ -76,7 +76,7 @@ impl Wiper {
         })
     }
 
-    /// A generation that has just been superseded. It stays in place for a moment: a reader may have
+    /// A generation that has just been superseded, to go with its manifest. It stays in place for a moment: a reader may have
     /// read `..data` and not yet opened the file behind it, and must not find it gone.
     pub(crate) fn superseded(&mut self, consumer: &ConsumerId, generation: &str) {
         self.leaving.push(Leaving {
@@ -131,15 +131,15 @@ impl Wiper {
         gone
     }
 
-    /// Wipes what can be wiped now, and says when to look again. `place` opens a consumer's
-    /// directory.
+    /// Wipes what can be wiped now, and says when to look again.
     pub(crate) fn tick(
         &mut self,
         now: Instant,
-        place: impl Fn(&ConsumerId) -> Result<Dir, FsError>,
+        services: &Dir,
+        manifests: &Dir,
     ) -> Option<Instant> {
         let linger = LINGER.min(self.grace);
-        self.leave(&place, |leaving| {
+        self.leave(services, manifests, |leaving| {
             now >= *leaving.since.get_or_insert(now) + linger
         });
         let grace = self.grace;
@@ -168,9 +168,9 @@ impl Wiper {
 
     /// Wipes whatever nobody reads, without the moment's wait: the room is needed. Says whether
     /// there was anything.
-    pub(crate) fn reclaim(&mut self, place: impl Fn(&ConsumerId) -> Result<Dir, FsError>) -> bool {
+    pub(crate) fn reclaim(&mut self, services: &Dir, manifests: &Dir) -> bool {
         let before = self.leaving.len() + self.trashed.len();
-        self.leave(&place, |_| true);
+        self.leave(services, manifests, |_| true);
         self.empty_trash(|_| Readers::Honour);
         before > 0
     }
@@ -190,7 +190,8 @@ impl Wiper {
 
     fn leave(
         &mut self,
-        place: &impl Fn(&ConsumerId) -> Result<Dir, FsError>,
+        services: &Dir,
+        manifests: &Dir,
         mut due: impl FnMut(&mut Leaving) -> bool,
     ) {
         for mut leaving in std::mem::take(&mut self.leaving) {
@@ -198,18 +199,22 @@ impl Wiper {
                 self.leaving.push(leaving);
                 continue;
             }
+            let consumer = &leaving.consumer;
             let name = OsStr::new(&leaving.generation);
-            let gone = place(&leaving.consumer)
-                .and_then(|dir| self.discard(&leaving.consumer, &dir, name));
+            let gone = present(place(services, consumer))
+                .and_then(|dir| dir.map_or(Ok(()), |dir| self.discard(consumer, &dir, name)));
+            let gone = present(gone)
+                .and_then(|_| present(place(manifests, consumer)))
+                .and_then(|dir| dir.map_or(Ok(()), |dir| dir.unlink(name)));
             match gone {
-                Err(error) if !error.is_missing() => {
+                Err(error) => {
                     if !leaving.failed {
                         warn!(consumer = %leaving.consumer, %error, "A superseded generation cannot be wiped yet.");
                     }
                     leaving.failed = true;
                     self.leaving.push(leaving);
                 }
-                _ => {}
+                Ok(()) => {}
             }
         }
     }
@@ -275,6 +280,14 @@ pub(crate) fn wipe_tree(parent: &Dir, name: &OsStr) -> Vec<FsError> {
         Err(error) => note(Err(error)),
     }
     errors
+}
+
+/// `None` for what is not there.
+fn present<T>(result: Result<T, FsError>) -> Result<Option<T>, FsError> {
+    match result {
+        Err(error) if error.is_missing() => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// Wipes one file, whoever reads it and whatever its links; removes a link as it is.

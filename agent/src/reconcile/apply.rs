@@ -214,19 +214,16 @@ impl Reconciler {
 
     fn commit(&mut self, draft: Draft) -> Result<(), Trouble> {
         let consumer = draft.consumer().clone();
-        let (manifest, result) = match self.delivery.commit(draft) {
-            Ok(manifest) => (Some(manifest), Ok(())),
-            Err(failed) => (failed.live, Err(Trouble::from(failed.error))),
+        let committed = self.delivery.commit(draft);
+        let Some(manifest) = committed.live else {
+            return committed.error.map_or(Ok(()), |error| Err(error.into()));
         };
-        if let Some(manifest) = manifest {
-            let names = manifest.files.keys().cloned().collect();
-            self.planner.delivered(consumer.clone(), manifest);
-            if result.is_err() {
-                // The values can be read, but not by every name: the next bindings do it again.
-                self.planner.damaged(&consumer, names);
-            }
-        }
-        result
+        self.planner.delivered(consumer, manifest);
+        // After the swap the values can be read, but perhaps not by every name: the deployment is
+        // failed, and its links are mended before the next attempt.
+        committed.error.map_or(Ok(()), |error| {
+            Err(Trouble::Error(failure(Code::Failed, error.to_string())))
+        })
     }
 
     /// Lets the manifest name another policy or service version; services see no change.

@@ -137,12 +137,30 @@ impl Planner {
         self.unsettled.iter().cloned().collect()
     }
 
-    /// Takes what the node should have; gives whether it did, or the bindings are outdated. What
-    /// failed before may be tried again, and values at hand that could have been used and were not
-    /// are forgotten, so that they are fetched again.
-    pub(super) fn desire(&mut self, bindings: &Bindings) -> bool {
-        if self.generation.is_some_and(|g| bindings.generation < g) {
-            return false;
+    /// Whether newer bindings have been taken already.
+    pub(super) fn is_outdated(&self, bindings: &Bindings) -> bool {
+        self.generation
+            .is_some_and(|newest| bindings.generation < newest)
+    }
+
+    /// The consumers of deployments that failed since the bindings were taken last.
+    pub(super) fn suspects(&self) -> Vec<ConsumerId> {
+        let of_failed = self.actual.keys().filter(|consumer| {
+            let origin = self.origin(consumer);
+            origin.is_some_and(|id| self.given_up.contains(&id))
+        });
+        if self.given_up.is_empty() {
+            return Vec::new();
+        }
+        of_failed.cloned().collect()
+    }
+
+    /// Takes what the node should have, unless it is outdated. What failed before may be tried
+    /// again, and values at hand that could have been used and were not are forgotten, so that they
+    /// are fetched again.
+    pub(super) fn desire(&mut self, bindings: &Bindings) {
+        if self.is_outdated(bindings) {
+            return;
         }
         self.generation = Some(bindings.generation);
         let mut reshaped = false;
@@ -181,7 +199,6 @@ impl Planner {
         let mut problems = std::mem::take(&mut self.problems);
         problems.retain(|item, _| self.wants(item));
         self.problems = problems;
-        true
     }
 
     /// The consumers whose values are to be wiped now.

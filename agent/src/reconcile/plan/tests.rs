@@ -1,1 +1,437 @@
+//! The planner against a world in memory: any schedule of bindings, answers, failures, damage and
+//! restarts converges to what is desired once it stops changing.
 
+use edge_secrets_protocol::binding::{BoundSecret, Consumer, ConsumerSecret, SecretState};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::delivery::{FileMark, ManifestFile, Origin};
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    Bindings(Vec<Deployment>),
+    /// Bindings that were overtaken by others.
+    Outdated(Vec<Deployment>),
+    /// Some of what is asked for is answered: `true` is a value.
+    Answers(Vec<Answer>),
+    /// A delivery goes wrong.
+    DeliveryFails,
+    /// A wipe goes wrong.
+    WipeFails,
+    Damage(Index, Index),
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Value,
+    Problem(Code),
+    None,
+}
+
+/// Does with a planner what the reconciler does, with a file system that only counts.
+struct Model {
+    planner: Planner,
+    generation: u64,
+    fail_delivery: bool,
+    fail_wipe: bool,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            planner: Planner::default(),
+            generation: 0,
+            fail_delivery: false,
+            fail_wipe: false,
+        }
+    }
+
+    fn happens(&mut self, event: &Event) {
+        match event {
+            Event::Bindings(deployments) => {
+                self.generation += 1;
+                self.desire(deployments, self.generation);
+            }
+            Event::Outdated(deployments) => {
+                let before = self.planner.desired().clone();
+                if let Some(Generation(newest)) = self.planner.generation() {
+                    self.desire(deployments, newest - 1);
+                    assert_eq!(*self.planner.desired(), before);
+                }
+            }
+            Event::Answers(answers) => self.answer(answers.iter().copied()),
+            Event::DeliveryFails => self.fail_delivery = true,
+            Event::WipeFails => self.fail_wipe = true,
+            Event::Damage(consumer, name) => self.damage(consumer, name),
+            Event::Restart => {
+                let actual = std::mem::take(&mut self.planner).actual.into_iter();
+                let live = actual.map(|(consumer, live)| (consumer, live.manifest));
+                self.planner = Planner::new(live.collect());
+            }
+        }
+    }
+
+    fn desire(&mut self, deployments: &[Deployment], generation: u64) {
+        self.planner.desire(&Bindings {
+            generation: Generation(generation),
+            deployments: deployments.to_vec(),
+            ..Bindings::default()
+        });
+        self.wipe();
+        self.apply(false);
+        self.check();
+    }
+
+    fn answer(&mut self, answers: impl Iterator<Item = Answer>) {
+        for (item, answer) in self.planner.to_fetch().into_iter().zip(answers) {
+            match answer {
+                Answer::Value => {
+                    assert!(self.planner.arrived(&item), "what is asked for is wanted");
+                }
+                Answer::Problem(code) => self.planner.refused(&item, &Problem::new(code, "")),
+                Answer::None => {}
+            }
+        }
+        self.apply(true);
+        self.wipe();
+        self.check();
+    }
+
+    fn wipe(&mut self) {
+        for consumer in self.planner.leftovers() {
+            if std::mem::take(&mut self.fail_wipe) {
+                self.planner.half_wiped(&consumer);
+            } else {
+                self.planner.wiped(&consumer);
+            }
+        }
+    }
+
+    fn apply(&mut self, with_values: bool) {
+        for (id, work) in self.planner.ready() {
+            assert!(work.values.iter().all(|item| self.planner.holds(item)));
+            if !with_values && !work.values.is_empty() {
+                continue;
+            }
+            if std::mem::take(&mut self.fail_delivery) {
+                let error = DeploymentError {
+                    code: Code::Failed,
+                    detail: String::new(),
+                };
+                self.planner.failed(&id, error);
+            } else {
+                self.deliver(&id, &work);
+            }
+            self.planner.forget(&work.values);
+        }
+        self.planner.settle();
+    }
+
+    fn deliver(&mut self, id: &DeploymentId, work: &Work) {
+        let deployment = self.planner.desired()[id].clone();
+        let origin = Origin {
+            deployment: id.clone(),
+            policy: deployment.policy.clone(),
+            service_version: deployment.service_version.clone(),
+        };
+        for consumer in &work.relabel {
+            let mut manifest = self.planner.actual()[consumer].manifest.clone();
+            manifest.origin = Some(origin.clone());
+            self.planner.delivered(consumer.clone(), manifest);
+        }
+        for target in &work.targets {
+            let written = target
+                .files
+                .keys()
+                .filter(|name| !target.keep.contains(*name));
+            for name in written {
+                assert!(work.values.iter().any(|item| item.name == *name));
+            }
+            let files = target.files.iter().map(|(name, (version, format))| {
+                let file = ManifestFile {
+                    version: version.clone(),
+                    format: *format,
+                    since: Timestamp::UNIX_EPOCH,
+                    file: FileMark::default(),
+                };
+                (name.clone(), file)
+            });
+            let manifest = Manifest {
+                origin: Some(origin.clone()),
+                generation: "..g1.test".into(),
+                since: Timestamp::UNIX_EPOCH,
+                files: files.collect(),
+            };
+            self.planner.delivered(target.consumer.clone(), manifest);
+        }
+    }
+
+    fn damage(&mut self, consumer: &Index, name: &Index) {
+        let consumers: Vec<_> = self.planner.actual().keys().cloned().collect();
+        if consumers.is_empty() {
+            return;
+        }
+        let consumer = consumer.get(&consumers);
+        let live = &self.planner.actual()[consumer];
+        let names: Vec<_> = live.manifest.files.keys().cloned().collect();
+        if !names.is_empty() {
+            let names = BTreeSet::from([name.get(&names).clone()]);
+            self.planner.damaged(consumer, names);
+        }
+    }
+
+    /// What must hold after every event.
+    fn check(&self) {
+        let planner = &self.planner;
+        let fetch = planner.to_fetch();
+        for item in &fetch {
+            assert!(!planner.holds(item), "what is at hand is not fetched");
+            let owner = &planner.desired()[&planner.owners[&item.service]];
+            assert!(planner.needs(owner).contains(item));
+        }
+        for (consumer, live) in planner.actual() {
+            // Shown whole or not at all, and only what one deployment declared together.
+            assert!(!live.manifest.files.is_empty(), "{consumer} shows nothing");
+        }
+        for id in planner.desired().keys() {
+            if !planner.unsettled.contains(id) {
+                assert_eq!(
+                    planner.verdict(id),
+                    Verdict::Settled,
+                    "{id} was let go too early"
+                );
+            }
+        }
+    }
+
+    /// Everything goes well from now on.
+    fn calm(&mut self, deployments: &[Deployment]) {
+        (self.fail_delivery, self.fail_wipe) = (false, false);
+        self.generation += 1;
+        for _ in 0..3 {
+            self.desire(deployments, self.generation);
+            self.answer(std::iter::repeat(Answer::Value));
+        }
+    }
+
+    fn assert_converged(&self, deployments: &[Deployment]) {
+        let planner = &self.planner;
+        assert!(planner.to_fetch().is_empty() && planner.ready().is_empty());
+        assert!(planner.leftovers().is_empty() && planner.held.is_empty());
+        let mut expected: BTreeMap<ConsumerId, &Deployment> = BTreeMap::new();
+        for deployment in deployments {
+            let (state, error) = planner.state(&deployment.id);
+            let ready = deployment
+                .secrets
+                .iter()
+                .all(|secret| matches!(secret.state, SecretState::Ready { .. }));
+            match state {
+                DeploymentState::Applied => assert!(ready),
+                DeploymentState::Blocked => assert!(!ready),
+                DeploymentState::Failed => {
+                    let code = error.map(|error| error.code);
+                    assert!(
+                        matches!(code, Some(Code::Conflict | Code::Invalid)),
+                        "{code:?}"
+                    );
+                    continue;
+                }
+                other => panic!("{} is {other:?} for ever", deployment.id),
+            }
+            for consumer in deployment
+                .consumers
+                .iter()
+                .filter(|c| !c.secrets.is_empty())
+            {
+                let id = ConsumerId {
+                    service: deployment.service.clone(),
+                    consumer: consumer.name.clone(),
+                };
+                assert!(
+                    expected.insert(id.clone(), deployment).is_none(),
+                    "{id} shared"
+                );
+                if state == DeploymentState::Applied {
+                    let live = &planner.actual()[&id];
+                    assert!(live.damaged.is_empty());
+                    let shown = live.manifest.files.iter();
+                    let shown: BTreeMap<_, _> =
+                        shown.map(|(n, f)| (n, (&f.version, f.format))).collect();
+                    assert_eq!(shown, declared(deployment, consumer));
+                }
+            }
+        }
+        for (consumer, live) in planner.actual() {
+            let known = deployments
+                .iter()
+                .any(|d| d.service == consumer.service && reads(d, &consumer.consumer));
+            assert!(known, "{consumer} should be wiped: {live:?}");
+        }
+    }
+}
+
+fn declared<'a>(
+    deployment: &'a Deployment,
+    consumer: &'a Consumer,
+) -> BTreeMap<&'a SecretName, (&'a SecretVersion, Format)> {
+    let version = |name: &SecretName| -> &'a SecretVersion {
+        let secret = deployment
+            .secrets
+            .iter()
+            .find(|secret| secret.name == *name);
+        match &secret.unwrap().state {
+            SecretState::Ready { version } => version,
+            state => panic!("{state:?} is applied"),
+        }
+    };
+    let secrets = consumer.secrets.iter();
+    secrets
+        .map(|s| (&s.name, (version(&s.name), s.format)))
+        .collect()
+}
+
+fn state() -> impl Strategy<Value = SecretState> {
+    prop_oneof![
+        8 => (1..4u8).prop_map(|version| SecretState::Ready {
+            version: version.to_string().parse().unwrap(),
+        }),
+        1 => Just(SecretState::Pending),
+        1 => Just(SecretState::Denied),
+        1 => Just(SecretState::Missing),
+    ]
+}
+
+fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
+    let secrets = prop::collection::vec(state(), 1..4);
+    // A consumer may name a secret that is not declared.
+    let reads = prop::collection::btree_map(0..4usize, any::<bool>(), 0..4);
+    let consumers = prop::collection::btree_map(0..3usize, reads, 1..3);
+    (0..3usize, 0..3u8, secrets, consumers).prop_map(
+        move |(service, version, secrets, consumers)| {
+            let secrets = secrets
+                .into_iter()
+                .enumerate()
+                .map(|(n, state)| BoundSecret {
+                    name: format!("n{n}").parse().unwrap(),
+                    state,
+                    expires_at: None,
+                });
+            let consumers = consumers.into_iter().map(|(c, reads)| Consumer {
+                name: format!("c{c}").parse().unwrap(),
+                secrets: reads
+                    .into_iter()
+                    .map(|(n, raw)| ConsumerSecret {
+                        name: format!("n{n}").parse().unwrap(),
+                        format: if raw { Format::ValueOnly } else { Format::Json },
+                    })
+                    .collect(),
+            });
+            Deployment {
+                id: format!("d{id}").parse().unwrap(),
+                service: format!("o/s{service}").parse().unwrap(),
+                service_version: version.to_string(),
+                policy: format!("p{id}").parse().unwrap(),
+                secrets: secrets.collect(),
+                consumers: consumers.collect(),
+            }
+        },
+    )
+}
+
+fn deployments() -> impl Strategy<Value = Vec<Deployment>> {
+    let all = (
+        deployment(0),
+        deployment(1),
+        deployment(2),
+        any::<[bool; 3]>(),
+    );
+    all.prop_map(|(a, b, c, present)| {
+        let all = [a, b, c].into_iter().zip(present);
+        all.filter_map(|(deployment, present)| present.then_some(deployment))
+            .collect()
+    })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let codes = [
+        Code::Denied,
+        Code::Pending,
+        Code::BatchFull,
+        Code::Superseded,
+        Code::Missing,
+    ];
+    prop_oneof![
+        4 => Just(Answer::Value),
+        1 => prop::sample::select(codes.to_vec()).prop_map(Answer::Problem),
+        1 => Just(Answer::None),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => deployments().prop_map(Event::Bindings),
+        1 => deployments().prop_map(Event::Outdated),
+        5 => prop::collection::vec(answer(), 1..8).prop_map(Event::Answers),
+        1 => Just(Event::DeliveryFails),
+        1 => Just(Event::WipeFails),
+        1 => (any::<Index>(), any::<Index>()).prop_map(|(c, n)| Event::Damage(c, n)),
+        1 => Just(Event::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_schedule_converges(
+        events in prop::collection::vec(event(), 0..25),
+        last in deployments(),
+    ) {
+        let mut model = Model::new();
+        for event in &events {
+            model.happens(event);
+        }
+        model.calm(&last);
+        model.assert_converged(&last);
+
+        // Applied once more, there is nothing to do.
+        let before = model.planner.actual().clone();
+        model.desire(&last, model.generation);
+        prop_assert!(model.planner.to_fetch().is_empty());
+        prop_assert_eq!(model.planner.actual(), &before);
+    }
+
+    #[test]
+    fn after_undeploy_nothing_remains(events in prop::collection::vec(event(), 0..25)) {
+        let mut model = Model::new();
+        for event in &events {
+            model.happens(event);
+        }
+        model.fail_wipe = false;
+        model.desire(&[], model.generation + 1);
+        prop_assert!(model.planner.actual().is_empty());
+        prop_assert!(model.planner.held.is_empty());
+        prop_assert!(model.planner.unsettled.is_empty());
+        prop_assert!(model.planner.problems.is_empty() && model.planner.failures.is_empty());
+    }
+
+    #[test]
+    fn trouble_of_one_touches_no_other(good in deployment(0), bad in deployments()) {
+        let mut alone = Model::new();
+        alone.calm(std::slice::from_ref(&good));
+        // Whatever else is placed here, of other services.
+        let others = bad.into_iter().filter(|d| d.id != good.id && d.service != good.service);
+        let mut all: Vec<_> = others.collect();
+        all.insert(0, good.clone());
+        let mut among = Model::new();
+        among.calm(&all);
+        prop_assert_eq!(alone.planner.state(&good.id), among.planner.state(&good.id));
+        for (consumer, live) in alone.planner.actual() {
+            prop_assert_eq!(&among.planner.actual()[consumer], live);
+        }
+    }
+}

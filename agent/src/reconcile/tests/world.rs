@@ -1,0 +1,323 @@
+//! A runtime directory on real tmpfs, a hub that seals whatever it is asked for, and a reader.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use edge_secrets_protocol::binding::{
+    Bindings, BoundSecret, Consumer, ConsumerSecret, Deployment, FetchItem, FetchResult, Format,
+    SecretState,
+};
+use edge_secrets_protocol::sealed::Place;
+use edge_secrets_protocol::{Code, Fields, Generation, NodeId, OrgId, Problem, SealingKey, Secret};
+use jiff::Timestamp;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use tempfile::TempDir;
+
+use crate::reconcile::{Reconciler, RuntimeError, RuntimeOptions};
+
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+pub(super) struct World {
+    dir: TempDir,
+    org: OrgId,
+    node: NodeId,
+    key: SealingKey,
+    refused: BTreeMap<String, Code>,
+    reconciler: Option<Reconciler>,
+    now: Timestamp,
+    /// Sealing takes a while: loops over many worlds share what is sealed.
+    cache: BTreeMap<FetchItem, FetchResult>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let mut world = Self {
+            dir: tempfile::tempdir_in("/dev/shm").unwrap(),
+            org: "myorg".parse().unwrap(),
+            node: "edge-01".parse().unwrap(),
+            key: SealingKey::generate(),
+            refused: BTreeMap::new(),
+            reconciler: None,
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            cache: BTreeMap::new(),
+        };
+        world.reconciler = Some(world.try_open().unwrap());
+        world
+    }
+
+    /// Another runtime directory for the same node.
+    pub(super) fn renew(&mut self) {
+        self.stop();
+        self.dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        self.restart();
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) fn later(&mut self) {
+        self.now += Duration::from_secs(60);
+    }
+
+    pub(super) fn reconciler(&mut self) -> &mut Reconciler {
+        self.reconciler.as_mut().unwrap()
+    }
+
+    pub(super) fn try_open(&self) -> Result<Reconciler, RuntimeError> {
+        open(self.dir.path())
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.reconciler = None;
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.stop();
+        self.reconciler = Some(self.try_open().unwrap());
+    }
+
+    pub(super) fn refuse(&mut self, name: &str, code: Code) {
+        self.refused.insert(name.into(), code);
+    }
+
+    pub(super) fn allow(&mut self, name: &str) {
+        self.refused.remove(name);
+    }
+
+    pub(super) fn replace_key(&mut self, key: SealingKey) -> SealingKey {
+        self.cache.clear();
+        std::mem::replace(&mut self.key, key)
+    }
+
+    /// What the agent's loop does with bindings. Gives the number of values fetched.
+    pub(super) fn apply(&mut self, bindings: &Bindings) -> usize {
+        let mut items = self.desire(bindings);
+        let mut count = 0;
+        while !items.is_empty() {
+            count += items.len();
+            self.answer(&items);
+            items = self.reconciler().again();
+        }
+        count
+    }
+
+    pub(super) fn desire(&mut self, bindings: &Bindings) -> Vec<FetchItem> {
+        let now = self.now;
+        self.reconciler().desire(bindings, now)
+    }
+
+    pub(super) fn answer(&mut self, items: &[FetchItem]) {
+        let answers = self.sealed(items);
+        let key = std::mem::replace(&mut self.key, SealingKey::generate());
+        self.deliver_with(&[&key], &answers);
+        self.key = key;
+    }
+
+    pub(super) fn deliver_with(
+        &mut self,
+        keys: &[&SealingKey],
+        answers: &[(FetchItem, FetchResult)],
+    ) {
+        let reconciler = self.reconciler.as_mut().unwrap();
+        reconciler.deliver(&self.org, &self.node, keys, answers, self.now);
+    }
+
+    pub(super) fn sealed(&mut self, items: &[FetchItem]) -> Vec<(FetchItem, FetchResult)> {
+        let mut answers = Vec::new();
+        for item in items {
+            let result = match self.refused.get(item.name.as_str()) {
+                Some(code) => FetchResult::Problem(Problem::new(*code, "as the test wants it")),
+                None => match self.cache.get(item) {
+                    Some(result) => result.clone(),
+                    None => {
+                        let result = self.seal(item);
+                        self.cache.insert(item.clone(), result.clone());
+                        result
+                    }
+                },
+            };
+            answers.push((item.clone(), result));
+        }
+        answers
+    }
+
+    fn seal(&self, item: &FetchItem) -> FetchResult {
+        let value = payload(item.name.as_str(), item.version.as_str());
+        let place = Place::Node {
+            org: &self.org,
+            node: &self.node,
+            service: &item.service,
+            name: &item.name,
+            version: &item.version,
+        };
+        FetchResult::Sealed(self.key.public().seal(&place, &value).unwrap())
+    }
+
+    pub(super) fn home(&self, service: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("services/myorg")
+            .join(service)
+            .join("main")
+    }
+
+    pub(super) fn read(&self, service: &str, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.home(service).join(name))
+    }
+
+    /// Where `..data` points to.
+    pub(super) fn data(&self, service: &str) -> OsString {
+        fs::read_link(self.home(service).join("..data"))
+            .unwrap()
+            .into()
+    }
+
+    pub(super) fn generations(&self, service: &str) -> usize {
+        let Ok(entries) = fs::read_dir(self.home(service)) else {
+            return 0;
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_str().unwrap().starts_with("..g"))
+            .count()
+    }
+
+    /// Ticks until nothing is on its way out, as if time passed.
+    pub(super) fn finish_wiping(&mut self) {
+        let mut now = Instant::now();
+        while let Some(next) = self.reconciler().tick(now) {
+            assert!(next > now, "a tick at its time must get on");
+            now = next;
+        }
+    }
+
+    /// Every regular file in the runtime directory.
+    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.dir.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let entry = entry.unwrap();
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    dirs.push(entry.path());
+                } else if kind.is_file() && entry.file_name() != "lock" {
+                    files.push((entry.path(), fs::read(entry.path()).unwrap()));
+                }
+            }
+        }
+        files
+    }
+
+    /// No file and no link, whatever directories remain for mounts.
+    pub(super) fn assert_nothing_is_left(&self) {
+        let mut dirs = vec![self.dir.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    let name = entry.file_name();
+                    assert!(
+                        !name.to_str().unwrap().starts_with(".."),
+                        "{name:?} is left"
+                    );
+                    dirs.push(entry.path());
+                } else {
+                    assert_eq!(
+                        entry.file_name(),
+                        "lock",
+                        "{} is left",
+                        entry.path().display()
+                    );
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn open(dir: &Path) -> Result<Reconciler, RuntimeError> {
+    Reconciler::open(&RuntimeOptions {
+        dir: dir.to_owned(),
+        mount: false,
+        size: 16 << 20,
+        grace: GRACE,
+    })
+}
+
+pub(super) fn bindings(
+    generation: u64,
+    deployments: impl IntoIterator<Item = Deployment>,
+) -> Bindings {
+    Bindings {
+        generation: Generation(generation),
+        deployments: deployments.into_iter().collect(),
+        ..Bindings::default()
+    }
+}
+
+/// A deployment with one consumer, `main`, that reads every secret as JSON.
+pub(super) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> Deployment {
+    let bound = secrets.iter().map(|(name, version)| BoundSecret {
+        name: name.parse().unwrap(),
+        state: SecretState::Ready {
+            version: version.parse().unwrap(),
+        },
+        expires_at: None,
+    });
+    let read = secrets.iter().map(|(name, _)| ConsumerSecret {
+        name: name.parse().unwrap(),
+        format: Format::Json,
+    });
+    Deployment {
+        id: id.parse().unwrap(),
+        service: format!("myorg/{service}").parse().unwrap(),
+        service_version: "1.0.0".into(),
+        policy: format!("policy-{id}").parse().unwrap(),
+        secrets: bound.collect(),
+        consumers: vec![Consumer {
+            name: "main".parse().unwrap(),
+            secrets: read.collect(),
+        }],
+    }
+}
+
+fn payload(name: &str, version: &str) -> Secret {
+    let value = format!("canary {name} {version}");
+    if name == "two-fields" {
+        let fields = [
+            ("a".parse().unwrap(), value.as_bytes()),
+            ("b".parse().unwrap(), value.as_bytes()),
+        ];
+        return Fields::encode(&fields).unwrap();
+    }
+    Fields::encode(&[("value".parse().unwrap(), value.as_bytes())]).unwrap()
+}
+
+/// What the file of a secret should hold.
+pub(super) fn json(name: &str, version: &str) -> Vec<u8> {
+    let value = format!("canary {name} {version}");
+    serde_json::to_vec(&BTreeMap::from([("value", value)])).unwrap()
+}
+
+/// A directory on a file system that values must not be written to.
+pub(super) fn not_tmpfs() -> TempDir {
+    let candidates = [
+        std::env::temp_dir(),
+        PathBuf::from("/var/tmp"),
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+    ];
+    let disk = candidates.iter().find(|path| {
+        statfs(path.as_path()).is_ok_and(|stat| stat.filesystem_type() != TMPFS_MAGIC)
+    });
+    let disk = disk.expect("no directory here is on a disk: set TMPDIR to one");
+    tempfile::tempdir_in(disk).unwrap()
+}
