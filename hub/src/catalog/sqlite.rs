@@ -324,4 +324,5 @@ const READERS: u32 = 4;
 const PRIVATE: u32 = 0o600;
 
 #[cfg(test)]
+#[cfg(test)]
 mod tests;

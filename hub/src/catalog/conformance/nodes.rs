@@ -18,7 +18,7 @@ pub(crate) async fn a_revoked_node_has_nothing_and_can_still_be_told(place: &mut
     let before = world.generation("n").await;
 
     // Not even a placement that was computed wrongly gives it anything.
-    let placements = vec![placement("n", deployments)];
+    let placements = vec![placement("n", deployments.clone())];
     let revoke = Change::RevokeNode(node_id("n"));
     let committed = world.commit(revoke, placements).await.unwrap();
     let generation = Generation(before + 1);
@@ -35,6 +35,7 @@ pub(crate) async fn a_revoked_node_has_nothing_and_can_still_be_told(place: &mut
     let last = world.feed().await.pop().unwrap();
     assert_eq!((last.node, last.event), (node_id("n"), FeedEvent::Revoked));
 
+    assert_eq!(world.place("n", deployments).await.touched, []);
     assert_eq!(world.put("x", 2).await.touched, []);
     let unknown = world.commit(Change::RevokeNode(node_id("m")), vec![]).await;
     assert!(matches!(unknown, Err(CatalogError::NotFound(_))));

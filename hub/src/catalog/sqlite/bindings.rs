@@ -1,12 +1,13 @@
 //! What nodes should have: the reads behind every pull and every fetch.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use edge_secrets_protocol::binding::{BoundSecret, FetchItem, SecretState};
 use edge_secrets_protocol::{
     DeploymentId, Generation, NodeId, OrgId, PublicKey, SecretName, SecretVersion,
 };
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::rows::{Columns, malformed, number};
 use super::{SqliteCatalog, nodes, secrets};
@@ -88,8 +89,8 @@ pub(super) async fn bound(
     let key =
         PublicKey::from_bytes(&row.bytes("sealing_key")?).map_err(|_| malformed("sealing_key"))?;
     let mut answers = Vec::with_capacity(items.len());
-    for item in items {
-        answers.push(bound_item(&mut view, org, node, item).await?);
+    for chunk in items.chunks(ITEMS_PER_QUERY) {
+        answers.extend(bound_items(&mut view, org, node, chunk).await?);
     }
     Ok(Some((key, answers)))
 }
@@ -149,33 +150,69 @@ fn bound_deployment(placed: Placed, mut current: Resolved) -> BoundDeployment {
     }
 }
 
-async fn bound_item(
+/// As many answers as items, which are at most [`ITEMS_PER_QUERY`].
+async fn bound_items(
     conn: &mut SqliteConnection,
     org: &OrgId,
     node: &NodeId,
-    item: &FetchItem,
-) -> Result<Option<Bound>, CatalogError> {
-    let row = sqlx::query(BOUND)
+    items: &[FetchItem],
+) -> Result<Vec<Option<Bound>>, CatalogError> {
+    // Two prepared statements for any number: one for a single item, one that asks for the last
+    // item again until it is full.
+    let (statement, room) = match items.len() {
+        1 => (BOUND_ONE.as_str(), 1),
+        _ => (BOUND_MANY.as_str(), ITEMS_PER_QUERY),
+    };
+    let mut query = sqlx::query(AssertSqlSafe(statement))
         .bind(org.as_str())
-        .bind(node.as_str())
-        .bind(item.service.to_string())
-        .bind(item.name.as_str())
-        .fetch_optional(conn)
-        .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let resolved = match row.count_opt("current_version")? {
-        Some(current) => Some((row.name("reference")?, secrets::version(current)?)),
-        None => None,
-    };
-    Ok(Some(Bound {
-        deployment: row.name("deployment")?,
-        resolved,
-        denied: row.flag("denied")?,
-    }))
+        .bind(node.as_str());
+    let again = items.last().into_iter().cycle();
+    for item in items.iter().chain(again).take(room) {
+        query = query
+            .bind(item.service.to_string())
+            .bind(item.name.as_str());
+    }
+    let mut answers = vec![None; items.len()];
+    for row in query.fetch_all(conn).await? {
+        let at = usize::try_from(row.count("item")?).map_err(|_| malformed("item"))?;
+        // The first row of an item decides; rows past the items are those asked for again.
+        if let Some(answer @ None) = answers.get_mut(at) {
+            let resolved = match row.count_opt("current_version")? {
+                Some(current) => Some((row.name("reference")?, secrets::version(current)?)),
+                None => None,
+            };
+            *answer = Some(Bound {
+                deployment: row.name("deployment")?,
+                resolved,
+                denied: row.flag("denied")?,
+            });
+        }
+    }
+    Ok(answers)
 }
 
+/// The candidates of so many items, in the items' order; of one item those that exist first, then
+/// in their order, so that the first row decides. Should two deployments bind the same name of the
+/// same service, one that may have it goes before.
+fn bound_statement(items: usize) -> String {
+    let wanted: Vec<_> = (0..items)
+        .map(|at| format!("({at}, ${}, ${})", 2 * at + 3, 2 * at + 4))
+        .collect();
+    format!(
+        "WITH w (item, service, name) AS (VALUES {})
+         SELECT w.item, b.deployment, b.denied, b.reference, s.current_version
+         FROM w
+         CROSS JOIN bindings b ON b.service = w.service AND b.name = w.name
+         LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference AND NOT b.denied
+         WHERE b.org = $1 AND b.node = $2
+         ORDER BY w.item, b.denied, s.current_version IS NULL, b.deployment, b.rank",
+        wanted.join(", ")
+    )
+}
+
+static BOUND_ONE: LazyLock<String> = LazyLock::new(|| bound_statement(1));
+static BOUND_MANY: LazyLock<String> = LazyLock::new(|| bound_statement(ITEMS_PER_QUERY));
+const ITEMS_PER_QUERY: usize = 32;
 /// The existing candidates of every binding of the deployments that changed, in their order.
 /// `CROSS JOIN` makes SQLite begin with the deployments, of which few have changed.
 const RESOLVE: &str = "SELECT b.deployment, b.name, b.reference, s.current_version
@@ -185,15 +222,10 @@ const RESOLVE: &str = "SELECT b.deployment, b.name, b.reference, s.current_versi
       WHERE d.org = $1 AND d.node = $2 AND d.changed > $3
           AND NOT b.denied AND s.current_version IS NOT NULL
       ORDER BY b.deployment, b.name, b.rank";
-/// The candidates of one item, those that exist first, in their order: the first row decides. Should
-/// two deployments bind the same name of the same service, one that may have it goes before.
-const BOUND: &str = "SELECT b.deployment, b.denied, b.reference, s.current_version
-      FROM bindings b
-      LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference AND NOT b.denied
-      WHERE b.org = $1 AND b.node = $2 AND b.service = $3 AND b.name = $4
-      ORDER BY b.denied, s.current_version IS NULL, b.deployment, b.rank LIMIT 1";
 /// Before every generation: everything has changed since.
 const NEVER: i64 = -1;
 
 #[cfg(test)]
-pub(super) const STATEMENTS_ON_A_NODE: [&str; 2] = [RESOLVE, BOUND];
+pub(super) fn statements_on_a_node() -> [String; 3] {
+    [RESOLVE.to_owned(), BOUND_ONE.clone(), BOUND_MANY.clone()]
+}
