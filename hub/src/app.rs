@@ -85,7 +85,9 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
     let dir = config.data_dir.clone();
     let lock = lock(&dir)?;
     let pki = Pki::load(&dir, config.trust_domain.clone())?;
-    let master = key(&dir.join(MASTER_KEY_FILE), |bytes| MasterKey::from_bytes(bytes).ok())?;
+    let master = key(&dir.join(MASTER_KEY_FILE), |bytes| {
+        MasterKey::from_bytes(bytes).ok()
+    })?;
     let sealing_key = key(&dir.join(SEALING_KEY_FILE), |bytes| {
         SealingKey::from_bytes(bytes).ok()
     })?;
@@ -257,3 +259,6 @@ pub const SEALING_KEY_FILE: &str = "sealing.key";
 pub const DATABASE_FILE: &str = "hub.db";
 /// Held while a hub serves.
 pub const LOCK_FILE: &str = "lock";
+
+#[cfg(test)]
+mod tests;

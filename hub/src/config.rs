@@ -63,7 +63,9 @@ pub struct UserCertificates {
 
 impl Default for UserCertificates {
     fn default() -> Self {
-        Self { lifetime: 365 * DAY }
+        Self {
+            lifetime: 365 * DAY,
+        }
     }
 }
 
@@ -356,7 +358,10 @@ mod tests {
 
     #[test]
     fn relative_paths_are_relative_to_the_file() {
-        assert_eq!(parse("data_dir: data").unwrap().data_dir, Path::new("/etc/hub/data"));
+        assert_eq!(
+            parse("data_dir: data").unwrap().data_dir,
+            Path::new("/etc/hub/data")
+        );
         assert_eq!(parse("data_dir: /srv").unwrap().data_dir, Path::new("/srv"));
         let here = Config::parse("data_dir: data", Path::new("hub.yaml")).unwrap();
         assert_eq!(here.data_dir, Path::new("./data"));
@@ -373,8 +378,16 @@ mod tests {
     fn values_out_of_bounds_are_refused_with_their_line() {
         for (text, line, said) in [
             ("listen: nowhere", 1, "listen: invalid"),
-            ("log: {level: info}\nnode_certificates: {lifetime: 7}", 2, "7"),
-            ("listen: 127.0.0.1:1\nnode_certificates:\n  lifetime: 5s", 2, "at least 60s"),
+            (
+                "log: {level: info}\nnode_certificates: {lifetime: 7}",
+                2,
+                "7",
+            ),
+            (
+                "listen: 127.0.0.1:1\nnode_certificates:\n  lifetime: 5s",
+                2,
+                "at least 60s",
+            ),
             ("server_names: []", 1, "at least one"),
             ("server_names: ['a b']", 1, "a b"),
             ("trust_domain: Upper.Case", 1, "Upper.Case"),
@@ -382,7 +395,10 @@ mod tests {
             ("limits:\n  max_connections: 0", 2, "max_connections"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(&format!("hub.yaml:{line}: ")), "{text}: {error}");
+            assert!(
+                error.contains(&format!("hub.yaml:{line}: ")),
+                "{text}: {error}"
+            );
             assert!(error.contains(said), "{text}: {error}");
         }
     }

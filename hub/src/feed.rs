@@ -56,6 +56,12 @@ impl Feed {
             closed_receiver()
         } else {
             match state.nodes.entry(key.clone()) {
+                // Who comes now begins a new life of the node. Those of the old one still hear of
+                // its end.
+                Entry::Occupied(mut entry) if entry.get().borrow().revoked => {
+                    entry.insert(watch::Sender::default());
+                    entry.get().subscribe()
+                }
                 // A late watcher must not take old news for new: it starts from what is there.
                 Entry::Occupied(entry) => entry.get().subscribe(),
                 Entry::Vacant(entry) => entry.insert(watch::Sender::default()).subscribe(),
@@ -121,7 +127,11 @@ impl Feed {
                     true
                 }
                 FeedEvent::Revoked => {
-                    news.revoked = true;
+                    // Should it enrol anew, its generations may begin anew too.
+                    *news = News {
+                        revoked: true,
+                        ..News::default()
+                    };
                     true
                 }
                 FeedEvent::Bindings(_) | FeedEvent::Status => false,
@@ -230,6 +240,21 @@ mod tests {
         drop(two);
         assert!(!feed.is_connected(&org, &node));
         assert_eq!(feed.connected(), 0);
+    }
+
+    #[test]
+    fn who_watches_after_a_revocation_hears_nothing_of_it() {
+        let (org, node) = names();
+        let feed = Feed::new();
+        let mut old = feed.watch(&org, &node);
+        feed.announce(&[bindings(50), entry(FeedEvent::Revoked)], 0);
+        let mut new = feed.watch(&org, &node);
+        feed.announce(&[bindings(2)], 0);
+        assert!(ready(old.next()).unwrap().unwrap().revoked);
+        drop(old);
+        assert!(feed.is_connected(&org, &node));
+        let news = ready(new.next()).unwrap().unwrap();
+        assert_eq!((news.generation, news.revoked), (Generation(2), false));
     }
 
     #[test]

@@ -93,7 +93,10 @@ pub async fn init(wanted: &Init) -> Result<Made, InitError> {
     place.write(CA_KEY_FILE, ca_key.as_bytes())?;
     place.write(MASTER_KEY_FILE, master.expose())?;
     place.write(SEALING_KEY_FILE, SealingKey::generate().expose())?;
-    place.write(ADMIN_CERTIFICATE_FILE, admin.issued.certificate_pem_chain.as_bytes())?;
+    place.write(
+        ADMIN_CERTIFICATE_FILE,
+        admin.issued.certificate_pem_chain.as_bytes(),
+    )?;
     place.write(ADMIN_KEY_FILE, admin.key.as_bytes())?;
     place.write(CONTEXT_FILE, context.as_bytes())?;
     place.write(CONFIG_FILE, config.as_bytes())?;

@@ -61,7 +61,11 @@ async fn serve(config: Config) -> ExitCode {
         return fail(&format!("logs cannot be written: {error}"), USAGE);
     }
     let failed = |error: AppError| {
-        let code = if error.is_configuration() { USAGE } else { FAILED };
+        let code = if error.is_configuration() {
+            USAGE
+        } else {
+            FAILED
+        };
         fail(&error.to_string(), code)
     };
     let bound = match app::build(config).await {
@@ -89,7 +93,9 @@ fn start_log(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> 
 /// A reader that has gone away is no reason to stop.
 fn say(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
     ExitCode::SUCCESS
 }
 

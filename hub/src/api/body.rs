@@ -139,7 +139,10 @@ mod tests {
     async fn a_json_body_within_bounds_is_taken() {
         let body = r#"{"name":"edge-01","of_tomorrow":1}"#;
         for media_type in ["application/json", "Application/JSON; charset=utf-8"] {
-            assert_eq!(extract(Some(media_type), body).await.unwrap().name.as_str(), "edge-01");
+            assert_eq!(
+                extract(Some(media_type), body).await.unwrap().name.as_str(),
+                "edge-01"
+            );
         }
     }
 
@@ -159,7 +162,11 @@ mod tests {
             (json, r#"{"name":"../x"}"#, Code::BadRequest),
             (json, "{}", Code::BadRequest),
         ] {
-            assert_eq!(extract(content_type, body).await.unwrap_err(), code, "{body}");
+            assert_eq!(
+                extract(content_type, body).await.unwrap_err(),
+                code,
+                "{body}"
+            );
         }
     }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// A text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a duration; write whole numbers with a unit of ms, s, m, h, d or w, like `7d` or `1h30m`")]
+#[error(
+    "is not a duration; write whole numbers with a unit of ms, s, m, h, d or w, like `7d` or `1h30m`"
+)]
 pub struct DurationError;
 
 /// Reads whole numbers with units from weeks down to milliseconds, each unit at most once and the
@@ -26,9 +28,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         let (unit, tail) = tail.split_at_checked(letters).ok_or(DurationError)?;
         let number: u64 = number.parse().map_err(|_| DurationError)?;
         // Consumes the larger units, so that none comes twice or out of order.
-        let (_, millis) = units
-            .find(|(name, _)| *name == unit)
-            .ok_or(DurationError)?;
+        let (_, millis) = units.find(|(name, _)| *name == unit).ok_or(DurationError)?;
         total = number
             .checked_mul(*millis)
             .and_then(|part| total.checked_add(part))
@@ -78,7 +78,11 @@ mod tests {
             ("10s", 10),
             ("0s", 0),
         ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
         }
         assert_eq!(parse_duration("1s500ms"), Ok(Duration::from_millis(1_500)));
     }
@@ -86,7 +90,17 @@ mod tests {
     #[test]
     fn what_is_ambiguous_is_refused() {
         for text in [
-            "", "7", "d", "-1s", "1.5h", "1m1h", "1s1s", "1y", "5 days", "101w100000d", "1e9s",
+            "",
+            "7",
+            "d",
+            "-1s",
+            "1.5h",
+            "1m1h",
+            "1s1s",
+            "1y",
+            "5 days",
+            "101w100000d",
+            "1e9s",
             "99999999999999999999s",
         ] {
             assert_eq!(parse_duration(text), Err(DurationError), "{text}");

@@ -32,8 +32,15 @@ async fn what_init_makes_can_be_served_and_is_private() {
     assert_eq!(
         names(&dir),
         [
-            "admin.crt", "admin.key", "admin.yaml", "ca.crt", "ca.key", "hub.db", "hub.yaml",
-            "master.key", "sealing.key",
+            "admin.crt",
+            "admin.key",
+            "admin.yaml",
+            "ca.crt",
+            "ca.key",
+            "hub.db",
+            "hub.yaml",
+            "master.key",
+            "sealing.key",
         ]
     );
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -48,7 +55,10 @@ async fn what_init_makes_can_be_served_and_is_private() {
 
     let users = bound.hub().catalog.users(&made.org).await.unwrap();
     assert_eq!(users.len(), 1);
-    assert_eq!((users[0].user.as_str(), users[0].role), (ADMIN, Role::Admin));
+    assert_eq!(
+        (users[0].user.as_str(), users[0].role),
+        (ADMIN, Role::Admin)
+    );
 }
 
 #[tokio::test]
@@ -65,7 +75,10 @@ async fn the_context_names_everything_relative_to_itself() {
     init(&wanted).await.unwrap();
     let text = std::fs::read_to_string(dir.join(CONTEXT_FILE)).unwrap();
     let context: std::collections::BTreeMap<String, String> = serde_yaml::from_str(&text).unwrap();
-    let pairs: Vec<_> = context.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let pairs: Vec<_> = context
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
     assert_eq!(
         pairs,
         [

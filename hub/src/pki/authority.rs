@@ -19,9 +19,7 @@ use crate::clock;
 use crate::config::TrustDomain;
 
 /// A new CA: its certificate and its key, both PEM.
-pub(super) fn create(
-    trust_domain: &TrustDomain,
-) -> Result<(String, Zeroizing<String>), PkiError> {
+pub(super) fn create(trust_domain: &TrustDomain) -> Result<(String, Zeroizing<String>), PkiError> {
     let key = KeyPair::generate()?;
     let now = clock::now();
     let mut params = CertificateParams::default();

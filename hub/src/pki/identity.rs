@@ -158,7 +158,11 @@ mod tests {
             "https://edge-secrets.internal/org/o/node/n",
             "",
         ] {
-            assert_eq!(Principal::parse(text, &domain), Err(IdentityError::Foreign), "{text}");
+            assert_eq!(
+                Principal::parse(text, &domain),
+                Err(IdentityError::Foreign),
+                "{text}"
+            );
         }
     }
 

@@ -29,7 +29,9 @@ fn a_node_certificate_names_the_node_and_nothing_that_the_request_asked_for() {
         &PKCS_ED25519,
     ] {
         let lifetime = Duration::from_secs(3600);
-        let issued = pki.issue_node(&csr(algorithm), &org, &node, lifetime).unwrap();
+        let issued = pki
+            .issue_node(&csr(algorithm), &org, &node, lifetime)
+            .unwrap();
         let der = der(&issued.certificate_pem_chain);
         let read = ClientCertificate::parse(&der, pki.trust_domain()).unwrap();
         assert_eq!(
@@ -46,7 +48,8 @@ fn a_node_certificate_names_the_node_and_nothing_that_the_request_asked_for() {
         let (_, parsed) = X509Certificate::from_der(&der).unwrap();
         assert!(!format!("{parsed:?}").contains("evil"));
         assert!(!parsed.is_ca());
-        let age = parsed.validity().not_after.timestamp() - parsed.validity().not_before.timestamp();
+        let age =
+            parsed.validity().not_after.timestamp() - parsed.validity().not_before.timestamp();
         assert_eq!(age, 3600 + 300);
     }
 }
@@ -67,7 +70,11 @@ fn a_request_that_is_not_signed_with_its_own_key_is_refused() {
     let pki = pki();
     let (org, node) = ("o".parse().unwrap(), "n".parse().unwrap());
     let day = Duration::from_secs(86_400);
-    let refused = |csr: &str| pki.issue_node(csr, &org, &node, day).unwrap_err().to_string();
+    let refused = |csr: &str| {
+        pki.issue_node(csr, &org, &node, day)
+            .unwrap_err()
+            .to_string()
+    };
 
     let good = csr(&rcgen::PKCS_ECDSA_P256_SHA256);
     let mut der = rustls::pki_types::CertificateSigningRequestDer::from_pem_slice(good.as_bytes())
@@ -105,7 +112,13 @@ fn an_authority_survives_its_files_and_refuses_a_foreign_key() {
 
     let (_, other) = Pki::create(TrustDomain::default()).unwrap();
     let refused = Pki::from_pem(pki.trust_bundle_pem(), &other, TrustDomain::default());
-    assert!(refused.err().unwrap().to_string().contains("not over the CA key"));
+    assert!(
+        refused
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("not over the CA key")
+    );
 }
 
 #[test]

@@ -86,7 +86,9 @@ struct Identity {
 /// An identity over a new key.
 fn identity(issue: impl FnOnce(&str) -> Issued) -> Identity {
     let key = KeyPair::generate().unwrap();
-    let csr = CertificateParams::default().serialize_request(&key).unwrap();
+    let csr = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
     let issued = issue(&csr.pem().unwrap());
     Identity {
         chain: CertificateDer::pem_slice_iter(issued.certificate_pem_chain.as_bytes())
@@ -152,7 +154,11 @@ async fn ask(
 
 async fn text(response: Response<hyper::body::Incoming>) -> io::Result<String> {
     assert_eq!(response.status(), StatusCode::OK);
-    let body = response.into_body().collect().await.map_err(io::Error::other)?;
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(io::Error::other)?;
     Ok(String::from_utf8(body.to_bytes().into()).unwrap())
 }
 
@@ -162,7 +168,10 @@ async fn refusal(mut stream: TlsStream<TcpStream>) -> io::Error {
 }
 
 /// Log lines of this test's thread, one message each.
-struct Lines(mpsc::UnboundedReceiver<String>, #[allow(dead_code)] DefaultGuard);
+struct Lines(
+    mpsc::UnboundedReceiver<String>,
+    #[allow(dead_code)] DefaultGuard,
+);
 
 impl Lines {
     fn listen() -> Self {
@@ -243,14 +252,20 @@ async fn a_certificate_of_another_trust_domain_is_refused_with_the_reason_in_the
     let mut lines = Lines::listen();
     refusal(server.connect(Some(&foreign)).await.unwrap()).await;
     let line = lines.next().await;
-    assert!(line.contains("not one of this hub's trust domain"), "{line}");
+    assert!(
+        line.contains("not one of this hub's trust domain"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
 async fn a_server_certificate_is_refused_as_a_client_certificate() {
     let server = Running::start("").await;
     let mut lines = Lines::listen();
-    let own = server.pki.issue_server(&["localhost".into()], HOUR).unwrap();
+    let own = server
+        .pki
+        .issue_server(&["localhost".into()], HOUR)
+        .unwrap();
     let own = Identity {
         chain: own.chain,
         key: own.key,
@@ -268,7 +283,9 @@ async fn only_http2_is_spoken() {
     assert!(refused.unwrap_err().to_string().contains("alert"));
     assert!(lines.next().await.contains("refused"));
 
-    let mut silent = connect(&server.pki, server.address, None, &[]).await.unwrap();
+    let mut silent = connect(&server.pki, server.address, None, &[])
+        .await
+        .unwrap();
     silent.read_to_end(&mut Vec::new()).await.ok();
     let line = lines.next().await;
     assert!(line.contains("ALPN h2"), "{line}");

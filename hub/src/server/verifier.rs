@@ -185,7 +185,9 @@ mod tests {
 
     fn csr() -> String {
         let key = KeyPair::generate().unwrap();
-        let csr = CertificateParams::default().serialize_request(&key).unwrap();
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
         csr.pem().unwrap()
     }
 
@@ -198,7 +200,10 @@ mod tests {
             assert_eq!(verify(&pki, &issued, inside), Ok(()), "{inside}");
         }
         let refused = reason(&verify(&pki, &issued, 501).unwrap_err());
-        assert_eq!(refused, format!("the certificate expired at {}", issued.not_after));
+        assert_eq!(
+            refused,
+            format!("the certificate expired at {}", issued.not_after)
+        );
         let early = reason(&verify(&pki, &issued, -1400).unwrap_err());
         assert!(early.contains("clocks"), "{early}");
     }

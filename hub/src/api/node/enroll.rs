@@ -79,7 +79,9 @@ async fn enroll(
         return refuse(hub, audit, "the token is of another hub").await;
     }
     let lifetime = hub.config.node_certificates.lifetime;
-    let issued = hub.pki.issue_node(&csr, &token.org, &token.node, lifetime)?;
+    let issued = hub
+        .pki
+        .issue_node(&csr, &token.org, &token.node, lifetime)?;
     let enrolment = Enrolment {
         node: token.node.clone(),
         token_hash: hash(token.expose_secret()),

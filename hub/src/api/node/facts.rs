@@ -52,7 +52,11 @@ pub(super) fn check(facts: &NodeFacts) -> Result<(), ApiError> {
             return too_large("largest property", MAX_PROPERTY, "bytes");
         }
     }
-    if facts.policy.as_ref().is_some_and(|policy| json_len(policy) > MAX_POLICY) {
+    if facts
+        .policy
+        .as_ref()
+        .is_some_and(|policy| json_len(policy) > MAX_POLICY)
+    {
         return too_large("policy", MAX_POLICY, "bytes");
     }
     if facts.agent_version.len() > MAX_AGENT_VERSION {
@@ -69,15 +73,17 @@ pub(super) fn check(facts: &NodeFacts) -> Result<(), ApiError> {
 /// # Errors
 /// `invalid`, with the place and the reason.
 pub(super) fn view(node: &NodeId, facts: &NodeFacts) -> Result<(), ApiError> {
-    NodeView::new(node, None, facts).map(|_| ()).map_err(|error| {
-        let place = if error.path.is_empty() {
-            String::new()
-        } else {
-            format!(" at {}", error.path)
-        };
-        let detail = format!("What the node says of itself is refused{place}: {error}.");
-        ApiError::new(Code::Invalid, detail)
-    })
+    NodeView::new(node, None, facts)
+        .map(|_| ())
+        .map_err(|error| {
+            let place = if error.path.is_empty() {
+                String::new()
+            } else {
+                format!(" at {}", error.path)
+            };
+            let detail = format!("What the node says of itself is refused{place}: {error}.");
+            ApiError::new(Code::Invalid, detail)
+        })
 }
 
 fn is_bounded(property: &Property) -> bool {

@@ -36,7 +36,10 @@ fn check(report: &StatusReport) -> Result<(), ApiError> {
         ));
     }
     let details = report.deployments.iter().filter_map(|d| d.error.as_ref());
-    if details.into_iter().any(|error| error.detail.len() > MAX_DETAIL) {
+    if details
+        .into_iter()
+        .any(|error| error.detail.len() > MAX_DETAIL)
+    {
         return Err(ApiError::new(
             Code::TooLarge,
             format!("The detail of an error is longer than {MAX_DETAIL} bytes."),
@@ -73,7 +76,10 @@ mod tests {
             ..StatusReport::default()
         };
         assert_eq!(check(&report(vec![status(100); MAX_DEPLOYMENTS])), Ok(()));
-        for large in [vec![status(1); MAX_DEPLOYMENTS + 1], vec![status(MAX_DETAIL + 1)]] {
+        for large in [
+            vec![status(1); MAX_DEPLOYMENTS + 1],
+            vec![status(MAX_DETAIL + 1)],
+        ] {
             assert_eq!(check(&report(large)).unwrap_err().code(), Code::TooLarge);
         }
     }

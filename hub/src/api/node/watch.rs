@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use edge_secrets_protocol::watch::{BindingsEvent, HEARTBEAT, WatchEvent};
 use edge_secrets_protocol::Generation;
+use edge_secrets_protocol::watch::{BindingsEvent, HEARTBEAT, WatchEvent};
 use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -32,26 +32,7 @@ pub(super) async fn call(
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
         .and_then(generation);
-    // First watch, then read: what changes in between is then heard of.
-    let watcher = hub.feed.watch(&peer.org, &peer.node);
-    let record = hub.catalog.node(&peer.org, &peer.node).await?;
-    let record = record
-        .filter(|record| !record.revoked)
-        .ok_or_else(|| revoked(&peer.node))?;
-    let first = (seen != Some(record.generation)).then_some(BindingsEvent {
-        generation: record.generation,
-        spread_ms: 0,
-    });
-    debug!(org = %peer.org, node = %peer.node, "A node watches.");
-    let events = Events {
-        hub,
-        peer,
-        watcher,
-        sent: seen.unwrap_or_default(),
-        first,
-        heartbeat: Instant::now() + HEARTBEAT_EVERY,
-        ended: false,
-    };
+    let events = Events::open(hub, peer, seen).await?;
     let body = stream::unfold(events, |mut events| async move {
         let piece = events.next().await?;
         Some((Ok::<_, Infallible>(piece), events))
@@ -78,6 +59,33 @@ struct Events {
 }
 
 impl Events {
+    async fn open(
+        hub: Arc<Hub>,
+        peer: NodePeer,
+        seen: Option<Generation>,
+    ) -> Result<Self, ApiError> {
+        // First watch, then read: what changes in between is then heard of.
+        let watcher = hub.feed.watch(&peer.org, &peer.node);
+        let record = hub.catalog.node(&peer.org, &peer.node).await?;
+        let record = record
+            .filter(|record| !record.revoked)
+            .ok_or_else(|| revoked(&peer.node))?;
+        let first = (seen != Some(record.generation)).then_some(BindingsEvent {
+            generation: record.generation,
+            spread_ms: 0,
+        });
+        debug!(org = %peer.org, node = %peer.node, "A node watches.");
+        Ok(Self {
+            hub,
+            peer,
+            watcher,
+            sent: record.generation,
+            first,
+            heartbeat: Instant::now() + HEARTBEAT_EVERY,
+            ended: false,
+        })
+    }
+
     /// The next bytes of the stream; asked for only when the node can take them.
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
@@ -131,3 +139,30 @@ impl Events {
 }
 
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::node::tests::World;
+
+    #[tokio::test]
+    async fn a_quiet_stream_is_kept_alive_by_comments() {
+        let (world, node) = World::deployed().await;
+        let peer = NodePeer {
+            org: node.identity.org.clone(),
+            node: node.identity.node.clone(),
+            address: node.connected.address,
+        };
+        let mut events = Events::open(Arc::clone(&world.hub), peer, None)
+            .await
+            .unwrap();
+        events.next().await.unwrap();
+        for _ in 0..2 {
+            // As after a minute without news.
+            let due = Instant::now();
+            events.heartbeat = due;
+            assert_eq!(events.next().await.unwrap(), HEARTBEAT.as_bytes());
+            assert!(events.heartbeat > due);
+        }
+    }
+}
