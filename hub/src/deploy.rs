@@ -70,12 +70,7 @@ pub async fn apply(
     change: Change,
     audit: NewAudit,
 ) -> Result<Committed, CatalogError> {
-    let applied = apply_to(&*hub.catalog, &hub.models, org, change, audit).await;
-    if matches!(applied, Err(CatalogError::NotFound(_))) {
-        // Perhaps the organisation itself: a stranger's enrolment may name any.
-        hub.models.forget_unknown(org);
-    }
-    applied
+    apply_to(&*hub.catalog, &hub.models, org, change, audit).await
 }
 
 /// Like [`apply`] for a change that `check` may still refuse, having seen exactly the state that it
@@ -124,6 +119,21 @@ pub async fn apply_to(
 ) -> Result<Committed, CatalogError> {
     let slot = models.slot(org);
     let _turn = slot.turn.lock().await;
+    let applied = apply_in_turn(catalog, &slot, org, change, audit).await;
+    if matches!(applied, Err(CatalogError::NotFound(_))) {
+        // Perhaps the organisation itself: a stranger's enrolment may name any.
+        models.forget_unknown(org);
+    }
+    applied
+}
+
+async fn apply_in_turn(
+    catalog: &dyn Catalog,
+    slot: &Slot,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
+) -> Result<Committed, CatalogError> {
     if let Change::PutFacts { node, facts } = &change {
         let model = slot.current(catalog, org).await?;
         if model.is_settled(node, facts) {
@@ -135,12 +145,12 @@ pub async fn apply_to(
         }
     }
     let change = Arc::new(change);
-    let (_, committed) = commit(catalog, &slot, org, &change, &audit, UNCHECKED)
+    let (_, committed) = commit(catalog, slot, org, &change, &audit, UNCHECKED)
         .await
         .map_err(in_catalog)?;
     if let Change::Enrol(enrolment) = &*change {
         let (node, facts) = (&enrolment.node, &enrolment.facts);
-        return match settle_owner(catalog, &slot, org, node, facts, &audit).await {
+        return match settle_owner(catalog, slot, org, node, facts, &audit).await {
             Ok(Some(second)) => Ok(merge(committed, second)),
             Ok(None) => Ok(committed),
             // The node is enrolled, with the placement of a node that nobody owns; it is placed
@@ -192,6 +202,12 @@ impl Models {
         if orgs.get(org).is_some_and(|slot| slot.cached().is_none()) {
             orgs.remove(org);
         }
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        let orgs = self.orgs.lock().unwrap_or_else(PoisonError::into_inner);
+        orgs.is_empty()
     }
 
     fn slot(&self, org: &OrgId) -> Arc<Slot> {

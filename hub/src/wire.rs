@@ -51,20 +51,21 @@ pub mod paths {
     pub const ROLLOUT: &str = "/v1/orgs/{org}/policies/{policy}/rollout";
     /// `GET` list of [`NodeInfo`](super::NodeInfo).
     pub const NODES: &str = "/v1/orgs/{org}/nodes";
-    /// `GET` [`NodeDetail`](super::NodeDetail), `DELETE`.
+    /// `GET` [`NodeDetail`](super::NodeDetail), `DELETE` → 204.
     pub const NODE: &str = "/v1/orgs/{org}/nodes/{node}";
     /// `POST` [`NewToken`](super::NewToken) → [`TokenIssued`](super::TokenIssued).
     pub const NODE_TOKEN: &str = "/v1/orgs/{org}/nodes/{node}/token";
-    /// `POST`, no body.
+    /// `POST`, no body → 204.
     pub const NODE_REVOKE: &str = "/v1/orgs/{org}/nodes/{node}/revoke";
     /// `GET ?service=` [`Explanation`](super::Explanation); `service` is a url or `ORG/URL`.
     pub const NODE_EXPLAIN: &str = "/v1/orgs/{org}/nodes/{node}/explain";
     /// `GET` list of [`UserInfo`](super::UserInfo), `POST` [`NewUser`](super::NewUser) →
     /// [`UserCertificate`](super::UserCertificate).
     pub const USERS: &str = "/v1/orgs/{org}/users";
-    /// `DELETE`.
+    /// `DELETE` → 204.
     pub const USER: &str = "/v1/orgs/{org}/users/{user}";
-    /// `GET ?after=SEQ&since=TIME&limit=N&wait=SECONDS` list of [`AuditInfo`](super::AuditInfo).
+    /// `GET ?after=SEQ&since=TIME&limit=N&wait=SECONDS` list of [`AuditInfo`](super::AuditInfo),
+    /// oldest first; with `wait` an empty one only when so many seconds brought nothing.
     pub const AUDIT: &str = "/v1/orgs/{org}/audit";
 }
 

@@ -82,18 +82,19 @@ mod tests {
         let (old, new) = (placed("a", "1", "x"), placed("a", "2", "y"));
         let text = |kind, version: &str, reference: &str| (kind, version.into(), reference.into());
         assert_eq!(
-            kinds(&[], &[new.clone()]),
+            kinds(&[], std::slice::from_ref(&new)),
             [text(ChangeKind::Deploy, "2", "y")]
         );
         assert_eq!(
-            kinds(&[old.clone()], &[new]),
+            kinds(std::slice::from_ref(&old), &[new]),
             [text(ChangeKind::Update, "2", "y")]
         );
         assert_eq!(
-            kinds(&[old.clone()], &[]),
+            kinds(std::slice::from_ref(&old), &[]),
             [text(ChangeKind::Undeploy, "1", "x")]
         );
-        assert_eq!(kinds(&[old.clone()], &[old]), []);
+        let same = std::slice::from_ref(&old);
+        assert_eq!(kinds(same, same), []);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+mod catalog;
+
 use std::collections::BTreeMap;
 
 use edge_secrets_protocol::node::{NodeFacts, Property};

@@ -44,6 +44,16 @@ async fn add(
         .require(Call::Administer, "user.add", &object)
         .await?;
     let (hub, org) = (&session.hub, &session.org);
+    let private = format!("user/{}/", body.user);
+    if !hub.catalog.secrets(org, &private).await?.is_empty() {
+        // Whoever comes under an old name must not come into its secrets.
+        let detail = format!(
+            "There are private secrets of an earlier user {}: remove those that \
+             `edge-secrets secret list {private}` shows first, or choose another name.",
+            body.user
+        );
+        return Err(ApiError::new(Code::Conflict, detail));
+    }
     // First the certificate: a request that cannot be signed adds nobody.
     let issued = hub.pki.issue_user(
         &body.csr,

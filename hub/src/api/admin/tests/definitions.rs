@@ -32,7 +32,7 @@ async fn a_dry_run_says_what_publishing_then_does_and_changes_nothing() {
         ChangeKind::Deploy,
         vec!["cred=db".to_owned()],
     );
-    assert_eq!(changes(&asked), [deploy.clone()]);
+    assert_eq!(changes(&asked), std::slice::from_ref(&deploy));
     assert!(asked.dry_run && asked.at.is_none());
     assert_eq!(asked.untouched_nodes, 1);
     assert_eq!(world.trail("myorg").await, before);

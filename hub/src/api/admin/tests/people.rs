@@ -50,6 +50,21 @@ async fn a_user_is_added_with_a_certificate_and_removed_with_it() {
 }
 
 #[tokio::test]
+async fn nobody_inherits_the_secrets_of_an_earlier_user() {
+    let world = World::new().await;
+    world.set("alice", "user/alice/key", "x").await.ok();
+    world.delete("root", "users/alice").await.ok();
+    let body = json!({ "user": "alice", "role": "user", "csr": csr() });
+    let detail = world
+        .post("root", "users", &body)
+        .await
+        .refused(Code::Conflict);
+    assert!(detail.contains("user/alice/"), "{detail}");
+    world.delete("root", "secrets/user/alice/key").await.ok();
+    world.post("root", "users", &body).await.ok();
+}
+
+#[tokio::test]
 async fn an_administrator_always_remains() {
     let world = World::new().await;
     world
