@@ -7,7 +7,6 @@
 
 mod agenda;
 mod agent;
-mod batches;
 mod board;
 mod facts;
 mod files;
@@ -88,10 +87,18 @@ pub fn build(
     let reconciler = Reconciler::open(&config.runtime())?;
     let board = Board::new(&config, &identity, protection, &reconciler);
     let path = config.socket();
-    let api = LocalApi::bind(&path, board.watch())
-        .map_err(|source| AppError::Socket { path, source })?;
+    let api =
+        LocalApi::bind(&path, board.watch()).map_err(|source| AppError::Socket { path, source })?;
     let stop = CancellationToken::new();
-    let agent = Agent::new(config, config_path, store, identity, reconciler, board, stop.clone());
+    let agent = Agent::new(
+        config,
+        config_path,
+        store,
+        identity,
+        reconciler,
+        board,
+        stop.clone(),
+    );
     Ok(Bound { agent, api, stop })
 }
 

@@ -1,1 +1,278 @@
-//! .
+//! The command line: `edge-secrets-agent --config FILE COMMAND`.
+
+mod check;
+mod enroll;
+mod status;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::app::{self, AppError};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, Span};
+use crate::local_api::{self, ClientError};
+use crate::reconcile::{Reconciler, RuntimeError};
+
+/// Delivers what the hub binds to this node's services, on tmpfs.
+#[derive(Parser)]
+#[command(name = "edge-secrets-agent", version, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check configuration, runtime directory, identity and hub; change nothing.
+    Check,
+    /// Make this node known to the hub with a one-time token.
+    Enroll(EnrollArgs),
+    /// Run the agent in the foreground.
+    Run,
+    /// Show the hub's connection, and each service's secrets.
+    Status {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Wait until a service can read all its secrets.
+    Wait {
+        /// ORG/URL, or the url alone.
+        service: String,
+        /// How long at most, like 30s or 5m.
+        #[arg(long, default_value = "60s", value_name = "T")]
+        timeout: Span,
+    },
+    /// Wipe everything that is delivered. The agent must be stopped.
+    Wipe,
+}
+
+/// The token stands on a command line only if the user puts it there: others can see it then.
+#[derive(Args)]
+#[group(required = true, multiple = false, id = "from")]
+struct TokenSource {
+    /// The token; `-` reads it from standard input, which keeps it out of the process list.
+    #[arg(long, value_name = "TOKEN|-", allow_hyphen_values = true)]
+    token: Option<String>,
+    /// A file with the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct EnrollArgs {
+    #[command(flatten)]
+    token: TokenSource,
+    /// Replace an identity that is there already.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+/// A command that failed: what to say, and how to exit.
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+/// The exit codes, as the README's table has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Usage or configuration: restarting does not help.
+    Usage = 64,
+    /// The hub is not available.
+    Unavailable = 69,
+    /// Denied.
+    Denied = 77,
+    /// Anything else.
+    Other = 1,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self {
+            exit,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Runs the command that the arguments name. `protection` says what was reached for the process's
+/// own memory.
+#[must_use]
+pub fn run(protection: Vec<String>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a terminal that is gone.
+            error.print().ok();
+            return if error.use_stderr() {
+                ExitCode::from(Exit::Usage as u8)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match execute(cli, protection) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            writeln!(io::stderr(), "error: {}", failure.message).ok();
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| Failure::new(Exit::Other, error))?;
+    let path = cli.config.as_path();
+    runtime.block_on(async {
+        if matches!(cli.command, Command::Check) {
+            return check::run(path).await;
+        }
+        let config = Config::load(path)?;
+        match cli.command {
+            Command::Enroll(args) => enroll::run(&config, args).await,
+            Command::Run => serve(config, path, protection).await,
+            Command::Status { output } => status::show(&config.socket(), output).await,
+            Command::Wait { service, timeout } => {
+                status::wait(&config.socket(), &service, timeout.duration()).await
+            }
+            Command::Wipe => wipe(&config).await,
+            Command::Check => Ok(()),
+        }
+    })
+}
+
+async fn serve(config: Config, path: &Path, protection: Vec<String>) -> Result<(), Failure> {
+    app::init_log(&config.log);
+    app::build(config, path, protection)?
+        .run_until_signal()
+        .await?;
+    Ok(())
+}
+
+async fn wipe(config: &Config) -> Result<(), Failure> {
+    match local_api::status(&config.socket()).await {
+        Err(ClientError::NotRunning(_)) => {}
+        Ok(_) | Err(_) => {
+            return Err(Failure::new(
+                Exit::Other,
+                "the agent runs and would deliver again at once: stop it first (systemctl stop \
+                 edge-secrets-agent), then wipe",
+            ));
+        }
+    }
+    let mut reconciler = Reconciler::open(&config.runtime())?;
+    reconciler
+        .wipe_all(Timestamp::now())
+        .map_err(|e| Failure::new(Exit::Other, e))?;
+    // Readers that still have a file open keep it from being wiped until their grace is over.
+    while let Some(at) = reconciler.tick(std::time::Instant::now()) {
+        tokio::time::sleep_until(at.into()).await;
+    }
+    say("Everything is wiped.")
+}
+
+/// Writes a line to standard output. A pipe that is closed is no failure of the command.
+fn say(line: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Other, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        let exit = match &error {
+            AppError::Identity(_) | AppError::NotEnrolled(_) | AppError::Runtime(_) => Exit::Usage,
+            AppError::Signals(_) | AppError::Socket { .. } => Exit::Other,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Denied(_) => Exit::Denied,
+            _ => Exit::Other,
+        };
+        Self::new(exit, error)
+    }
+}
+
+const WAIT_SLICE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["edge-secrets-agent"], args].concat())
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_token_comes_from_one_place() {
+        assert!(parse(&["enroll", "--token", "-"]).is_ok());
+        assert!(parse(&["enroll", "--token-file", "f", "--force"]).is_ok());
+        assert!(parse(&["enroll"]).is_err());
+        assert!(parse(&["enroll", "--token", "-", "--token-file", "f"]).is_err());
+    }
+
+    #[test]
+    fn the_configuration_may_stand_before_or_after_the_command() {
+        for args in [["--config", "f", "run"], ["run", "--config", "f"]] {
+            assert_eq!(parse(&args).ok().unwrap().config, Path::new("f"));
+        }
+        assert_eq!(
+            parse(&["run"]).ok().unwrap().config,
+            Path::new(DEFAULT_PATH)
+        );
+    }
+
+    #[test]
+    fn a_timeout_needs_a_unit() {
+        assert!(parse(&["wait", "svc", "--timeout", "5m"]).is_ok());
+        assert!(parse(&["wait", "svc", "--timeout", "5"]).is_err());
+    }
+}

@@ -152,7 +152,10 @@ async fn answer(
             Code::MethodNotAllowed,
             "GET /v1/status or POST /v1/wait",
         )),
-        _ => refuse(&Problem::new(Code::NotFound, "there is /v1/status and /v1/wait")),
+        _ => refuse(&Problem::new(
+            Code::NotFound,
+            "there is /v1/status and /v1/wait",
+        )),
     }
 }
 
@@ -177,7 +180,9 @@ async fn applied(
         WaitAnswer { applied, services }
     };
     // Whatever came of waiting, the answer is how things stand now.
-    within(limit, status.wait_for(|status| look(status).applied)).await.map(drop);
+    within(limit, status.wait_for(|status| look(status).applied))
+        .await
+        .map(drop);
     let now = status.borrow().clone();
     look(&now)
 }
@@ -199,7 +204,9 @@ fn json(
     let body = serde_json::to_vec(body).unwrap_or_default();
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 

@@ -199,6 +199,12 @@ impl Reconciler {
         self.standings.services(&self.delivery)
     }
 
+    /// Takes the next bindings whatever their generation: the hub itself went back, as after a
+    /// restored backup. What is delivered stays until they say otherwise.
+    pub fn start_over(&mut self) {
+        self.planner.start_over();
+    }
+
     /// Wipes superseded generations whose readers are gone or whose grace is over, and says when to
     /// look again. The first call after a rotation starts its grace: call it after every
     /// [`desire`](Self::desire), [`deliver`](Self::deliver) and [`open`](Self::open).

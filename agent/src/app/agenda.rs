@@ -91,10 +91,16 @@ impl Agenda {
 
     /// When the next thing is to be done.
     pub(super) fn next(&self) -> Option<Instant> {
-        [&self.facts, &self.converge, &self.report, &self.renew, &self.resync]
-            .into_iter()
-            .filter_map(|due| due.at)
-            .min()
+        [
+            &self.facts,
+            &self.converge,
+            &self.report,
+            &self.renew,
+            &self.resync,
+        ]
+        .into_iter()
+        .filter_map(|due| due.at)
+        .min()
     }
 }
 
@@ -137,7 +143,9 @@ mod tests {
         assert_eq!(agenda.next(), None);
         agenda.converge.failed(now + Duration::from_secs(100));
         agenda.connected(now, Duration::from_secs(600));
-        assert!(agenda.facts.is_due(now) && agenda.converge.is_due(now) && agenda.report.is_due(now));
+        assert!(
+            agenda.facts.is_due(now) && agenda.converge.is_due(now) && agenda.report.is_due(now)
+        );
         assert!(!agenda.resync.is_due(now));
         assert_eq!(agenda.next(), Some(now));
     }

@@ -152,7 +152,10 @@ impl Agent {
         &mut self,
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, End> {
-        let housekeeping = [self.tick_at, self.files.settled_at()].into_iter().flatten().min();
+        let housekeeping = [self.tick_at, self.files.settled_at()]
+            .into_iter()
+            .flatten()
+            .min();
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(End::Stop),
@@ -274,7 +277,10 @@ impl Agent {
             Ok(config) if config != self.config => self.take_config(config),
             Ok(_) => {}
             Err(error) => {
-                self.complain(&error.to_string(), "Configuration refused; the one before stays.");
+                self.complain(
+                    &error.to_string(),
+                    "Configuration refused; the one before stays.",
+                );
                 return self.reload_identity();
             }
         }
@@ -290,7 +296,10 @@ impl Agent {
 
     fn take_config(&mut self, config: Config) {
         if let Err(error) = self.identity.check_configured(&config.node) {
-            self.complain(&error.to_string(), "Configuration refused; the one before stays.");
+            self.complain(
+                &error.to_string(),
+                "Configuration refused; the one before stays.",
+            );
             return;
         }
         let Config {
@@ -301,7 +310,13 @@ impl Agent {
             log,
             ..
         } = &self.config;
-        let fixed = (&config.state_dir, &config.runtime_dir, &config.tmpfs, &config.wipe, &config.log);
+        let fixed = (
+            &config.state_dir,
+            &config.runtime_dir,
+            &config.tmpfs,
+            &config.wipe,
+            &config.log,
+        );
         if fixed != (state_dir, runtime_dir, tmpfs, wipe, log) {
             warn!(
                 "state_dir, runtime_dir, tmpfs, wipe and log take effect when the agent is \
@@ -317,8 +332,12 @@ impl Agent {
     }
 
     fn refresh_facts(&mut self) {
-        let mut services: Vec<_> =
-            self.reconciler.services().into_iter().map(|service| service.service).collect();
+        let mut services: Vec<_> = self
+            .reconciler
+            .services()
+            .into_iter()
+            .map(|service| service.service)
+            .collect();
         services.sort();
         services.dedup();
         match facts::gather(&self.config, services) {
@@ -349,7 +368,10 @@ impl Agent {
             }
             Ok(None) => Ok(()),
             Err(error) => {
-                self.complain(&error.to_string(), "New identity refused; the one before stays.");
+                self.complain(
+                    &error.to_string(),
+                    "New identity refused; the one before stays.",
+                );
                 Ok(())
             }
         }

@@ -33,6 +33,7 @@ impl Board {
             certificate_not_after: Some(identity.validity.not_after),
         };
         protection.push(reconciler.protection());
+        protection.push(reconciler.memory_protection());
         let status = AgentStatus {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             org: identity.org.clone(),

@@ -14,7 +14,12 @@ use crate::config::{Config, ConfigError, read_bounded, yaml_reason};
 /// # Errors
 /// When the node policy file cannot be read or does not parse.
 pub fn gather(config: &Config, services: Vec<ServiceId>) -> Result<NodeFacts, ConfigError> {
-    let policy = config.node.policy_file.as_deref().map(read_policy).transpose()?;
+    let policy = config
+        .node
+        .policy_file
+        .as_deref()
+        .map(read_policy)
+        .transpose()?;
     Ok(NodeFacts {
         properties: config.node.properties.as_slice().to_vec(),
         built_in: measure(Path::new("/")),
@@ -31,7 +36,8 @@ fn read_policy(path: &Path) -> Result<Value, ConfigError> {
         line,
         reason,
     };
-    let text = read_bounded(path).map_err(|error| fail(None, format!("cannot be read: {error}")))?;
+    let text =
+        read_bounded(path).map_err(|error| fail(None, format!("cannot be read: {error}")))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| {
         let (line, reason) = yaml_reason(&error);
         fail(line, reason)
@@ -39,7 +45,10 @@ fn read_policy(path: &Path) -> Result<Value, ConfigError> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err(fail(Some(1), "a node policy is an object with properties and constraints".into()))
+        Err(fail(
+            Some(1),
+            "a node policy is an object with properties and constraints".into(),
+        ))
     }
 }
 
@@ -54,14 +63,25 @@ fn measure(root: &Path) -> Vec<Property> {
     let marks = ["run/.containerenv", ".dockerenv"];
     let containerized = marks.iter().any(|mark| root.join(mark).exists())
         || std::env::var_os("container").is_some();
-    let cpus = std::thread::available_parallelism().map(|n| n.get() as u64).ok();
+    let cpus = std::thread::available_parallelism()
+        .map(|n| n.get() as u64)
+        .ok();
     [
-        ("openhorizon.arch", Some(architecture(std::env::consts::ARCH).into())),
+        (
+            "openhorizon.arch",
+            Some(architecture(std::env::consts::ARCH).into()),
+        ),
         ("openhorizon.containerized", Some(containerized.into())),
         ("openhorizon.cpu", cpus.map(Value::from)),
         ("openhorizon.hardwareId", serial.map(Value::from)),
-        ("openhorizon.memory", memory_mb(&read("proc/meminfo")).map(Value::from)),
-        ("openhorizon.operatingSystem", Some(system(&read("etc/os-release")).into())),
+        (
+            "openhorizon.memory",
+            memory_mb(&read("proc/meminfo")).map(Value::from),
+        ),
+        (
+            "openhorizon.operatingSystem",
+            Some(system(&read("etc/os-release")).into()),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, value)| {
@@ -87,7 +107,9 @@ fn architecture(rust: &str) -> &str {
 }
 
 fn memory_mb(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024)
 }
@@ -95,7 +117,8 @@ fn memory_mb(meminfo: &str) -> Option<u64> {
 /// The distribution's `ID` (os-release(5)), which is `linux` where it is not given.
 fn system(os_release: &str) -> String {
     let id = os_release.lines().find_map(|line| line.strip_prefix("ID="));
-    id.and_then(|id| clean(id.trim_matches(['"', '\'']))).unwrap_or_else(|| "linux".into())
+    id.and_then(|id| clean(id.trim_matches(['"', '\''])))
+        .unwrap_or_else(|| "linux".into())
 }
 
 /// A serial number without padding; `None` when nothing of worth is left.
@@ -123,15 +146,30 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        write("proc/meminfo", "MemTotal:        2048000 kB\nMemFree: 1 kB\n");
+        write(
+            "proc/meminfo",
+            "MemTotal:        2048000 kB\nMemFree: 1 kB\n",
+        );
         write("etc/os-release", "NAME=\"Debian GNU/Linux\"\nID=debian\n");
-        write("sys/firmware/devicetree/base/serial-number", "10000000abcdef\0");
+        write(
+            "sys/firmware/devicetree/base/serial-number",
+            "10000000abcdef\0",
+        );
         write("run/.containerenv", "");
         let facts = measure(root.path());
         assert_eq!(value(&facts, "openhorizon.memory"), Some(&2000.into()));
-        assert_eq!(value(&facts, "openhorizon.operatingSystem"), Some(&"debian".into()));
-        assert_eq!(value(&facts, "openhorizon.hardwareId"), Some(&"10000000abcdef".into()));
-        assert_eq!(value(&facts, "openhorizon.containerized"), Some(&true.into()));
+        assert_eq!(
+            value(&facts, "openhorizon.operatingSystem"),
+            Some(&"debian".into())
+        );
+        assert_eq!(
+            value(&facts, "openhorizon.hardwareId"),
+            Some(&"10000000abcdef".into())
+        );
+        assert_eq!(
+            value(&facts, "openhorizon.containerized"),
+            Some(&true.into())
+        );
         assert!(value(&facts, "openhorizon.cpu").unwrap().as_u64().unwrap() >= 1);
     }
 
@@ -141,7 +179,10 @@ mod tests {
         let facts = measure(root.path());
         assert_eq!(value(&facts, "openhorizon.memory"), None);
         assert_eq!(value(&facts, "openhorizon.hardwareId"), None);
-        assert_eq!(value(&facts, "openhorizon.operatingSystem"), Some(&"linux".into()));
+        assert_eq!(
+            value(&facts, "openhorizon.operatingSystem"),
+            Some(&"linux".into())
+        );
     }
 
     #[test]
@@ -156,7 +197,10 @@ mod tests {
     fn a_policy_is_json_or_yaml_and_a_malformed_one_names_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.policy.json");
-        for text in [r#"{"properties":[{"name":"a","value":1}]}"#, "properties:\n- {name: a, value: 1}\n"] {
+        for text in [
+            r#"{"properties":[{"name":"a","value":1}]}"#,
+            "properties:\n- {name: a, value: 1}\n",
+        ] {
             fs::write(&path, text).unwrap();
             let policy = read_policy(&path).unwrap();
             assert_eq!(policy["properties"][0]["name"], "a");

@@ -28,6 +28,9 @@ pub fn init(config: &Log) {
     // A log that is set up already stays: only tests come here twice.
     match config.format {
         LogFormat::Text => registry.with(text.with_ansi(false)).try_init().ok(),
-        LogFormat::Json => registry.with(text.json().flatten_event(true)).try_init().ok(),
+        LogFormat::Json => registry
+            .with(text.json().flatten_event(true))
+            .try_init()
+            .ok(),
     };
 }

@@ -1,10 +1,12 @@
 //! The life of one connection: tell, watch, converge, report, until it ends.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use edge_secrets_protocol::Code;
 use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
+use edge_secrets_protocol::limits::MAX_BATCH_ITEMS;
 use edge_secrets_protocol::status::DeploymentState;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -12,7 +14,6 @@ use tracing::{debug, info, warn};
 
 use super::agenda::{Agenda, Due};
 use super::agent::{Agent, End, until};
-use super::batches::Batches;
 use super::hints::{Hint, Hints};
 use crate::hub::backoff::{random, up_to};
 use crate::hub::{Connection, HubError, Pulled};
@@ -23,9 +24,13 @@ impl Agent {
     /// Connects and keeps up, until that ends.
     pub(super) async fn session(&mut self) -> Result<Infallible, End> {
         let (url, tls) = (self.config.hub.url.clone(), self.identity.tls.clone());
-        let connection = self.attend(Connection::open(&url, tls)).await?.map_err(End::Lost)?;
+        let connection = self
+            .attend(Connection::open(&url, tls))
+            .await?
+            .map_err(End::Lost)?;
         self.reported = None;
-        self.agenda.connected(Instant::now(), RESYNC / 2 + up_to(RESYNC, random()));
+        self.agenda
+            .connected(Instant::now(), RESYNC / 2 + up_to(RESYNC, random()));
         // An expired certificate is good for its renewal alone, within the hub's grace.
         if self.agenda.renew.is_due(Instant::now()) {
             self.renew(&connection).await?;
@@ -94,7 +99,10 @@ impl Agent {
             return Err(End::Lost(error));
         }
         let applied = self.bindings.as_ref().map(|bindings| bindings.generation);
-        if let Some(event) = hint.latest.filter(|event| Some(event.generation) != applied) {
+        if let Some(event) = hint
+            .latest
+            .filter(|event| Some(event.generation) != applied)
+        {
             let spread = up_to(Duration::from_millis(event.spread_ms.into()), random());
             self.agenda.converge.by(Instant::now() + spread);
         }
@@ -134,11 +142,21 @@ impl Agent {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
         let settled = |state| matches!(state, DeploymentState::Applied | DeploymentState::Wiped);
-        if nothing_wanted || self.reconciler.report().deployments.iter().all(|d| settled(d.state)) {
+        if nothing_wanted
+            || self
+                .reconciler
+                .report()
+                .deployments
+                .iter()
+                .all(|d| settled(d.state))
+        {
             self.agenda.converge.done();
         } else {
             let wait = self.agenda.converge.failed(Instant::now());
-            debug!(wait_ms = wait.as_millis() as u64, "Not everything is applied; trying again.");
+            debug!(
+                wait_ms = wait.as_millis() as u64,
+                "Not everything is applied; trying again."
+            );
         }
         Ok(())
     }
@@ -154,7 +172,10 @@ impl Agent {
                 Err(error) => return Ok(Err(error)),
             };
             let base = self.bindings.as_ref().filter(|_| known.is_some());
-            match (answer.onto(base.unwrap_or(&Bindings::default())), known.take()) {
+            match (
+                answer.onto(base.unwrap_or(&Bindings::default())),
+                known.take(),
+            ) {
                 (Ok(bindings), _) => break bindings,
                 (Err(_), Some(_)) => debug!("The difference does not fit; pulling the whole."),
                 (Err(_), None) => {
@@ -163,11 +184,15 @@ impl Agent {
                 }
             }
         };
-        // An older answer on a connection that gave a newer one is a stale one. A hub that was
-        // restored from a backup says it again on a new connection, and is believed.
-        if session.pulled && before.is_some_and(|before| bindings.generation < before) {
-            let reason = "it is older than the one before";
-            return Ok(Err(HubError::Malformed { what, reason }));
+        if before.is_some_and(|before| bindings.generation < before) {
+            // An older answer on a connection that gave a newer one is a stale one. A hub that was
+            // restored from a backup says it again on a new connection, and is believed.
+            if session.pulled {
+                let reason = "it is older than the one before";
+                return Ok(Err(HubError::Malformed { what, reason }));
+            }
+            warn!(generation = %bindings.generation, "The hub went back to an older state.");
+            self.reconciler.start_over();
         }
         session.pulled = true;
         let (generation, deployments) = (bindings.generation, bindings.deployments.len());
@@ -176,44 +201,47 @@ impl Agent {
         Ok(Ok(()))
     }
 
+    /// Fetches until nothing is left to ask for; what the hub refused is asked for again later.
     async fn fetch(
         &mut self,
         connection: &Connection,
-        wanted: Vec<FetchItem>,
+        mut wanted: Vec<FetchItem>,
     ) -> Result<Result<(), HubError>, End> {
-        let mut batches = Batches::new(wanted);
+        let mut answered = BTreeSet::new();
         loop {
-            let batch = batches.next();
-            if batch.is_empty() {
+            // Each value once: whatever becomes of it, this ends.
+            wanted.retain(|item| !answered.contains(item));
+            wanted.truncate(MAX_BATCH_ITEMS);
+            if wanted.is_empty() {
                 return Ok(Ok(()));
             }
-            let results = match self.attend(connection.secrets(batch.clone())).await? {
+            let results = match self.attend(connection.secrets(wanted.clone())).await? {
                 Ok(results) => results,
                 Err(error) => return Ok(Err(error)),
             };
-            let Ok(ready) = batches.answered(batch, results) else {
+            let fetched: Vec<_> = wanted
+                .into_iter()
+                .zip(results)
+                .filter(|(_, result)| !is_full(result))
+                .collect();
+            if fetched.is_empty() {
                 return Ok(Err(HubError::Malformed {
                     what: "the fetch of secrets",
                     reason: "it is full and empty at once",
                 }));
-            };
-            self.deliver(&ready);
+            }
+            let identity = &self.identity;
+            self.reconciler.deliver(
+                &identity.org,
+                &identity.node,
+                &[&identity.sealing_key],
+                &fetched,
+                Timestamp::now(),
+            );
+            self.tick();
+            answered.extend(fetched.into_iter().map(|(item, _)| item));
+            wanted = self.reconciler.again();
         }
-    }
-
-    fn deliver(&mut self, ready: &[(FetchItem, FetchResult)]) {
-        if ready.is_empty() {
-            return;
-        }
-        let identity = &self.identity;
-        self.reconciler.deliver(
-            &identity.org,
-            &identity.node,
-            &[&identity.sealing_key],
-            ready,
-            Timestamp::now(),
-        );
-        self.board.publish(&self.identity, &self.reconciler);
     }
 
     async fn report(&mut self, connection: &Connection) -> Result<(), End> {
@@ -224,9 +252,11 @@ impl Agent {
         }
         match self.attend(connection.put_status(&report)).await? {
             Ok(()) => {
-                self.reported = Some(report);
                 // What changed while the report was on its way is told at once.
-                self.agenda.report.at(Instant::now());
+                if self.reconciler.report() == report {
+                    self.reconciler.report_sent(&report);
+                    self.reported = Some(self.reconciler.report());
+                }
                 Ok(())
             }
             Err(error) => self.put_off(error, |agenda| &mut agenda.report),
@@ -263,15 +293,13 @@ impl Agent {
         self.plan_renewal();
         self.agenda.converge.by(now);
         self.agenda.report.by(now);
-        self.agenda.resync.at(now + RESYNC / 2 + up_to(RESYNC, random()));
+        self.agenda
+            .resync
+            .at(now + RESYNC / 2 + up_to(RESYNC, random()));
     }
 
     /// A call has failed: it ends the connection, or is made again later.
-    fn put_off(
-        &mut self,
-        error: HubError,
-        due: fn(&mut Agenda) -> &mut Due,
-    ) -> Result<(), End> {
+    fn put_off(&mut self, error: HubError, due: fn(&mut Agenda) -> &mut Due) -> Result<(), End> {
         if error.ends_connection() || ends_session(&error) {
             if error.code() == Some(Code::CertificateExpired) {
                 self.agenda.renew.at(Instant::now());
@@ -290,6 +318,10 @@ struct Session {
     hints: Hints,
     /// Whether bindings were pulled over it.
     pulled: bool,
+}
+
+fn is_full(result: &FetchResult) -> bool {
+    matches!(result, FetchResult::Problem(problem) if problem.code == Code::BatchFull)
 }
 
 fn ends_session(error: &HubError) -> bool {

@@ -67,13 +67,16 @@ async fn ask<T: DeserializeOwned>(
     body: Bytes,
 ) -> Result<T, ClientError> {
     let shown = socket.display().to_string();
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::Denied(shown),
-        _ => ClientError::NotRunning(shown),
-    })?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Denied(shown),
+            _ => ClientError::NotRunning(shown),
+        })?;
     let broken = |error: hyper::Error| ClientError::Answer(error.to_string());
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let _driver = AbortOnDrop::new(tokio::spawn(async {
         // What goes wrong here shows at the call.
         connection.await.ok();
@@ -87,7 +90,9 @@ async fn ask<T: DeserializeOwned>(
     let call = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
         let body = body.map_err(|error| ClientError::Answer(error.to_string()))?;
         Ok((status, body.to_bytes()))
     };
@@ -98,7 +103,9 @@ async fn ask<T: DeserializeOwned>(
     if status.is_success() {
         serde_json::from_slice(&body).map_err(wrong)
     } else {
-        Err(ClientError::Refused(serde_json::from_slice(&body).map_err(wrong)?))
+        Err(ClientError::Refused(
+            serde_json::from_slice(&body).map_err(wrong)?,
+        ))
     }
 }
 

@@ -102,8 +102,14 @@ async fn what_is_asked_wrongly_is_answered_with_a_problem() {
     let served = serve(agent(vec![]));
     for (request, code) in [
         ("GET /v1/nothing HTTP/1.1\r\nhost: a\r\n\r\n", "not_found"),
-        ("DELETE /v1/status HTTP/1.1\r\nhost: a\r\n\r\n", "method_not_allowed"),
-        ("POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n{", "bad_request"),
+        (
+            "DELETE /v1/status HTTP/1.1\r\nhost: a\r\n\r\n",
+            "method_not_allowed",
+        ),
+        (
+            "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n{",
+            "bad_request",
+        ),
         (
             "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\n",
             "too_large",

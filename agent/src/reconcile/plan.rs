@@ -111,6 +111,11 @@ impl Planner {
         self.generation
     }
 
+    /// The next bindings are taken whatever their generation.
+    pub(super) fn start_over(&mut self) {
+        self.generation = None;
+    }
+
     pub(super) fn desired(&self) -> &BTreeMap<DeploymentId, Deployment> {
         &self.desired
     }

@@ -1,0 +1,58 @@
+//! `enroll`: a token for an identity.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use edge_secrets_protocol::Token;
+use zeroize::Zeroizing;
+
+use super::{EnrollArgs, Exit, Failure, TokenSource, say};
+use crate::app;
+use crate::config::Config;
+use crate::identity::{EnrolError, Store, enrol};
+
+pub(super) async fn run(config: &Config, args: EnrollArgs) -> Result<(), Failure> {
+    let token = read(args.token)?;
+    let facts = app::gather_facts(config, Vec::new())?;
+    let store = Store::new(&config.state_dir);
+    let identity = enrol(config, &store, token, facts, args.force).await?;
+    say(format_args!(
+        "Enrolled as {}/{}; the certificate is good until {} and renews itself.",
+        identity.org, identity.node, identity.validity.not_after
+    ))
+}
+
+fn read(source: TokenSource) -> Result<Token, Failure> {
+    let text = match (source.token, source.token_file) {
+        (Some(token), _) if token != "-" => Zeroizing::new(token),
+        (_, Some(path)) => File::open(&path)
+            .and_then(bounded)
+            .map_err(|e| Failure::new(Exit::Usage, format_args!("{}: {e}", path.display())))?,
+        _ => bounded(io::stdin())
+            .map_err(|e| Failure::new(Exit::Usage, format_args!("standard input: {e}")))?,
+    };
+    text.trim()
+        .parse()
+        .map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+fn bounded(source: impl Read) -> io::Result<Zeroizing<String>> {
+    // The whole room at once: a growing text would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_TOKEN));
+    source.take(MAX_TOKEN as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+impl From<EnrolError> for Failure {
+    fn from(error: EnrolError) -> Self {
+        let exit = match &error {
+            EnrolError::Enrolled(_) => Exit::Usage,
+            EnrolError::Refused(_) | EnrolError::OtherHub(_) => Exit::Denied,
+            EnrolError::Hub(_) => Exit::Unavailable,
+            EnrolError::Identity(_) | EnrolError::Key(_) | EnrolError::Answer(_) => Exit::Other,
+        };
+        Self::new(exit, error)
+    }
+}
+
+const MAX_TOKEN: usize = 4096;
