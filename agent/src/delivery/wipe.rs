@@ -206,15 +206,12 @@ impl Wiper {
             let gone = present(gone)
                 .and_then(|_| present(place(manifests, consumer)))
                 .and_then(|dir| dir.map_or(Ok(()), |dir| dir.unlink(name)));
-            match gone {
-                Err(error) => {
-                    if !leaving.failed {
-                        warn!(consumer = %leaving.consumer, %error, "A superseded generation cannot be wiped yet.");
-                    }
-                    leaving.failed = true;
-                    self.leaving.push(leaving);
+            if let Err(error) = gone {
+                if !leaving.failed {
+                    warn!(%consumer, %error, "A superseded generation cannot be wiped yet.");
                 }
-                Ok(()) => {}
+                leaving.failed = true;
+                self.leaving.push(leaving);
             }
         }
     }

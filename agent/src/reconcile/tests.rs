@@ -1,6 +1,7 @@
 //! The reconciler on real tmpfs, with really sealed values.
 
 mod faults;
+mod mounted;
 mod readers;
 mod world;
 
@@ -330,16 +331,44 @@ fn damage_is_found_and_mended() {
 
 #[test]
 fn damage_that_shows_up_while_writing_is_fetched_at_once() {
-    let mut world = World::new();
-    world.apply(&bindings(
-        1,
-        [deployment("d1", "uplink", &[("a", "1"), ("b", "1")])],
-    ));
-    fs::remove_file(world.home("uplink").join("..data/a")).unwrap();
-    let wanted = bindings(2, [deployment("d1", "uplink", &[("a", "1"), ("b", "2")])]);
-    assert_eq!(world.apply(&wanted), 2);
-    assert_eq!(world.read("uplink", "a").unwrap(), json("a", "1"));
-    assert_eq!(world.read("uplink", "b").unwrap(), json("b", "2"));
+    for replaced in [false, true] {
+        let mut world = World::new();
+        let before = deployment("d1", "uplink", &[("a", "1"), ("b", "1")]);
+        world.apply(&bindings(1, [before]));
+        let file = world.home("uplink").join("..data/a");
+        fs::remove_file(&file).unwrap();
+        if replaced {
+            fs::write(&file, b"something else").unwrap();
+        }
+        let after = deployment("d1", "uplink", &[("a", "1"), ("b", "2")]);
+        assert_eq!(world.apply(&bindings(2, [after])), 2);
+        assert_eq!(world.read("uplink", "a").unwrap(), json("a", "1"));
+        assert_eq!(world.read("uplink", "b").unwrap(), json("b", "2"));
+    }
+}
+
+#[test]
+fn rotating_one_secret_costs_the_same_among_few_and_among_many() {
+    let cost = |services: usize| {
+        let mut world = World::new();
+        let all = |version| {
+            (0..services).map(move |n| {
+                let first = if n == 0 { version } else { "1" };
+                let secrets = [("a", first), ("b", "1"), ("c", "1"), ("d", "1")];
+                deployment(&format!("d{n:02}"), &format!("s{n}"), &secrets)
+            })
+        };
+        world.apply(&bindings(1, all("1")));
+        world.finish_wiping();
+        crate::delivery::faults::stop_after(u64::MAX);
+        assert_eq!(world.apply(&bindings(2, all("2"))), 1);
+        assert_eq!(world.read("s0", "a").unwrap(), json("a", "2"));
+        crate::delivery::faults::count()
+    };
+    // The directory (made, mode twice), three links, the file (made, written, mode), the manifest
+    // (the same), the swap (two).
+    assert_eq!(cost(1), 14);
+    assert_eq!(cost(20), 14);
 }
 
 #[test]

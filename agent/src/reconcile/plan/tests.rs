@@ -258,6 +258,9 @@ impl Model {
                 if state == DeploymentState::Applied {
                     let live = &planner.actual()[&id];
                     assert!(live.damaged.is_empty());
+                    let origin = live.manifest.origin.as_ref().unwrap();
+                    assert_eq!(origin.deployment, deployment.id);
+                    assert_eq!(origin.service_version, deployment.service_version);
                     let shown = live.manifest.files.iter();
                     let shown: BTreeMap<_, _> =
                         shown.map(|(n, f)| (n, (&f.version, f.format))).collect();

@@ -20,7 +20,7 @@ fn seen(world: &World) -> Option<Vec<Option<Vec<u8>>>> {
     Some(NAMES.map(|name| fs::read(data.join(name)).ok()).to_vec())
 }
 
-fn wanted(secrets: &[(&str, &str)]) -> Option<Vec<Option<Vec<u8>>>> {
+fn wanted(secrets: Values<'_>) -> Option<Vec<Option<Vec<u8>>>> {
     if secrets.is_empty() {
         return None;
     }
@@ -28,7 +28,7 @@ fn wanted(secrets: &[(&str, &str)]) -> Option<Vec<Option<Vec<u8>>>> {
     Some(NAMES.map(|name| Some(json(name, version(name)?))).to_vec())
 }
 
-fn of(generation: u64, secrets: &[(&str, &str)]) -> Bindings {
+fn of(generation: u64, secrets: Values<'_>) -> Bindings {
     if secrets.is_empty() {
         return bindings(generation, []);
     }
@@ -36,7 +36,7 @@ fn of(generation: u64, secrets: &[(&str, &str)]) -> Bindings {
 }
 
 /// What is in the directory is one live generation with its manifest and names, and nothing else.
-fn assert_only_what_is_live(world: &World, secrets: &[(&str, &str)]) {
+fn assert_only_what_is_live(world: &World, secrets: Values<'_>) {
     if secrets.is_empty() {
         return world.assert_nothing_is_left();
     }
@@ -66,7 +66,11 @@ fn assert_only_what_is_live(world: &World, secrets: &[(&str, &str)]) {
     }
 }
 
-const CHANGES: [(&[(&str, &str)], &[(&str, &str)]); 4] = [
+/// Names and versions.
+type Values<'a> = &'a [(&'a str, &'a str)];
+
+/// Before and after.
+const CHANGES: [(Values<'_>, Values<'_>); 4] = [
     (&[], &[("a", "1"), ("b", "1")]),
     (&[("a", "1"), ("b", "1")], &[("a", "2"), ("b", "1")]),
     (&[("a", "1"), ("b", "1")], &[("b", "2"), ("c", "1")]),

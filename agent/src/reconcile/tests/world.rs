@@ -35,8 +35,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::at(tempfile::tempdir_in("/dev/shm").unwrap())
+    }
+
+    pub(super) fn at(dir: TempDir) -> Self {
         let mut world = Self {
-            dir: tempfile::tempdir_in("/dev/shm").unwrap(),
+            dir,
             org: "myorg".parse().unwrap(),
             node: "edge-01".parse().unwrap(),
             key: SealingKey::generate(),
