@@ -217,7 +217,7 @@ impl Config {
         let text =
             read_bounded(path).map_err(|error| fail(None, format!("cannot be read: {error}")))?;
         let mut config = Self::parse(&text).map_err(|(line, reason)| fail(line, reason))?;
-        let base = path.parent().unwrap_or(Path::new(""));
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
         if let Some(policy) = &mut config.node.policy_file {
             *policy = base.join(&*policy);
         }

@@ -21,7 +21,7 @@
 //! 4. Swap `..data` by making a link under another name and renaming it. This is the moment: before
 //!    it everybody reads the old generation, after it the new one, and never none.
 //! 5. Make the visible names of new secrets, now that there is something behind them; remove those of
-//!    vanished ones. A kill before that is repaired at start and at every [`Delivery::verify`].
+//!    vanished ones. A kill before that is repaired at start and at every `verify`.
 //! 6. The old generation stays a moment for who is resolving a name just then, goes to the trash, and
 //!    is overwritten once nobody reads it or its grace is over (`wipe.rs`). Its manifest goes with it.
 //!

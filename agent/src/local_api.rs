@@ -180,9 +180,9 @@ async fn applied(
         WaitAnswer { applied, services }
     };
     // Whatever came of waiting, the answer is how things stand now.
-    within(limit, status.wait_for(|status| look(status).applied))
+    let _answered = within(limit, status.wait_for(|status| look(status).applied))
         .await
-        .map(drop);
+        .is_some();
     let now = status.borrow().clone();
     look(&now)
 }

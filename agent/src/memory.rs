@@ -166,6 +166,8 @@ const LARGE: usize = 64 * PAGE;
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::resource::getrlimit;
+
     use super::*;
 
     #[test]
@@ -195,6 +197,24 @@ mod tests {
         let buffer = LockedBuffer::new().unwrap();
         let shown = format!("{buffer:?}");
         assert!(shown.ends_with(", ..)"), "{shown}");
+    }
+
+    #[test]
+    fn a_hardened_process_leaves_no_dump() {
+        let reached = harden_process();
+        assert!(reached[0].contains("not dumpable"), "{reached:?}");
+        assert!(!prctl::get_dumpable().unwrap());
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
+    }
+
+    #[test]
+    fn people_are_told_which_protection_was_reached() {
+        let buffer = LockedBuffer::new().unwrap();
+        let told = buffer.protection().to_string();
+        assert_eq!(
+            told.contains("could be swapped"),
+            buffer.protection() == Protection::Unlocked
+        );
     }
 
     #[test]

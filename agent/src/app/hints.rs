@@ -13,6 +13,8 @@ pub(super) struct Hint {
     /// The last event.
     pub(super) latest: Option<BindingsEvent>,
     pub(super) revoked: bool,
+    /// How often it has said something.
+    count: u64,
     /// Why it says no more.
     pub(super) ended: Option<HubError>,
 }
@@ -20,6 +22,8 @@ pub(super) struct Hint {
 /// A watch that is followed. Dropping it ends the stream.
 pub(super) struct Hints {
     receiver: watch::Receiver<Hint>,
+    /// How much of it was read.
+    read: u64,
     _task: AbortOnDrop,
 }
 
@@ -39,14 +43,19 @@ impl Hints {
         });
         Self {
             receiver,
+            read: 0,
             _task: AbortOnDrop::new(task),
         }
     }
 
     /// All that was said so far, when that is more than at the last call.
+    ///
+    /// Counted here, since waiting marks what the channel holds as seen.
     pub(super) fn news(&mut self) -> Option<Hint> {
-        let hint = self.receiver.borrow_and_update();
-        (hint.has_changed() || hint.ended.is_some()).then(|| hint.clone())
+        let hint = self.receiver.borrow();
+        let more = hint.count != self.read || hint.ended.is_some();
+        self.read = hint.count;
+        more.then(|| hint.clone())
     }
 
     /// Waits until there are news.
@@ -58,6 +67,7 @@ impl Hints {
 
 impl Hint {
     fn take(&mut self, events: &[WatchEvent]) {
+        self.count += 1;
         for event in events {
             match event {
                 WatchEvent::Bindings(event) => self.latest = Some(*event),

@@ -22,7 +22,7 @@ pub fn init(config: &Log) {
     };
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        .with_target("edge_secrets", level);
+        .with_target("edge_secrets_agent", level);
     let registry = tracing_subscriber::registry().with(targets);
     let text = layer().with_writer(std::io::stderr).with_target(false);
     // A log that is set up already stays: only tests come here twice.

@@ -164,6 +164,7 @@ impl Agent {
     async fn pull(&mut self, session: &mut Session) -> Result<Result<(), HubError>, End> {
         let what = "the pull of bindings";
         let before = self.bindings.as_ref().map(|bindings| bindings.generation);
+        let nothing = Bindings::default();
         let mut known = before;
         let bindings = loop {
             let answer = match self.attend(session.connection.bindings(known)).await? {
@@ -172,10 +173,7 @@ impl Agent {
                 Err(error) => return Ok(Err(error)),
             };
             let base = self.bindings.as_ref().filter(|_| known.is_some());
-            match (
-                answer.onto(base.unwrap_or(&Bindings::default())),
-                known.take(),
-            ) {
+            match (answer.onto(base.unwrap_or(&nothing)), known.take()) {
                 (Ok(bindings), _) => break bindings,
                 (Err(_), Some(_)) => debug!("The difference does not fit; pulling the whole."),
                 (Err(_), None) => {

@@ -25,8 +25,13 @@ pub(crate) struct RuntimeDir {
 impl RuntimeDir {
     pub(crate) fn open(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let path = options.dir.as_path();
-        make(path)?;
+        let made = make(path)?;
         let mut dir = open(path)?;
+        if made {
+            // Whatever the umask: services must get through.
+            dir.set_mode(0o755)
+                .map_err(|error| RuntimeError(error.to_string()))?;
+        }
         require_own(&dir)?;
         let mut kept = swap(&dir)?;
         if options.mount && should_mount(path, &kept) {
@@ -80,14 +85,16 @@ impl Swap {
     }
 }
 
-fn make(path: &Path) -> Result<(), RuntimeError> {
+/// Whether it was not there.
+fn make(path: &Path) -> Result<bool, RuntimeError> {
     if path.exists() {
-        return Ok(());
+        return Ok(false);
     }
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(path)
+        .map(|()| true)
         .map_err(|error| {
             RuntimeError(format!(
                 "cannot make the runtime directory {}: {error}. Make it, or set runtime_dir to a \

@@ -158,7 +158,7 @@ impl Store {
             if Some(set) != current {
                 let dir = self.set_dir(set);
                 if let Err(error) = wipe_set(&dir) {
-                    first_error.get_or_insert(failed("cannot remove", &dir, error));
+                    first_error.get_or_insert_with(|| failed("cannot remove", &dir, error));
                 }
             }
         }

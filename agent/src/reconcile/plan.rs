@@ -150,13 +150,13 @@ impl Planner {
 
     /// The consumers of deployments that failed since the bindings were taken last.
     pub(super) fn suspects(&self) -> Vec<ConsumerId> {
+        if self.given_up.is_empty() {
+            return Vec::new();
+        }
         let of_failed = self.actual.keys().filter(|consumer| {
             let origin = self.origin(consumer);
             origin.is_some_and(|id| self.given_up.contains(&id))
         });
-        if self.given_up.is_empty() {
-            return Vec::new();
-        }
         of_failed.cloned().collect()
     }
 

@@ -85,11 +85,15 @@ impl Standings {
                 self.known.insert(id, standing);
             }
         }
-        for (id, mut standing) in std::mem::take(&mut self.known) {
-            if planner.desired().contains_key(&id) {
-                self.known.insert(id, standing);
+        let known = self.known.keys();
+        let gone: Vec<_> = known
+            .filter(|id| !planner.desired().contains_key(*id))
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some(mut standing) = self.known.remove(&id) else {
                 continue;
-            }
+            };
             let left = |(consumer, live): (&ConsumerId, &Live)| {
                 let origin = live.manifest.origin.as_ref();
                 let own = origin.is_some_and(|origin| origin.deployment == id);

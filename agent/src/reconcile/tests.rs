@@ -2,6 +2,7 @@
 
 mod faults;
 mod mounted;
+mod opening;
 mod readers;
 mod world;
 
@@ -372,60 +373,6 @@ fn rotating_one_secret_costs_the_same_among_few_and_among_many() {
 }
 
 #[test]
-fn a_planted_link_leads_nowhere() {
-    let mut world = World::new();
-    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
-    fs::create_dir(world.dir().join("services/myorg")).unwrap();
-    let url = world.home("uplink").parent().unwrap().to_owned();
-    symlink(elsewhere.path(), &url).unwrap();
-    let wanted = bindings(1, [deployment("d1", "uplink", &[("a", "1")])]);
-    world.apply(&wanted);
-    let error = world.reconciler().report().deployments[0]
-        .error
-        .clone()
-        .unwrap();
-    assert!(error.detail.contains("symbolic link"), "{}", error.detail);
-    assert!(fs::read_dir(elsewhere.path()).unwrap().next().is_none());
-
-    // Once it is gone, the same bindings bring the values.
-    fs::remove_file(&url).unwrap();
-    world.apply(&wanted);
-    assert_eq!(world.read("uplink", "a").unwrap(), json("a", "1"));
-
-    // As the services directory itself it stops the agent.
-    world.apply(&bindings(2, []));
-    world.stop();
-    fs::remove_dir_all(world.dir().join("services")).unwrap();
-    symlink(elsewhere.path(), world.dir().join("services")).unwrap();
-    let error = world.try_open().unwrap_err().to_string();
-    assert!(error.contains("symbolic link"), "{error}");
-}
-
-#[test]
-fn a_second_agent_is_refused() {
-    let world = World::new();
-    let error = world.try_open().unwrap_err().to_string();
-    assert!(error.contains("another edge-secrets-agent"), "{error}");
-}
-
-#[test]
-fn a_directory_that_others_may_write_to_is_refused() {
-    let mut world = World::new();
-    world.stop();
-    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o775)).unwrap();
-    let error = world.try_open().unwrap_err().to_string();
-    assert!(error.contains("chmod go-w"), "{error}");
-}
-
-#[test]
-fn a_directory_on_disk_is_refused() {
-    let disk = world::not_tmpfs();
-    let error = world::open(disk.path()).unwrap_err().to_string();
-    assert!(error.contains("not tmpfs or ramfs"), "{error}");
-    assert!(fs::read_dir(disk.path()).unwrap().next().is_none());
-}
-
-#[test]
 fn two_keys_are_tried_while_one_is_rotated() {
     let mut world = World::new();
     let old = world.replace_key(SealingKey::generate());
@@ -496,4 +443,11 @@ fn nothing_that_can_be_printed_holds_a_value() {
             path.display()
         );
     }
+}
+
+#[test]
+fn a_reconciler_can_move_to_another_thread() {
+    fn movable<T: Send>(_: &T) {}
+    let mut world = World::new();
+    movable(world.reconciler());
 }
