@@ -7,6 +7,7 @@ use edge_secrets_hub::app::{self, AppError};
 use edge_secrets_hub::cli::{Cli, Command};
 use edge_secrets_hub::config::{Config, Log, LogFormat};
 use edge_secrets_hub::init;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 /// What is freed is wiped, whatever it was.
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         return fail(&format!("the process cannot be protected: {error}"), FAILED);
     }
+    raise_descriptors();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -87,6 +89,14 @@ fn start_log(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> 
     match log.format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+}
+
+/// Every connection takes a descriptor: up to what the system allows, which may well be more than it
+/// gives at first. Where it does not, connections wait.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -50,11 +50,13 @@ pub(super) async fn serve(
         debug!(%address, %error, "A connection ended at once.");
         return;
     }
-    let Some(stream) = shake_hands(settings, stream, address).await else {
+    // Both are large and live one after the other, the second for very long: on the heap neither
+    // takes room while the other runs.
+    let Some(stream) = Box::pin(shake_hands(settings, stream, address)).await else {
         return;
     };
     match client(settings, &stream) {
-        Ok(client) => speak(settings, stream, address, client, stop).await,
+        Ok(client) => Box::pin(speak(settings, stream, address, client, stop)).await,
         Err(reason) => warn!(%address, reason, "TLS connection refused."),
     }
 }
@@ -133,17 +135,18 @@ async fn speak(
         });
         answer(settings.router.clone(), request)
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .max_concurrent_streams(settings.max_streams)
-        .max_header_list_size(MAX_HEADERS)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    let mut connection = Box::pin(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .max_concurrent_streams(settings.max_streams)
+            .max_header_list_size(MAX_HEADERS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(stream), service),
+    );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.graceful.cancelled() => {
