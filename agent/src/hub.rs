@@ -3,6 +3,7 @@
 pub mod backoff;
 mod connection;
 mod error;
+mod timer;
 pub mod tls;
 mod watch;
 

@@ -1,152 +1,21 @@
 //! The whole agent but its process, against a hub over real sockets, delivering on real tmpfs.
 
+mod node;
+
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use edge_secrets_protocol::binding::{Bindings, Deployment};
-use edge_secrets_protocol::status::{DeploymentState, StatusReport};
-use edge_secrets_protocol::watch::{BindingsEvent, WatchEvent};
+use edge_secrets_protocol::binding::Bindings;
+use edge_secrets_protocol::status::DeploymentState;
+use edge_secrets_protocol::watch::WatchEvent;
 use edge_secrets_protocol::{Code, Generation, Problem, routes};
-use tokio::sync::watch;
 
 use super::*;
 use crate::hub::fake::{FakeHub, Seen, deployment, now};
 use crate::local_api;
 use crate::status::{AgentStatus, HubState};
 
-/// A node with an identity, a configuration and a place on tmpfs.
-struct Node {
-    dir: tempfile::TempDir,
-    extra: String,
-    running: Option<Running>,
-}
-
-struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-    status: watch::Receiver<Arc<AgentStatus>>,
-}
-
-impl Node {
-    fn new(hub: &FakeHub) -> Self {
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let node = Self {
-            dir,
-            extra: String::new(),
-            running: None,
-        };
-        node.store()
-            .install(&hub.issue("myorg", "edge-01"))
-            .unwrap();
-        node
-    }
-
-    /// A node that runs already.
-    async fn started(hub: &FakeHub) -> Self {
-        let mut node = Self::new(hub);
-        node.start(hub);
-        node
-    }
-
-    fn store(&self) -> Store {
-        Store::new(&self.dir.path().join("state"))
-    }
-
-    fn config_path(&self) -> PathBuf {
-        self.dir.path().join("agent.yaml")
-    }
-
-    fn configure(&self, hub: &FakeHub, rest: &str) {
-        let (dir, url, extra) = (self.dir.path().display(), hub.url(), &self.extra);
-        let text = format!(
-            "hub: {{ url: \"{url}\" }}\nstate_dir: {dir}/state\nruntime_dir: {dir}/run\n\
-             tmpfs: {{ mount: never }}\nwipe: {{ grace: 0s }}\n{extra}{rest}"
-        );
-        let fresh = self.dir.path().join("agent.yaml.new");
-        fs::write(&fresh, text).unwrap();
-        fs::rename(fresh, self.config_path()).unwrap();
-    }
-
-    fn start(&mut self, hub: &FakeHub) {
-        self.configure(hub, "");
-        fs::create_dir_all(self.dir.path().join("run")).unwrap();
-        let config = Config::load(&self.config_path()).unwrap();
-        let bound = build(config, &self.config_path(), vec![]).unwrap();
-        self.running = Some(Running {
-            stop: bound.stopper(),
-            status: bound.agent.board.watch(),
-            task: tokio::spawn(bound.run()),
-        });
-    }
-
-    async fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        running.stop.cancel();
-        running.task.await.unwrap();
-    }
-
-    fn read(&self, url: &str, name: &str) -> Option<String> {
-        let path = format!("run/services/myorg/{url}/main/{name}");
-        fs::read_to_string(self.dir.path().join(path)).ok()
-    }
-
-    async fn until(&mut self, what: impl FnMut(&Arc<AgentStatus>) -> bool) -> Arc<AgentStatus> {
-        let status = &mut self.running.as_mut().unwrap().status;
-        status.wait_for(what).await.unwrap().clone()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.task.abort();
-        }
-    }
-}
-
-fn set(hub: &FakeHub, generation: u64, deployments: Vec<Deployment>) {
-    hub.answers().bindings = Bindings {
-        generation: Generation(generation),
-        deployments,
-        ..Bindings::default()
-    };
-}
-
-fn value(hub: &FakeHub, name: &str, value: &str) {
-    hub.answers().values.insert(name.into(), value.into());
-}
-
-fn push(hub: &FakeHub, generation: u64) {
-    hub.push(WatchEvent::Bindings(BindingsEvent {
-        generation: Generation(generation),
-        spread_ms: 0,
-    }));
-}
-
-/// Waits for a report over that generation in which everything is applied or wiped.
-async fn settled(hub: &mut FakeHub, generation: u64) -> StatusReport {
-    hub.asked(|seen| match seen {
-        Seen::Report(report) => Some(report).filter(|report| {
-            let done = |s| matches!(s, DeploymentState::Applied | DeploymentState::Wiped);
-            report.generation == Generation(generation)
-                && report.deployments.iter().all(|d| done(d.state))
-        }),
-        _ => None,
-    })
-    .await
-}
-
-/// A hub with one secret bound in generation 1, and a node that has applied it.
-async fn delivered() -> (FakeHub, Node) {
-    let mut hub = FakeHub::start().await;
-    set(&hub, 1, vec![deployment("d1", "svc", &[("cred", "1")])]);
-    value(&hub, "cred", "one");
-    let node = Node::started(&hub).await;
-    settled(&mut hub, 1).await;
-    assert_eq!(node.read("svc", "cred").as_deref(), Some("one"));
-    (hub, node)
-}
+use node::{Node, delivered, push, set, settled, value};
 
 #[tokio::test]
 async fn what_is_bound_is_delivered_rotated_and_wiped() {
