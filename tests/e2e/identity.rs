@@ -212,13 +212,12 @@ fn a_token_of_another_hub_sends_the_agent_nowhere() {
     let agent = TestAgent::new(&hub, "edge-01", &[]);
     let ended = agent.enrol(&foreign.token("edge-01"));
     assert_ne!(ended.code, 0);
-    let said = ended.stderr.to_lowercase();
     assert!(
-        said.contains("fingerprint") || said.contains("certificate"),
+        ended.stderr.contains("does not present the CA"),
         "{ended:?}"
     );
     // The token's secret half was not shown to the wrong hub.
-    let denied = hub.operator().audit(&[("action", "node.enroll")]);
+    let denied = hub.operator().audit(&[("action", "node.enrol")]);
     assert!(denied.is_empty(), "{denied:?}");
 }
 
@@ -246,7 +245,7 @@ fn a_foreign_certificate_is_refused_in_tls_and_the_log_says_why() {
     let error = Client::connect(hub.port(), Some(&other.ca()), None)
         .err()
         .expect("refused");
-    assert!(error.contains("UnknownIssuer"), "{error}");
+    assert!(error.contains("invalid peer certificate"), "{error}");
 }
 
 fn an_expired_certificate_is_refused() {
@@ -347,7 +346,7 @@ fn enrolling_again_ends_the_former_identity() {
 }
 
 fn assert_denied_enrolment(hub: &TestHub) {
-    let audit = hub.operator().audit(&[("action", "node.enroll")]);
+    let audit = hub.operator().audit(&[("action", "node.enrol")]);
     assert!(
         audit.iter().any(|record| record["result"] == "denied"),
         "{audit:#?}"
