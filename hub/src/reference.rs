@@ -7,9 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::HEXLOWER;
-use edge_secrets_protocol::{NameError, NodeId, SecretVersion, UserId};
+use edge_secrets_protocol::{NameError, NodeId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// A validated reference in canonical form: `Display` gives back what identifies the secret.
@@ -48,19 +46,6 @@ impl SecretRef {
             node: Some(node.clone()),
             ..self.clone()
         }
-    }
-
-    /// The version as nodes and their reports know it: the manager's, and a mark of this reference.
-    ///
-    /// A node knows a value by name and version alone. Version 1 of one secret and version 1 of
-    /// another are different values: without the mark, a name that is bound anew would seem unchanged.
-    ///
-    /// # Errors
-    /// When the manager's version is too long to carry the mark.
-    pub fn version_on_node(&self, version: &SecretVersion) -> Result<SecretVersion, NameError> {
-        let digest = digest(&SHA256, self.to_string().as_bytes());
-        let mark = HEXLOWER.encode(digest.as_ref().get(..MARK_BYTES).unwrap_or_default());
-        format!("{version}.{mark}").parse()
     }
 
     /// The path within the manager, scope included.
@@ -163,8 +148,6 @@ impl From<SecretRef> for String {
 
 const WHAT: &str = "secret reference";
 const MAX_LEN: usize = 512;
-/// Enough that two references of one organisation do not share a mark by chance.
-const MARK_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -217,20 +200,6 @@ mod tests {
         ] {
             assert!(text.parse::<SecretRef>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn one_version_of_two_secrets_is_two_versions_on_a_node() {
-        let version = "1".parse().unwrap();
-        let of = |text| parse(text).version_on_node(&version).unwrap();
-        assert_eq!(of("db"), of("/db"));
-        assert!(of("db").as_str().starts_with("1."));
-        assert_ne!(of("db"), of("other"));
-        assert_ne!(of("db"), of("node/edge-01/db"));
-        assert_ne!(
-            of("db"),
-            parse("db").version_on_node(&"2".parse().unwrap()).unwrap()
-        );
     }
 
     proptest! {

@@ -262,8 +262,7 @@ pub struct NodeBindings {
 pub struct BoundDeployment {
     /// As it was placed.
     pub placed: Placed,
-    /// Every declared secret, by name; versions as the node knows them
-    /// ([`SecretRef::version_on_node`]).
+    /// Every declared secret, by name.
     pub secrets: Vec<BoundSecret>,
     /// The reference that each name resolves to now, where one exists.
     pub resolved: BTreeMap<SecretName, SecretRef>,
@@ -274,7 +273,7 @@ pub struct BoundDeployment {
 pub struct Bound {
     /// The deployment that binds it.
     pub deployment: DeploymentId,
-    /// The reference and its manager's version; `None` when no candidate exists.
+    /// The reference and its version; `None` when no candidate exists.
     pub resolved: Option<(SecretRef, SecretVersion)>,
     /// The node may not have it.
     pub denied: bool,

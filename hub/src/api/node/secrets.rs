@@ -68,8 +68,8 @@ struct Batch<'a> {
 
 /// What the hub makes of one item.
 enum Verdict {
-    /// It may have this value, which is this version of the reference at its manager.
-    Granted(SecretRef, SecretVersion, Secret),
+    /// It may have this value.
+    Granted(SecretRef, Secret),
     /// It may not, or cannot now. The caller's problem, what people read in the trail, and the
     /// reference where one is known.
     Refused(Problem, String, Option<SecretRef>),
@@ -92,14 +92,13 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         match judge(self.hub, self.peer, &item, bound).await {
-            Verdict::Granted(_, _, value) if self.is_full_with(&value) => {
+            Verdict::Granted(_, value) if self.is_full_with(&value) => {
                 self.bytes = MAX_BATCH_BYTES;
                 self.put_off();
             }
-            Verdict::Granted(reference, version, value) => {
+            Verdict::Granted(reference, value) => {
                 self.bytes += wire_estimate(&value);
-                let object = format!("{}/{} -> {reference}@{version}", item.service, item.name);
-                self.record(object, OK.into(), String::new());
+                self.record(&item, Some(&reference), OK.into(), String::new());
                 self.sealer.seal(item, value).await?;
             }
             Verdict::Refused(problem, reason, reference) => {
@@ -109,16 +108,7 @@ impl<'a> Batch<'a> {
                         "A node asked for what it may not have.");
                 }
                 let code = problem.code.to_string();
-                let FetchItem {
-                    service,
-                    name,
-                    version,
-                } = &item;
-                let object = match reference {
-                    Some(reference) => format!("{service}/{name}@{version} -> {reference}"),
-                    None => format!("{service}/{name}@{version}"),
-                };
-                self.record(object, code, reason);
+                self.record(&item, reference.as_ref(), code, reason);
                 self.sealer.refuse(problem);
             }
         }
@@ -138,7 +128,22 @@ impl<'a> Batch<'a> {
         ));
     }
 
-    fn record(&mut self, object: String, result: String, reason: String) {
+    fn record(
+        &mut self,
+        item: &FetchItem,
+        reference: Option<&SecretRef>,
+        result: String,
+        reason: String,
+    ) {
+        let FetchItem {
+            service,
+            name,
+            version,
+        } = item;
+        let object = match reference {
+            Some(reference) => format!("{service}/{name} -> {reference}@{version}"),
+            None => format!("{service}/{name} @{version}"),
+        };
         self.records.push(NewAudit {
             result,
             detail: reason,
@@ -163,7 +168,7 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
     let Some((reference, version)) = bound.resolved else {
         return missing(None);
     };
-    if reference.version_on_node(&version).as_ref() != Ok(&item.version) {
+    if version != item.version {
         return superseded(reference, &version);
     }
     if let Some(manager) = reference.manager() {
@@ -172,7 +177,7 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
         return refused(Code::Failed, detail, reason, Some(reference));
     }
     match hub.secrets.read(&peer.org, &reference, &version).await {
-        Ok(value) => Verdict::Granted(reference, version, value),
+        Ok(value) => Verdict::Granted(reference, value),
         Err(ManagerError::Missing(_)) => missing(Some(reference)),
         Err(ManagerError::Denied(reason)) => denied(&reason, Some(reference)),
         Err(ManagerError::Unavailable(reason)) => {

@@ -62,7 +62,7 @@ pub(super) async fn bindings(
             let resolved = current.remove(&placed.id).unwrap_or_default();
             bound_deployment(placed, resolved)
         })
-        .collect::<Result<_, _>>()?;
+        .collect();
     Ok(NodeBindings {
         generation,
         deployments,
@@ -122,35 +122,32 @@ async fn resolve(
     Ok(all)
 }
 
-fn bound_deployment(
-    placed: Placed,
-    mut current: Resolved,
-) -> Result<BoundDeployment, CatalogError> {
+fn bound_deployment(placed: Placed, mut current: Resolved) -> BoundDeployment {
     let mut resolved = BTreeMap::new();
-    let mut secrets = Vec::with_capacity(placed.bindings.len());
-    for (name, binding) in &placed.bindings {
-        let state = match (binding.denied, current.remove(name)) {
-            (true, _) => SecretState::Denied,
-            (false, None) => SecretState::Missing,
-            (false, Some((reference, version))) => {
-                let version = reference
-                    .version_on_node(&version)
-                    .map_err(|_| malformed("version"))?;
-                resolved.insert(name.clone(), reference);
-                SecretState::Ready { version }
+    let secrets = placed
+        .bindings
+        .iter()
+        .map(|(name, binding)| {
+            let state = match (binding.denied, current.remove(name)) {
+                (true, _) => SecretState::Denied,
+                (false, None) => SecretState::Missing,
+                (false, Some((reference, version))) => {
+                    resolved.insert(name.clone(), reference);
+                    SecretState::Ready { version }
+                }
+            };
+            BoundSecret {
+                name: name.clone(),
+                state,
+                expires_at: None,
             }
-        };
-        secrets.push(BoundSecret {
-            name: name.clone(),
-            state,
-            expires_at: None,
-        });
-    }
-    Ok(BoundDeployment {
+        })
+        .collect();
+    BoundDeployment {
         placed,
         secrets,
         resolved,
-    })
+    }
 }
 
 /// As many answers as items, which are at most [`ITEMS_PER_QUERY`].

@@ -5,28 +5,15 @@ use edge_secrets_protocol::limits::{MAX_BATCH_ITEMS, MAX_SECRET_BYTES};
 use edge_secrets_protocol::sealed::Place;
 
 use super::*;
-use crate::reference::SecretRef;
 
 const SERVICE: &str = "myorg/com.example.uplink";
 
-/// What a node asks for; a version of the sample's bindings as the node knows it.
 fn item(service: &str, name: &str, version: &str) -> FetchItem {
     FetchItem {
         service: service.parse().unwrap(),
         name: name.parse().unwrap(),
-        version: match name {
-            "cred" => version_on_node("db", version),
-            "extra" => version_on_node("more", version),
-            _ => version.parse().unwrap(),
-        },
+        version: version.parse().unwrap(),
     }
-}
-
-pub(super) fn version_on_node(reference: &str, version: &str) -> SecretVersion {
-    let reference: SecretRef = reference.parse().unwrap();
-    reference
-        .version_on_node(&version.parse().unwrap())
-        .unwrap()
 }
 
 async fn post(world: &World, node: &Node, items: Vec<FetchItem>) -> Answer {
@@ -147,22 +134,6 @@ async fn only_the_present_version_is_given() {
     let got = fetch(&world, &node, &[("cred", "1"), ("cred", "2")]).await;
     assert_eq!(problem(&got[0]).code, Code::Superseded);
     assert_eq!(open(&node, "cred", "2", &got[1]), "hunter3");
-}
-
-/// Version 1 of one secret and version 1 of another are told apart.
-#[tokio::test]
-async fn a_name_that_is_bound_anew_has_another_version() {
-    let (world, node) = World::deployed().await;
-    world.set("other", "hunter4").await;
-    world.bind(&[("cred", "other"), ("extra", "more")]).await;
-    let old = fetch(&world, &node, &[("cred", "1")]).await;
-    assert_eq!(problem(&old[0]).code, Code::Superseded);
-    let wanted = FetchItem {
-        version: version_on_node("other", "1"),
-        ..item(SERVICE, "cred", "1")
-    };
-    let new = fetch_items(&world, &node, vec![wanted]).await;
-    assert!(matches!(new[0], FetchResult::Sealed(_)), "{new:?}");
 }
 
 #[tokio::test]
