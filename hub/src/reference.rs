@@ -7,7 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use edge_secrets_protocol::{NameError, NodeId, UserId};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
+use data_encoding::HEXLOWER;
+use edge_secrets_protocol::{NameError, NodeId, SecretVersion, UserId};
 use serde::{Deserialize, Serialize};
 
 /// A validated reference in canonical form: `Display` gives back what identifies the secret.
@@ -46,6 +48,31 @@ impl SecretRef {
             node: Some(node.clone()),
             ..self.clone()
         }
+    }
+
+    /// A version of this secret as nodes know it. Managers count each secret for itself, so that
+    /// the same version of two references is two values; what a node has of one must not pass for
+    /// the other when a binding changes.
+    #[must_use]
+    pub fn version_at_nodes(&self, version: &SecretVersion) -> SecretVersion {
+        let tagged = format!("{version}{TAG}{}", self.tag());
+        // A manager's version may be as long as any: then a digest of it stands for it.
+        tagged.parse().unwrap_or_else(|_| {
+            let digest = HEXLOWER.encode(sha256(version.as_str()).as_ref());
+            parsed(&format!("{digest}{TAG}{}", self.tag()))
+        })
+    }
+
+    /// The manager's version, where `version` is one that a node knows of this reference.
+    #[must_use]
+    pub fn version_from_node(&self, version: &SecretVersion) -> Option<SecretVersion> {
+        let (version, tag) = version.as_str().rsplit_once(TAG)?;
+        (tag == self.tag()).then(|| parsed(version))
+    }
+
+    fn tag(&self) -> String {
+        let digest = sha256(&self.to_string());
+        HEXLOWER.encode(digest.as_ref().get(..TAG_BYTES).unwrap_or_default())
     }
 
     /// The path within the manager, scope included.
@@ -146,6 +173,20 @@ impl From<SecretRef> for String {
     }
 }
 
+fn sha256(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a part of a version, or hexadecimal digits and a tag"
+)]
+fn parsed(text: &str) -> SecretVersion {
+    text.parse().expect("a version")
+}
+
+const TAG: char = '+';
+const TAG_BYTES: usize = 8;
 const WHAT: &str = "secret reference";
 const MAX_LEN: usize = 512;
 
@@ -199,6 +240,20 @@ mod tests {
             &"x".repeat(513),
         ] {
             assert!(text.parse::<SecretRef>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_of_one_reference_is_none_of_another() {
+        for version in ["1", "a+b", &"x".repeat(128)] {
+            let version: SecretVersion = version.parse().unwrap();
+            let (one, two) = (parse("db"), parse("node/edge-01/db"));
+            let known = one.version_at_nodes(&version);
+            assert_ne!(known, two.version_at_nodes(&version));
+            assert_eq!(two.version_from_node(&known), None);
+            assert_eq!(one.version_from_node(&version), None);
+            let again = one.version_from_node(&known).unwrap();
+            assert_eq!(again == version, version.as_str().len() < 100);
         }
     }
 

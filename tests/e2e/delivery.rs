@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use edge_secrets_tests::node::item;
 use edge_secrets_tests::samples::{plain_service, policy};
 use edge_secrets_tests::{Operator, TestAgent, TestHub, wait};
 use libtest_mimic::Trial;
@@ -160,7 +159,7 @@ fn a_revoked_node_wipes_and_gets_nothing() {
     let (hub, mut agent) = delivered("one");
     let file = agent.consumer(URL, "main").join("myCloudServiceCred");
     let mut thief = hub.raw_node("edge-02", &[("site", json!("berlin"))]);
-    let wanted = item(URL, "myCloudServiceCred", "1");
+    let wanted = thief.bound(URL, "myCloudServiceCred");
     assert_eq!(
         thief.fetch_one(&wanted).expect("while it may").len(),
         PAYLOAD_OF_ONE

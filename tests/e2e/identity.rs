@@ -53,19 +53,13 @@ fn two_nodes() -> (
 
 fn a_node_reaching_for_what_is_not_its_own_learns_nothing() {
     let (hub, mut first, mut second) = two_nodes();
-    assert!(
-        first
-            .fetch_one(&item(URL, "myCloudServiceCred", "1"))
-            .is_ok()
-    );
-    assert!(
-        second
-            .fetch_one(&item("com.example.other", "a", "1"))
-            .is_ok()
-    );
+    let of_first = first.bound(URL, "myCloudServiceCred");
+    assert!(first.fetch_one(&of_first).is_ok());
+    let own = second.bound("com.example.other", "a");
+    assert!(second.fetch_one(&own).is_ok());
     let reached = [
         // Another node's secret, of a service this node does not have.
-        item(URL, "myCloudServiceCred", "1"),
+        of_first,
         // A service that nobody has.
         item("com.example.nobody", "myCloudServiceCred", "1"),
         // A name that its own service does not declare, but a secret exists by that name.
@@ -97,7 +91,7 @@ fn a_node_reaching_for_what_is_not_its_own_learns_nothing() {
     );
     // In one batch with its own, the own one comes and the others do not.
     let mut batch = reached.to_vec();
-    batch.push(item("com.example.other", "a", "1"));
+    batch.push(own);
     let answer: Value = second.fetch(&batch).ok();
     for refused in &answer["items"].as_array().expect("a list")[..reached.len()] {
         assert_eq!(refused["problem"]["code"], "denied", "{refused}");
@@ -125,21 +119,25 @@ fn a_node_reaching_for_what_is_not_its_own_learns_nothing() {
 
 fn a_value_of_a_former_version_or_deployment_is_not_served() {
     let (hub, mut first, _) = two_nodes();
-    let wanted = item(URL, "myCloudServiceCred", "1");
+    let wanted = first.bound(URL, "myCloudServiceCred");
     assert!(first.fetch_one(&wanted).is_ok());
     hub.operator().set("cloudServiceXYZSecret", "two");
     let problem = first.fetch_one(&wanted).err().expect("refused");
     assert_eq!(problem["code"], "superseded", "{problem}");
-    assert!(
-        first
-            .fetch_one(&item(URL, "myCloudServiceCred", "2"))
-            .is_ok()
-    );
-    hub.operator().ok(&["policy", "rm", "uplink"], "");
-    let problem = first
-        .fetch_one(&item(URL, "myCloudServiceCred", "2"))
-        .err()
-        .expect("refused");
+    let second = first.bound(URL, "myCloudServiceCred");
+    assert!(first.fetch_one(&second).is_ok());
+    // The same number of another secret is another version.
+    let operator = hub.operator();
+    operator.set("another", "x");
+    operator.set("another", "y");
+    let bound = [("myCloudServiceCred", "another")];
+    operator.publish_policy("uplink", &policy(URL, &["site == berlin"], &bound));
+    let problem = first.fetch_one(&second).err().expect("refused");
+    assert_eq!(problem["code"], "superseded", "{problem}");
+    let third = first.bound(URL, "myCloudServiceCred");
+    assert!(first.fetch_one(&third).is_ok());
+    operator.ok(&["policy", "rm", "uplink"], "");
+    let problem = first.fetch_one(&third).err().expect("refused");
     assert_eq!(problem["code"], "denied", "{problem}");
 }
 
@@ -330,7 +328,7 @@ fn nodes_and_users_keep_to_their_own_paths() {
 fn enrolling_again_ends_the_former_identity() {
     let (hub, mut first, _) = two_nodes();
     let mut second = hub.raw_node("edge-01", &[("site", json!("berlin"))]);
-    let wanted = item(URL, "myCloudServiceCred", "1");
+    let wanted = second.bound(URL, "myCloudServiceCred");
     assert!(second.fetch_one(&wanted).is_ok());
     assert_eq!(
         first.fetch(std::slice::from_ref(&wanted)).code(),

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
+use edge_secrets_protocol::binding::{
+    Bindings, FetchItem, FetchRequest, FetchResponse, FetchResult, SecretState,
+};
 use edge_secrets_protocol::enroll::{EnrollRequest, Identity};
 use edge_secrets_protocol::node::{NodeFacts, Property};
 use edge_secrets_protocol::sealed::Place;
@@ -175,6 +177,28 @@ impl RawNode {
 
     fn connect(hub: &TestHub, credentials: &Credentials) -> Client {
         Client::connect(hub.port(), Some(&hub.ca()), Some(credentials)).expect("a connection")
+    }
+
+    /// What to fetch of its own: in the version that its bindings name now.
+    ///
+    /// # Panics
+    /// When nothing binds it.
+    pub fn bound(&mut self, service: &str, name: &str) -> FetchItem {
+        let bindings: Bindings = self.client.get(routes::BINDINGS).expect("an answer").ok();
+        let mut item = item(service, name, "0");
+        let of_service = bindings
+            .deployments
+            .iter()
+            .filter(|d| d.service == item.service);
+        for secret in of_service.flat_map(|deployment| &deployment.secrets) {
+            if let (true, SecretState::Ready { version }) =
+                (secret.name == item.name, &secret.state)
+            {
+                item.version = version.clone();
+                return item;
+            }
+        }
+        panic!("{service}/{name} is not bound and ready: {bindings:?}");
     }
 
     /// Asks for values.

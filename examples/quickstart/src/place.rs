@@ -94,6 +94,8 @@ impl Place {
         tell::command(&format!("{name} {}", shown.join(" ")));
         let mut child = Command::new(program)
             .args(args)
+            // The commands are shown as they work in a checkout.
+            .current_dir(CHECKOUT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -222,3 +224,6 @@ fn tmpfs() -> Result<PathBuf, Failure> {
             "neither $XDG_RUNTIME_DIR nor /dev/shm is a tmpfs that can be written".into()
         })
 }
+
+/// The checkout that this example is part of.
+pub(crate) const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

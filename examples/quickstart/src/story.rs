@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::place::Place;
+use crate::place::{CHECKOUT, Place};
 use crate::tell::{result, say, time};
 use crate::watch::{Seen, Watch};
 
@@ -58,7 +58,7 @@ fn start(place: &mut Place) -> Result<(), Failure> {
     fs::write(&context, patched.join("\n") + "\n")?;
     let config = serde_json::json!({
         "hub": { "url": format!("https://127.0.0.1:{port}") },
-        "node": { "id": "edge-01", "policy_file": format!("{UPLINK}/node.policy.json") },
+        "node": { "id": "edge-01", "policy_file": format!("{CHECKOUT}/{UPLINK}/node.policy.json") },
         "state_dir": place.path("agent"),
         "runtime_dir": place.runtime(),
         "tmpfs": { "mount": "never" },
@@ -223,5 +223,5 @@ fn holding(dir: &Path, text: &[u8]) -> Result<Vec<String>, Failure> {
 }
 
 const SECRET: &str = "cloudServiceXYZSecret";
-/// The sample documents, beside this example.
-const UPLINK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../uplink");
+/// The sample documents, in the checkout.
+const UPLINK: &str = "examples/uplink";

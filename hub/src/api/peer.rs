@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use edge_secrets_protocol::{Code, NodeId, OrgId, UserId};
+use edge_secrets_protocol::{Code, NodeId, OrgId, UserId, routes};
 
 use super::problem::ApiError;
-use crate::catalog::records::Role;
+use crate::catalog::records::{Actor, NewAudit, Role};
+use crate::clock;
 use crate::hub::Hub;
 
 /// Who the certificate of a connection says is there, at the time of the request.
@@ -114,15 +115,40 @@ impl FromRequestParts<Arc<Hub>> for NodePeer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, ApiError> {
-        let (node, expired) = enrolled(connected(parts)?, hub).await?;
-        if expired {
-            return Err(ApiError::new(
+        let connected = connected(parts)?;
+        let known = match enrolled(connected, hub).await {
+            Ok((_, true)) => Err(ApiError::new(
                 Code::CertificateExpired,
                 "The node's certificate has expired: renew it, or enrol again.",
-            ));
+            )),
+            Ok((node, false)) => Ok(node),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &known
+            && parts.uri.path() == routes::SECRETS
+        {
+            refused_fetch(connected, hub, error.0.code).await?;
         }
-        Ok(node)
+        known
     }
+}
+
+/// Every fetch is in the audit trail, also that of a node which is none (any more).
+async fn refused_fetch(connected: &Connected, hub: &Hub, code: Code) -> Result<(), ApiError> {
+    let Peer::Node { org, node, .. } = &connected.peer else {
+        return Ok(());
+    };
+    let record = NewAudit {
+        org: org.clone(),
+        at: clock::now(),
+        actor: Actor::Node(node.clone()),
+        action: "secret.fetch".into(),
+        object: format!("node {node}"),
+        result: code.to_string(),
+        detail: String::new(),
+        peer: connected.address.to_string(),
+    };
+    Ok(hub.catalog.append_audit(vec![record]).await?)
 }
 
 impl FromRequestParts<Arc<Hub>> for RenewingPeer {

@@ -49,11 +49,20 @@ fn stand(
     let secrets: Vec<_> = bound
         .secrets
         .iter()
-        .map(|secret| SecretStanding {
-            name: secret.name.clone(),
-            reference: bound.resolved.get(&secret.name).cloned(),
-            state: secret.state.clone(),
-            applied: reported.and_then(|reported| reported.applied.get(&secret.name).cloned()),
+        .map(|secret| {
+            let reference = bound.resolved.get(&secret.name);
+            let applied = reported.and_then(|reported| reported.applied.get(&secret.name));
+            SecretStanding {
+                name: secret.name.clone(),
+                reference: reference.cloned(),
+                state: secret.state.clone(),
+                // The version of another reference stays as the node told it: it is none of this
+                // one's, whatever its number.
+                applied: applied.map(|applied| {
+                    let known = reference.and_then(|r| r.version_from_node(applied));
+                    known.unwrap_or_else(|| applied.clone())
+                }),
+            }
         })
         .collect();
     let (state, error) = decide(&secrets, reported, current);

@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use edge_secrets_protocol::Generation;
-use edge_secrets_protocol::binding::{Bindings, Deployment};
+use edge_secrets_protocol::binding::{Bindings, Deployment, SecretState};
 use serde::Deserialize;
 
 use super::generation;
@@ -75,7 +75,14 @@ fn answer(bindings: NodeBindings, since: Option<Generation>) -> Bindings {
 }
 
 /// What the node needs of a deployment. The references stay here.
-fn deployment(bound: BoundDeployment) -> Deployment {
+fn deployment(mut bound: BoundDeployment) -> Deployment {
+    for secret in &mut bound.secrets {
+        if let (SecretState::Ready { version }, Some(reference)) =
+            (&mut secret.state, bound.resolved.get(&secret.name))
+        {
+            *version = reference.version_at_nodes(version);
+        }
+    }
     let placed = bound.placed;
     Deployment {
         id: placed.id,

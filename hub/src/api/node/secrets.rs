@@ -141,7 +141,11 @@ impl<'a> Batch<'a> {
             version,
         } = item;
         let object = match reference {
-            Some(reference) => format!("{service}/{name} -> {reference}@{version}"),
+            Some(reference) => {
+                let known = reference.version_from_node(version);
+                let version = known.as_ref().unwrap_or(version);
+                format!("{service}/{name} -> {reference}@{version}")
+            }
             None => format!("{service}/{name} @{version}"),
         };
         self.records.push(NewAudit {
@@ -168,7 +172,7 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
     let Some((reference, version)) = bound.resolved else {
         return missing(None);
     };
-    if version != item.version {
+    if reference.version_at_nodes(&version) != item.version {
         return superseded(reference, &version);
     }
     if let Some(manager) = reference.manager() {

@@ -152,7 +152,8 @@ async fn answers_have_the_fields_that_are_described() {
     conforms("Deployment", deployment);
     conforms("BoundSecret", &deployment["secrets"][0]);
     conforms("Consumer", &deployment["consumers"][0]);
-    let item = json!({"service": deployment["service"], "name": "cred", "version": "1"});
+    let version = &deployment["secrets"][0]["version"];
+    let item = json!({"service": deployment["service"], "name": "cred", "version": version});
     let wanted = json!({ "items": [item] });
     let fetched = world
         .send(&node.connected, "POST", routes::SECRETS, &wanted)

@@ -1,18 +1,27 @@
 //! Fetching values.
 
-use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
+use edge_secrets_protocol::binding::{
+    Bindings, FetchItem, FetchRequest, FetchResponse, FetchResult, SecretState,
+};
 use edge_secrets_protocol::limits::{MAX_BATCH_ITEMS, MAX_SECRET_BYTES};
 use edge_secrets_protocol::sealed::Place;
 
 use super::*;
+use crate::reference::SecretRef;
 
 const SERVICE: &str = "myorg/com.example.uplink";
 
+/// With the version as a node knows it, of what the sample policy binds the name to.
 fn item(service: &str, name: &str, version: &str) -> FetchItem {
+    let reference: SecretRef = match name {
+        "cred" => "db".parse().unwrap(),
+        "extra" => "more".parse().unwrap(),
+        other => other.parse().unwrap(),
+    };
     FetchItem {
         service: service.parse().unwrap(),
         name: name.parse().unwrap(),
-        version: version.parse().unwrap(),
+        version: reference.version_at_nodes(&version.parse().unwrap()),
     }
 }
 
@@ -134,6 +143,28 @@ async fn only_the_present_version_is_given() {
     let got = fetch(&world, &node, &[("cred", "1"), ("cred", "2")]).await;
     assert_eq!(problem(&got[0]).code, Code::Superseded);
     assert_eq!(open(&node, "cred", "2", &got[1]), "hunter3");
+}
+
+#[tokio::test]
+async fn the_same_version_of_another_reference_is_another_version() {
+    let (world, node) = World::deployed().await;
+    let before = fetch(&world, &node, &[("cred", "1")]).await;
+    assert_eq!(open(&node, "cred", "1", &before[0]), "hunter2");
+    world.bind(&[("cred", "more"), ("extra", "more")]).await;
+    // What the node has is not what it should have, though both are the first of their kind.
+    let after = fetch(&world, &node, &[("cred", "1")]).await;
+    assert_eq!(problem(&after[0]).code, Code::Superseded);
+    let bindings: Bindings = world
+        .get(&node.connected, routes::BINDINGS)
+        .await
+        .ok()
+        .json();
+    let more: SecretRef = "more".parse().unwrap();
+    let version = more.version_at_nodes(&"1".parse().unwrap());
+    assert_eq!(
+        bindings.deployments[0].secrets[0].state,
+        SecretState::Ready { version }
+    );
 }
 
 #[tokio::test]
