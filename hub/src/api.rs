@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod exchange;
 pub mod node;
 pub mod peer;
 pub mod problem;

@@ -25,10 +25,20 @@ fn main() {
     report("key from its bytes", || {
         SealingKey::from_bytes(key.expose()).unwrap();
     });
-    report("seal", || {
+    report("seal, new exchange", || {
         public.seal(&place, &value).unwrap();
     });
-    report("open in place", || {
+    let sealer = public.sealer().unwrap();
+    report("seal, same exchange", || {
+        sealer.seal(&place, &value).unwrap();
+    });
+    let other = public.seal(&place, &value).unwrap();
+    let mut turns = [&sealed, &other].into_iter().cycle();
+    report("open, new exchange", || {
+        let sealed = turns.next().unwrap();
+        sealed.open_into(&key, &place, &mut room).unwrap();
+    });
+    report("open, same exchange", || {
         sealed.open_into(&key, &place, &mut room).unwrap();
     });
 }

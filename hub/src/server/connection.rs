@@ -23,6 +23,7 @@ use tower::Service;
 use tracing::{debug, warn};
 
 use super::{Stop, tls, verifier};
+use crate::api::exchange::Exchange;
 use crate::api::peer::{Connected, Peer};
 use crate::clock;
 use crate::config::TrustDomain;
@@ -128,7 +129,9 @@ async fn speak(
     stop: &Stop,
 ) {
     let life = life(client.as_ref(), settings.renewal_grace, clock::now());
+    let exchange = Exchange::default();
     let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(exchange.clone());
         request.extensions_mut().insert(Connected {
             peer: peer(client.as_ref(), clock::now()),
             address,

@@ -5,9 +5,9 @@ mod sealing;
 
 use std::sync::Arc;
 
-use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
+use axum::{Extension, Json as Answer};
 use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
 use edge_secrets_protocol::limits::{MAX_BATCH_BYTES, MAX_BATCH_ITEMS};
 use edge_secrets_protocol::{Code, Problem, Secret, SecretVersion};
@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::{OK, audited};
 use crate::api::body::Json;
+use crate::api::exchange::Exchange;
 use crate::api::peer::{NodePeer, revoked};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Bound, NewAudit};
@@ -27,6 +28,7 @@ use sealing::{Sealer, wire_estimate};
 pub(super) async fn call(
     State(hub): State<Arc<Hub>>,
     peer: NodePeer,
+    exchange: Option<Extension<Exchange>>,
     Json(request): Json<FetchRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Answer<FetchResponse>), ApiError> {
     let items = request.items;
@@ -44,7 +46,11 @@ pub(super) async fn call(
         let error = std::io::Error::other("the catalog left items of a batch unanswered");
         return Err(ApiError::internal(&error));
     }
-    let mut batch = Batch::new(&hub, &peer, Sealer::new(&peer, sealing_key));
+    let Extension(exchange) = exchange.unwrap_or_default();
+    let sealer = exchange
+        .sealer(&sealing_key)
+        .map_err(|error| ApiError::internal(&error))?;
+    let mut batch = Batch::new(&hub, &peer, Sealer::new(&peer, sealer));
     for (item, bound) in items.into_iter().zip(bound) {
         batch.add(item, bound).await?;
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_secrets_protocol::OrgId;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
 
 use super::rows::{Columns, malformed, number};
@@ -66,20 +66,30 @@ pub(super) async fn insert(
     conn: &mut SqliteConnection,
     record: &NewAudit,
 ) -> Result<(), CatalogError> {
-    sqlx::query(
-        "INSERT INTO audit (org, recorded_at, actor, action, object, result, detail, peer)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(record.org.as_str())
-    .bind(record.at.as_millisecond())
-    .bind(record.actor.to_string())
-    .bind(&record.action)
-    .bind(&record.object)
-    .bind(&record.result)
-    .bind(&record.detail)
-    .bind(&record.peer)
-    .execute(conn)
-    .await?;
+    insert_all(conn, [record]).await
+}
+
+/// All of them by one statement, which happens whole or not at all.
+async fn insert_all(
+    conn: &mut SqliteConnection,
+    records: impl IntoIterator<Item = &NewAudit>,
+) -> Result<(), CatalogError> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO audit (org, recorded_at, actor, action, object, result, detail, peer) ",
+    );
+    let mut rows = 0;
+    insert.push_values(records, |mut row, record| {
+        rows += 1;
+        row.push_bind(record.org.as_str().to_owned())
+            .push_bind(record.at.as_millisecond())
+            .push_bind(record.actor.to_string())
+            .push_bind(record.action.clone())
+            .push_bind(record.object.clone())
+            .push_bind(record.result.clone())
+            .push_bind(record.detail.clone())
+            .push_bind(record.peer.clone());
+    });
+    insert.build().persistent(rows == 1).execute(conn).await?;
     Ok(())
 }
 
@@ -91,9 +101,14 @@ async fn flush(writer: SqlitePool, waiting: Arc<Waiting>) {
     }
     let result = async {
         let mut conn = writer?;
+        let records: Vec<&NewAudit> = batch.iter().flat_map(|(records, _)| records).collect();
+        if let [record] = records.as_slice() {
+            // A statement alone is a transaction, without the trips of one.
+            return insert(&mut conn, record).await;
+        }
         let mut tx = conn.begin_with(BEGIN).await?;
-        for record in batch.iter().flat_map(|(records, _)| records) {
-            insert(&mut tx, record).await?;
+        for chunk in records.chunks(ROWS_PER_INSERT) {
+            insert_all(&mut tx, chunk.iter().copied()).await?;
         }
         tx.commit().await?;
         Ok::<_, CatalogError>(())
@@ -135,6 +150,8 @@ fn actor(text: &str) -> Result<Actor, CatalogError> {
         _ => Err(malformed("actor")),
     }
 }
+
+const ROWS_PER_INSERT: usize = 256;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that runs under the lock can leave it half changed.

@@ -4,8 +4,8 @@
 use std::mem;
 
 use edge_secrets_protocol::binding::{FetchItem, FetchResult};
-use edge_secrets_protocol::sealed::Place;
-use edge_secrets_protocol::{Code, NodeId, OrgId, Problem, PublicKey, Secret};
+use edge_secrets_protocol::sealed::{self as protocol, Place};
+use edge_secrets_protocol::{Code, NodeId, OrgId, Problem, Secret};
 
 use crate::api::peer::NodePeer;
 use crate::api::problem::ApiError;
@@ -14,7 +14,7 @@ use crate::api::problem::ApiError;
 pub(super) struct Sealer {
     org: OrgId,
     node: NodeId,
-    key: PublicKey,
+    sealer: protocol::Sealer,
     results: Vec<FetchResult>,
     waiting: Vec<Waiting>,
     bytes: usize,
@@ -27,11 +27,11 @@ enum Waiting {
 }
 
 impl Sealer {
-    pub(super) fn new(peer: &NodePeer, key: PublicKey) -> Self {
+    pub(super) fn new(peer: &NodePeer, sealer: protocol::Sealer) -> Self {
         Self {
             org: peer.org.clone(),
             node: peer.node.clone(),
-            key,
+            sealer,
             results: Vec::new(),
             waiting: Vec::new(),
             bytes: 0,
@@ -66,14 +66,14 @@ impl Sealer {
             .iter()
             .filter(|waiting| matches!(waiting, Waiting::Value(..)))
             .count();
-        let (org, node, key) = (self.org.clone(), self.node.clone(), self.key.clone());
+        let (org, node, sealer) = (self.org.clone(), self.node.clone(), self.sealer.clone());
         let work = move || -> Vec<FetchResult> {
             waiting
                 .into_iter()
-                .map(|waiting| waiting.seal(&org, &node, &key))
+                .map(|waiting| waiting.seal(&org, &node, &sealer))
                 .collect()
         };
-        // A hand-over to another thread costs more than sealing a small value or two.
+        // A hand-over to another thread costs more than sealing some small values.
         let sealed = if values <= INLINE && bytes <= INLINE_BYTES {
             work()
         } else {
@@ -87,7 +87,7 @@ impl Sealer {
 }
 
 impl Waiting {
-    fn seal(self, org: &OrgId, node: &NodeId, key: &PublicKey) -> FetchResult {
+    fn seal(self, org: &OrgId, node: &NodeId, sealer: &protocol::Sealer) -> FetchResult {
         let (item, value) = match self {
             Self::Value(item, value) => (item, value),
             Self::Problem(problem) => return FetchResult::Problem(problem),
@@ -99,7 +99,7 @@ impl Waiting {
             name: &item.name,
             version: &item.version,
         };
-        match key.seal(&place, &value) {
+        match sealer.seal(&place, &value) {
             Ok(sealed) => FetchResult::Sealed(sealed),
             Err(error) => {
                 FetchResult::Problem(Problem::new(Code::Failed, format!("Not sealed: {error}.")))
@@ -114,10 +114,10 @@ pub(super) fn wire_estimate(value: &Secret) -> usize {
 }
 
 /// The encapsulated key (1,120 bytes as base64), the tag, the suite's name and the JSON around.
-const SEALED_OVERHEAD: usize = 1_750;
+const SEALED_OVERHEAD: usize = 1_800;
 const MAX_WAITING: usize = 32;
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
-const INLINE: usize = 2;
+const INLINE: usize = 16;
 const INLINE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn results_keep_the_order_of_a_large_batch_and_open_at_their_place_alone() {
         let (peer, key) = (peer(), SealingKey::generate());
-        let mut sealer = Sealer::new(&peer, key.public());
+        let mut sealer = Sealer::new(&peer, key.public().sealer().unwrap());
         for number in 0..40 {
             if number % 3 == 0 {
                 sealer.refuse(Problem::new(Code::Missing, number.to_string()));
@@ -181,7 +181,7 @@ mod tests {
         for len in [0, 1, 2, 3, 100, 5_000] {
             let item = item("x");
             let value = Waiting::Value(item, Secret::zeroed(len));
-            let sealed = value.seal(&peer.org, &peer.node, &key.public());
+            let sealed = value.seal(&peer.org, &peer.node, &key.public().sealer().unwrap());
             let json = serde_json::to_string(&sealed).unwrap();
             let estimate = wire_estimate(&Secret::zeroed(len));
             assert!(json.len() <= estimate, "{len}: {} > {estimate}", json.len());
