@@ -63,6 +63,8 @@ impl TestAgent {
             runtime: runtime.expect("a place on tmpfs"),
         };
         fs::create_dir_all(agent.state_dir()).expect("a state directory");
+        // The agent watches the configuration's directory: its log must not stand there.
+        fs::create_dir_all(agent.place().join("etc")).expect("a directory");
         let properties: serde_json::Map<_, _> = properties
             .iter()
             .map(|(k, v)| ((*k).to_owned(), v.clone()))
@@ -198,7 +200,7 @@ impl TestAgent {
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {
-        self.place.path().join("agent.yaml")
+        self.place.path().join("etc/agent.yaml")
     }
 
     /// Everything the agent has but the runtime directory, its log included.

@@ -36,6 +36,7 @@ pub(crate) struct Floor {
     pub(crate) swap: Samples,
     pub(crate) both: Samples,
     pub(crate) disk: Samples,
+    pub(crate) append: Samples,
 }
 
 pub(crate) fn measure(scene: &Scene, rounds: u64) -> Floor {
@@ -71,13 +72,23 @@ pub(crate) fn measure(scene: &Scene, rounds: u64) -> Floor {
             floor.both.add(readable - start);
         }
     }
-    let mut file = File::create(scene.hub.place().join("fdatasync")).expect("a file");
-    for _ in 0..rounds.min(500) {
-        let start = Instant::now();
-        file.rewind().expect("a file");
-        file.write_all(&[7; 4096]).expect("written");
-        file.sync_data().expect("durable");
-        floor.disk.add(start.elapsed());
+    for append in [false, true] {
+        let mut file = File::create(scene.hub.place().join("floor")).expect("a file");
+        for _ in 0..rounds.min(500) {
+            let start = Instant::now();
+            if !append {
+                file.rewind().expect("a file");
+            }
+            file.write_all(&[7; 4096]).expect("written");
+            if append {
+                // As a write-ahead log grows: the file's length is part of what must be durable.
+                file.sync_all().expect("durable");
+                floor.append.add(start.elapsed());
+            } else {
+                file.sync_data().expect("durable");
+                floor.disk.add(start.elapsed());
+            }
+        }
     }
     floor
 }
