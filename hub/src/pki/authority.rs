@@ -23,7 +23,7 @@ pub(super) fn create(trust_domain: &TrustDomain) -> Result<(String, Zeroizing<St
     let key = KeyPair::generate()?;
     let now = clock::now();
     let mut params = CertificateParams::default();
-    params.not_before = offset(backdated(now))?;
+    params.not_before = offset(backdated(now, CA_LIFETIME))?;
     params.not_after = offset(after(now, CA_LIFETIME))?;
     params.serial_number = Some(serial()?.0);
     params.distinguished_name = common_name(&format!("edge-secrets CA {trust_domain}"));
@@ -85,7 +85,7 @@ impl Template<'_> {
         let not_after = Timestamp::from_second(not_after.as_second()).unwrap_or(not_after);
         let (number, serial) = serial()?;
         let mut params = CertificateParams::default();
-        params.not_before = offset(backdated(now))?;
+        params.not_before = offset(backdated(now, self.lifetime))?;
         params.not_after = offset(not_after)?;
         params.serial_number = Some(number);
         params.distinguished_name = common_name(self.name);
@@ -120,9 +120,11 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// A peer's clock may be a little behind.
-fn backdated(now: Timestamp) -> Timestamp {
-    now.checked_sub(SignedDuration::from_mins(5)).unwrap_or(now)
+/// A peer's clock may be a little behind. Of a short life it is a small part, so that a node does
+/// not take the time before the certificate was made for time that has passed.
+fn backdated(now: Timestamp, lifetime: Duration) -> Timestamp {
+    now.checked_sub((lifetime / 20).min(BACKDATE))
+        .unwrap_or(now)
 }
 
 fn after(now: Timestamp, lifetime: Duration) -> Timestamp {
@@ -134,4 +136,5 @@ fn offset(at: Timestamp) -> Result<OffsetDateTime, PkiError> {
         .map_err(|_| PkiError::Authority("the clock is out of range".into()))
 }
 
+const BACKDATE: Duration = Duration::from_secs(300);
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -15,6 +15,7 @@ mod samples;
 mod scene;
 
 use edge_secrets_tests::binaries::{binaries, size};
+use rotation::Pace;
 
 use crate::samples::Table;
 use crate::scene::Scene;
@@ -58,9 +59,9 @@ fn main() {
         "",
     );
 
-    let rotation = rotation::measure(&one, effort.rotations);
     let target = "p50 ≤ 1 ms, p99 ≤ 5 ms";
     let both = floor.both.to_string();
+    let rotation = rotation::measure(&one, effort.rotations, Pace::AtRest);
     table.row(
         "1 secret: hub's answer to the set received -> readable",
         &rotation.from_answer,
@@ -79,10 +80,17 @@ fn main() {
         "",
         &floor.append.to_string(),
     );
+    let rotation = rotation::measure(&one, effort.rotations, Pace::BackToBack);
+    table.row(
+        "1 secret, changes back to back: answer -> readable",
+        &rotation.from_answer,
+        target,
+        &both,
+    );
     drop(one);
 
     let mut many = Scene::deploy(50, &["a", "b", "c", "d"]);
-    let rotation = rotation::measure(&many, effort.rotations);
+    let rotation = rotation::measure(&many, effort.rotations, Pace::AtRest);
     table.row(
         "1 of 200: hub's answer to the set received -> readable",
         &rotation.from_answer,

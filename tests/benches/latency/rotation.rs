@@ -23,8 +23,17 @@ pub(crate) struct Rotation {
     pub(crate) answer: Samples,
 }
 
+/// When the next change comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As soon as this one is readable, while the hub still writes down that it is applied.
+    BackToBack,
+    /// When the hub has written down that this one is applied: the case of the field.
+    AtRest,
+}
+
 /// Rotates one secret, one change after the other.
-pub(crate) fn measure(scene: &Scene, rotations: u64) -> Rotation {
+pub(crate) fn measure(scene: &Scene, rotations: u64, pace: Pace) -> Rotation {
     let service = scene.services / 2;
     let name = scene.names[0];
     let reference = Scene::reference(service, name);
@@ -48,6 +57,11 @@ pub(crate) fn measure(scene: &Scene, rotations: u64) -> Rotation {
                 break at;
             }
         };
+        if pace == Pace::AtRest {
+            admin.await_rollout(&format!("s{service}"), "applied", |rollout| {
+                rollout["applied"] == rollout["total"]
+            });
+        }
         if change > WARM_UP {
             rotation.from_request.add(readable - sent);
             rotation.answer.add(answered - sent);
