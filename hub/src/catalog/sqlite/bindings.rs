@@ -137,7 +137,7 @@ async fn bound_items(
         .bind(org.as_str())
         .bind(node.as_str());
     for at in 0..room {
-        let item = items.get(at).or(items.last());
+        let item = items.get(at).or_else(|| items.last());
         query = query
             .bind(item.map(|item| item.service.to_string()))
             .bind(item.map(|item| item.name.as_str()));
