@@ -205,6 +205,20 @@ impl Reconciler {
         self.planner.start_over();
     }
 
+    /// Takes the next bindings whatever their generation and fetches every value anew: they come
+    /// from another hub, or for another enrolment, where an equal version need not be the same
+    /// value. What is delivered stays until then.
+    pub fn distrust(&mut self) {
+        self.sealed.clear();
+        self.planner.distrust();
+        for (consumer, live) in self.planner.actual() {
+            // So that a restart does not trust it either.
+            if let Err(error) = self.delivery.rewrite_manifest(consumer, &live.manifest) {
+                warn!(%consumer, %error, "What is delivered could be taken for up to date.");
+            }
+        }
+    }
+
     /// Wipes superseded generations whose readers are gone or whose grace is over, and says when to
     /// look again. The first call after a rotation starts its grace: call it after every
     /// [`desire`](Self::desire), [`deliver`](Self::deliver) and [`open`](Self::open).

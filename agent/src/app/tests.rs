@@ -262,6 +262,54 @@ async fn old_bindings_are_refused_unless_the_hub_insists_on_a_new_connection() {
 }
 
 #[tokio::test]
+async fn another_hub_is_believed_whatever_generation_it_is_at() {
+    let (mut hub, mut node) = delivered().await;
+    set(&hub, 9, vec![deployment("d1", "svc", &[("cred", "9")])]);
+    value(&hub, "cred", "nine");
+    push(&hub, 9);
+    settled(&mut hub, 9).await;
+
+    // Enrolled at another hub, which is younger; what the first one placed here must go.
+    let mut other = FakeHub::start().await;
+    set(&other, 2, vec![deployment("e1", "new", &[("cred", "1")])]);
+    value(&other, "cred", "other");
+    node.store()
+        .install(&other.issue("myorg", "edge-01"))
+        .unwrap();
+    node.configure(&other, "");
+    settled(&mut other, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("other"));
+    assert_eq!(node.read("svc", "cred"), None);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn another_identity_starts_from_nothing_that_the_former_one_knew() {
+    let (mut hub, node) = delivered().await;
+    set(&hub, 9, vec![deployment("d1", "svc", &[("cred", "9")])]);
+    push(&hub, 9);
+    settled(&mut hub, 9).await;
+    set(&hub, 2, vec![deployment("e1", "new", &[("cred", "1")])]);
+    value(&hub, "cred", "other");
+    let material = hub.issue("myorg", "edge-02");
+    node.store().install(&material).unwrap();
+    settled(&mut hub, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("other"));
+    assert_eq!(node.read("svc", "cred"), None);
+
+    // Enrolled anew as the same node, where another history has reached the same generation and
+    // the same version with another value.
+    value(&hub, "cred", "newer");
+    hub.asked_so_far();
+    let material = hub.issue("myorg", "edge-02");
+    node.store().install(&material).unwrap();
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    settled(&mut hub, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("newer"));
+}
+
+#[tokio::test]
 async fn one_secret_that_does_not_come_blocks_no_other_and_is_asked_for_again() {
     let mut hub = FakeHub::start().await;
     let pending = Problem::new(Code::Pending, "the manager has not answered");
