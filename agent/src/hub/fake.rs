@@ -71,6 +71,8 @@ pub(crate) struct Answers {
     pub(crate) token: Option<String>,
     /// The life of certificates that are issued from now on, in seconds since 1970.
     pub(crate) validity: Option<(u64, u64)>,
+    /// The node that renewed certificates are of, instead of the one that asks.
+    pub(crate) renew_as: Option<NodeId>,
     /// Bytes instead of bindings.
     pub(crate) raw: Option<Bytes>,
 }
@@ -349,6 +351,7 @@ impl Shared {
             routes::SECRETS => json(&fetch(&answers, &org, &node, body)),
             routes::WATCH => self.watch(),
             routes::RENEW => {
+                let node = answers.renew_as.clone().unwrap_or(node);
                 drop(answers);
                 let request: RenewRequest = serde_json::from_slice(body).unwrap();
                 json(&self.certify(&request.csr, &org, &node))
