@@ -183,6 +183,34 @@ async fn a_revoked_node_wipes_at_once_and_comes_back_when_enrolled_again() {
 }
 
 #[tokio::test]
+async fn a_revoked_node_wipes_even_while_a_call_hangs() {
+    let (mut hub, mut node) = delivered().await;
+    hub.answers().hang = Some(routes::SECRETS);
+    set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
+    push(&hub, 2);
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    // Whoever is at fault, the calls go on hanging for longer than the test.
+    hub.answers().hang = Some(routes::NODE);
+    hub.push(WatchEvent::Revoked);
+    let wiped = node.until(|status| status.hub.state == HubState::Revoked);
+    tokio::select! {
+        _ = wiped => {}
+        _ = hub.asked(|seen| matches!(seen, Seen::Facts(_)).then_some(())) => {
+            panic!("the call was waited for");
+        }
+    }
+    node.until(|status| {
+        status
+            .services
+            .iter()
+            .all(|s| s.state == DeploymentState::Wiped)
+    })
+    .await;
+    assert_eq!(node.read("svc", "cred"), None);
+}
+
+#[tokio::test]
 async fn a_node_that_learns_of_its_revocation_by_a_problem_wipes_too() {
     let (mut hub, mut node) = delivered().await;
     hub.stop().await;
