@@ -328,12 +328,11 @@ impl Agent {
         self.board.identity_is(&self.config, &self.identity);
     }
 
-    /// Another hub, or another enrolment: generations and versions of the former one mean nothing to
-    /// it. What is delivered stays until the next bindings, and is then fetched anew or wiped.
+    /// Another hub, or another enrolment: generations of the former one mean nothing to it.
     fn forget_hub(&mut self) {
         self.bindings = None;
         self.reported = None;
-        self.reconciler.distrust();
+        self.reconciler.start_over();
     }
 
     fn refresh_facts(&mut self) {
@@ -370,6 +369,8 @@ impl Agent {
                 info!(org = %identity.org, node = %identity.node, "New identity.");
                 self.forget_hub();
                 self.adopt(identity);
+                self.reconciler
+                    .deliver_as(&self.identity.sealing_key.public());
                 Err(End::Reconnect)
             }
             Ok(None) => Ok(()),

@@ -338,6 +338,33 @@ async fn another_identity_starts_from_nothing_that_the_former_one_knew() {
 }
 
 #[tokio::test]
+async fn another_enrolment_while_the_agent_is_stopped_trusts_nothing_delivered_before() {
+    let (_hub, mut node) = delivered().await;
+    node.stop().await;
+    // A hub that was set up anew counts generations and versions as the former one did.
+    let mut other = FakeHub::start().await;
+    set(&other, 1, vec![deployment("d1", "svc", &[("cred", "1")])]);
+    value(&other, "cred", "other");
+    node.store()
+        .install(&other.issue("myorg", "edge-01"))
+        .unwrap();
+    node.start(&other);
+    settled(&mut other, 1).await;
+    assert_eq!(node.read("svc", "cred").as_deref(), Some("other"));
+    node.stop().await;
+
+    // A mere restart fetches nothing.
+    other.asked_so_far();
+    node.start(&other);
+    let fetched = other.asked(|seen| match seen {
+        Seen::Fetch(_) => Some(true),
+        Seen::Report(_) => Some(false),
+        _ => None,
+    });
+    assert!(!fetched.await);
+}
+
+#[tokio::test]
 async fn one_secret_that_does_not_come_blocks_no_other_and_is_asked_for_again() {
     let mut hub = FakeHub::start().await;
     let pending = Problem::new(Code::Pending, "the manager has not answered");
