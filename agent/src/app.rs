@@ -84,7 +84,8 @@ pub fn build(
         return Err(AppError::NotEnrolled(config.state_dir));
     };
     identity.check_configured(&config.node)?;
-    let reconciler = Reconciler::open(&config.runtime())?;
+    let mut reconciler = Reconciler::open(&config.runtime())?;
+    reconciler.deliver_as(&identity.sealing_key.public());
     let board = Board::new(&config, &identity, protection, &reconciler);
     let path = config.socket();
     let api =

@@ -3,6 +3,7 @@
 //! ```text
 //! <runtime dir>/
 //!   lock                                                    held by the one agent that may write
+//!   enrolment                                               whom values are delivered for
 //!   services/<org>/<service url>/<consumer>/                what services read
 //!     ..data -> ..g42.k3f9rq                                swapped by one rename
 //!     ..g42.k3f9rq/myCloudServiceCred                       mode 0400, the agent's user
@@ -124,6 +125,20 @@ impl Delivery {
     /// How the runtime directory is kept out of swap, for people.
     pub(crate) fn protection(&self) -> &str {
         &self.runtime.protection
+    }
+
+    /// What [`set_mark`](Self::set_mark) noted.
+    pub(crate) fn mark(&self) -> Option<Vec<u8>> {
+        self.runtime.dir.read_small(MARK).ok()
+    }
+
+    /// Notes, as long as the runtime directory lives, whom values are delivered for.
+    pub(crate) fn set_mark(&self, mark: &[u8]) -> Result<(), FsError> {
+        let dir = &self.runtime.dir;
+        let fresh = format!("{MARK}.new");
+        dir.unlink(&fresh)?;
+        dir.write_new(&fresh, mark, 0o600)?;
+        dir.rename(&fresh, dir, MARK)
     }
 
     /// The directory that the consumer mounts or reads.
@@ -272,6 +287,7 @@ fn random_name(prefix: &str) -> String {
     prefix.chars().chain(letters).collect()
 }
 
+const MARK: &str = "enrolment";
 const DATA: &str = "..data";
 const GENERATION: &str = "..g";
 const OPEN_DIR: u32 = 0o755;

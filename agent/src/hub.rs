@@ -1,6 +1,7 @@
 //! The agent's side of the node protocol: one HTTP/2 connection over mutual TLS 1.3.
 
 pub mod backoff;
+mod border;
 mod connection;
 mod error;
 mod timer;

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Generation, NodeId, OrgId, Sealed, SealingKey};
+use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, Sealed, SealingKey};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -203,6 +203,28 @@ impl Reconciler {
     /// restored backup. What is delivered stays until they say otherwise.
     pub fn start_over(&mut self) {
         self.planner.start_over();
+    }
+
+    /// Says which enrolment values are delivered for; its sealing key stands for it, as renewals
+    /// keep that. What was delivered for another one stays until it is replaced or wiped, and none
+    /// of it is kept: for another hub, or after one was set up anew, an equal version need not be
+    /// the same value. Remembered over restarts.
+    pub fn deliver_as(&mut self, enrolment: &PublicKey) {
+        let mark = enrolment.to_bytes();
+        if self.delivery.mark().is_some_and(|before| before == mark) {
+            return;
+        }
+        self.sealed.clear();
+        self.planner.distrust();
+        let mut result = Ok(());
+        for (consumer, live) in self.planner.actual() {
+            let written = self.delivery.rewrite_manifest(consumer, &live.manifest);
+            result = result.and(written);
+        }
+        // Last, so that a kill before it makes the next start do all of this again.
+        if let Err(error) = result.and_then(|()| self.delivery.set_mark(&mark)) {
+            warn!(%error, "It cannot be noted which enrolment values are delivered for.");
+        }
     }
 
     /// Wipes superseded generations whose readers are gone or whose grace is over, and says when to

@@ -186,9 +186,6 @@ impl Agent {
 
     /// Takes another identity into use.
     pub(super) fn adopt(&mut self, identity: NodeIdentity) {
-        if self.node() != (&identity.org, &identity.node) {
-            self.bindings = None;
-        }
         self.identity = identity;
         self.proven = false;
         self.renewal_jitter = random();
@@ -324,11 +321,18 @@ impl Agent {
             );
         }
         if config.hub.url != self.config.hub.url {
-            self.bindings = None;
+            self.forget_hub();
         }
         info!(file = %self.config_path.display(), "Configuration read again.");
         self.config = config;
         self.board.identity_is(&self.config, &self.identity);
+    }
+
+    /// Another hub, or another enrolment: generations of the former one mean nothing to it.
+    fn forget_hub(&mut self) {
+        self.bindings = None;
+        self.reported = None;
+        self.reconciler.start_over();
     }
 
     fn refresh_facts(&mut self) {
@@ -363,7 +367,10 @@ impl Agent {
         match NodeIdentity::load(&self.store) {
             Ok(Some(identity)) => {
                 info!(org = %identity.org, node = %identity.node, "New identity.");
+                self.forget_hub();
                 self.adopt(identity);
+                self.reconciler
+                    .deliver_as(&self.identity.sealing_key.public());
                 Err(End::Reconnect)
             }
             Ok(None) => Ok(()),
@@ -385,7 +392,8 @@ impl Agent {
     }
 
     fn watch_files(&mut self) {
-        let identity = self.config.state_dir.join("identity");
+        // The store's, since another state_dir takes effect at the next start only.
+        let identity = self.store.dir().join("identity");
         let mut files = vec![self.config_path.as_path(), &identity];
         files.extend(self.config.node.policy_file.as_deref());
         self.files.watch_beside(&files);

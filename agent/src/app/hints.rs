@@ -1,6 +1,8 @@
 //! What the watch says, noted as it comes and read when there is time: however many events arrive
 //! while the agent is busy, they make one pull.
 
+use std::future::{Future, pending};
+
 use edge_secrets_protocol::watch::{BindingsEvent, WatchEvent};
 use tokio::sync::watch;
 
@@ -56,6 +58,16 @@ impl Hints {
         let more = hint.count != self.read || hint.ended.is_some();
         self.read = hint.count;
         more.then(|| hint.clone())
+    }
+
+    /// Waits until the hub says that the node is revoked; for ever where it never does.
+    pub(super) fn revoked(&self) -> impl Future<Output = ()> + use<> {
+        let mut receiver = self.receiver.clone();
+        async move {
+            if receiver.wait_for(|hint| hint.revoked).await.is_err() {
+                pending().await
+            }
+        }
     }
 
     /// Waits until there are news.

@@ -44,11 +44,21 @@ impl Agent {
             pulled: false,
         };
         self.accepted();
+        // Heard at once, whatever call is waited for; a call that fails must not drown it.
+        let revoked = session.hints.revoked();
+        tokio::select! {
+            biased;
+            () = revoked => Err(End::Revoked("the hub has revoked this node".into())),
+            end = self.keep_up(&mut session) => end,
+        }
+    }
+
+    async fn keep_up(&mut self, session: &mut Session) -> Result<Infallible, End> {
         loop {
             if let Some(hint) = session.hints.news() {
                 self.heed(hint)?;
             }
-            self.step(&mut session).await?;
+            self.step(session).await?;
         }
     }
 
@@ -92,9 +102,6 @@ impl Agent {
     }
 
     fn heed(&mut self, hint: Hint) -> Result<(), End> {
-        if hint.revoked {
-            return Err(End::Revoked("the hub has revoked this node".into()));
-        }
         if let Some(error) = hint.ended {
             return Err(End::Lost(error));
         }

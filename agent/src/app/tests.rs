@@ -183,6 +183,34 @@ async fn a_revoked_node_wipes_at_once_and_comes_back_when_enrolled_again() {
 }
 
 #[tokio::test]
+async fn a_revoked_node_wipes_even_while_a_call_hangs() {
+    let (mut hub, mut node) = delivered().await;
+    hub.answers().hang = Some(routes::SECRETS);
+    set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
+    push(&hub, 2);
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    // Whoever is at fault, the calls go on hanging for longer than the test.
+    hub.answers().hang = Some(routes::NODE);
+    hub.push(WatchEvent::Revoked);
+    let wiped = node.until(|status| status.hub.state == HubState::Revoked);
+    tokio::select! {
+        _ = wiped => {}
+        _ = hub.asked(|seen| matches!(seen, Seen::Facts(_)).then_some(())) => {
+            panic!("the call was waited for");
+        }
+    }
+    node.until(|status| {
+        status
+            .services
+            .iter()
+            .all(|s| s.state == DeploymentState::Wiped)
+    })
+    .await;
+    assert_eq!(node.read("svc", "cred"), None);
+}
+
+#[tokio::test]
 async fn a_node_that_learns_of_its_revocation_by_a_problem_wipes_too() {
     let (mut hub, mut node) = delivered().await;
     hub.stop().await;
@@ -259,6 +287,81 @@ async fn old_bindings_are_refused_unless_the_hub_insists_on_a_new_connection() {
     let report = settled(&mut hub, 4).await;
     assert_eq!(report.deployments[0].state, DeploymentState::Wiped);
     assert_eq!(node.read("svc", "cred"), None);
+}
+
+#[tokio::test]
+async fn another_hub_is_believed_whatever_generation_it_is_at() {
+    let (mut hub, mut node) = delivered().await;
+    set(&hub, 9, vec![deployment("d1", "svc", &[("cred", "9")])]);
+    value(&hub, "cred", "nine");
+    push(&hub, 9);
+    settled(&mut hub, 9).await;
+
+    // Enrolled at another hub, which is younger; what the first one placed here must go.
+    let mut other = FakeHub::start().await;
+    set(&other, 2, vec![deployment("e1", "new", &[("cred", "1")])]);
+    value(&other, "cred", "other");
+    node.store()
+        .install(&other.issue("myorg", "edge-01"))
+        .unwrap();
+    node.configure(&other, "");
+    settled(&mut other, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("other"));
+    assert_eq!(node.read("svc", "cred"), None);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn another_identity_starts_from_nothing_that_the_former_one_knew() {
+    let (mut hub, node) = delivered().await;
+    set(&hub, 9, vec![deployment("d1", "svc", &[("cred", "9")])]);
+    push(&hub, 9);
+    settled(&mut hub, 9).await;
+    set(&hub, 2, vec![deployment("e1", "new", &[("cred", "1")])]);
+    value(&hub, "cred", "other");
+    let material = hub.issue("myorg", "edge-02");
+    node.store().install(&material).unwrap();
+    settled(&mut hub, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("other"));
+    assert_eq!(node.read("svc", "cred"), None);
+
+    // Enrolled anew as the same node, where another history has reached the same generation and
+    // the same version with another value.
+    value(&hub, "cred", "newer");
+    hub.asked_so_far();
+    let material = hub.issue("myorg", "edge-02");
+    node.store().install(&material).unwrap();
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    settled(&mut hub, 2).await;
+    assert_eq!(node.read("new", "cred").as_deref(), Some("newer"));
+}
+
+#[tokio::test]
+async fn another_enrolment_while_the_agent_is_stopped_trusts_nothing_delivered_before() {
+    let (_hub, mut node) = delivered().await;
+    node.stop().await;
+    // A hub that was set up anew counts generations and versions as the former one did.
+    let mut other = FakeHub::start().await;
+    set(&other, 1, vec![deployment("d1", "svc", &[("cred", "1")])]);
+    value(&other, "cred", "other");
+    node.store()
+        .install(&other.issue("myorg", "edge-01"))
+        .unwrap();
+    node.start(&other);
+    settled(&mut other, 1).await;
+    assert_eq!(node.read("svc", "cred").as_deref(), Some("other"));
+    node.stop().await;
+
+    // A mere restart fetches nothing.
+    other.asked_so_far();
+    node.start(&other);
+    let fetched = other.asked(|seen| match seen {
+        Seen::Fetch(_) => Some(true),
+        Seen::Report(_) => Some(false),
+        _ => None,
+    });
+    assert!(!fetched.await);
 }
 
 #[tokio::test]

@@ -138,14 +138,22 @@ impl Dir {
         let name = name.as_ref();
         match self.open_dir(name) {
             Err(error) if error.is_missing() => self.make_dir(name, mode),
-            result => result,
+            Ok(dir) => {
+                // As `make_dir` leaves it when it is killed half way. Any other mode is somebody's
+                // choice.
+                if mode != MADE && dir.stat_self()?.st_mode & 0o7777 == MADE {
+                    dir.set_mode(mode)?;
+                }
+                Ok(dir)
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// Makes the directory `name`, which must not be there.
     pub(crate) fn make_dir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self, FsError> {
         let name = self.name(name.as_ref(), "make")?;
-        step(|| mkdirat(&self.fd, name, Mode::S_IRWXU))
+        step(|| mkdirat(&self.fd, name, Mode::from_bits_truncate(MADE)))
             .map_err(|errno| self.error("make", name, errno))?;
         let made = self.open_dir(name).and_then(|dir| {
             dir.set_mode(mode)?;
@@ -363,6 +371,8 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
+/// What a directory is made with: for the agent alone.
+const MADE: u32 = 0o700;
 /// `linux/magic.h`; the libc crate lacks it.
 const RAMFS_MAGIC: u32 = 0x8584_58f6;
 const SMALL: u64 = 4 * 1024 * 1024;

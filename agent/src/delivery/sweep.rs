@@ -1,7 +1,7 @@
 //! What a former life left: what is referenced stays as it is, everything else is wiped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::time::Instant;
 
 use edge_secrets_protocol::{OrgId, ServiceId, ServiceUrl};
@@ -48,20 +48,13 @@ impl Delivery {
     /// and left alone.
     pub(super) fn consumers(&self, errors: &mut Vec<FsError>) -> Vec<ConsumerId> {
         let mut found = Vec::new();
-        for (org_name, org_dir) in subdirectories(&self.services, errors) {
-            for (url_name, url_dir) in subdirectories(&org_dir, errors) {
-                for (name, _) in subdirectories(&url_dir, errors) {
-                    if let Some(consumer) = consumer_id(&org_name, &url_name, &name) {
-                        found.push(consumer);
-                    } else {
-                        warn!(
-                            directory = %url_dir.path().join(&name).display(),
-                            "A directory among the services is not one of the agent's; left alone."
-                        );
-                    }
-                }
-            }
-        }
+        each_place(&self.services, errors, |consumer, dir, _| match consumer {
+            Some(consumer) => found.push(consumer),
+            None => warn!(
+                directory = %dir.path().display(),
+                "A directory among the services is not one of the agent's; left alone."
+            ),
+        });
         found
     }
 
@@ -117,29 +110,24 @@ impl Delivery {
             .iter()
             .map(|(consumer, manifest)| (consumer, manifest.generation.as_str()))
             .collect();
-        for (org_name, org_dir) in subdirectories(&self.manifests, errors) {
-            for (url_name, url_dir) in subdirectories(&org_dir, errors) {
-                for (name, dir) in subdirectories(&url_dir, errors) {
-                    let consumer = consumer_id(&org_name, &url_name, &name);
-                    if consumer.as_ref().is_some_and(|id| unclear.contains(id)) {
-                        continue;
-                    }
-                    let entries = match dir.list() {
-                        Ok(entries) => entries,
-                        Err(error) => {
-                            errors.push(error);
-                            continue;
-                        }
-                    };
-                    for (file, _) in entries {
-                        let kept = consumer.as_ref().zip(file.to_str());
-                        if !kept.is_some_and(|key| generations.contains(&key)) {
-                            errors.extend(dir.unlink(&file).err());
-                        }
-                    }
+        each_place(&self.manifests, errors, |consumer, dir, errors| {
+            if consumer.as_ref().is_some_and(|id| unclear.contains(id)) {
+                return;
+            }
+            let entries = match dir.list() {
+                Ok(entries) => entries,
+                Err(error) => {
+                    errors.push(error);
+                    return;
+                }
+            };
+            for (file, _) in entries {
+                let kept = consumer.as_ref().zip(file.to_str());
+                if !kept.is_some_and(|key| generations.contains(&key)) {
+                    errors.extend(dir.unlink(&file).err());
                 }
             }
-        }
+        });
     }
 }
 
@@ -160,23 +148,41 @@ fn live_generation(home: &Dir) -> Result<Option<String>, FsError> {
     }
 }
 
-/// The directories in `dir`, opened. A link is none.
-fn subdirectories(dir: &Dir, errors: &mut Vec<FsError>) -> Vec<(OsString, Dir)> {
+/// Shows every directory of the third level, with the consumer that its path names, if any.
+fn each_place(
+    root: &Dir,
+    errors: &mut Vec<FsError>,
+    mut show: impl FnMut(Option<ConsumerId>, &Dir, &mut Vec<FsError>),
+) {
+    each_directory(root, errors, |org, org_dir, errors| {
+        each_directory(org_dir, errors, |url, url_dir, errors| {
+            each_directory(url_dir, errors, |name, dir, errors| {
+                show(consumer_id(org, url, name), dir, errors);
+            });
+        });
+    });
+}
+
+/// Shows the directories in `dir`, one open at a time: there can be more of them than descriptors.
+/// A link is none.
+fn each_directory(
+    dir: &Dir,
+    errors: &mut Vec<FsError>,
+    mut show: impl FnMut(&OsStr, &Dir, &mut Vec<FsError>),
+) {
     let entries = match dir.list() {
         Ok(entries) => entries,
         Err(error) => {
             errors.push(error);
-            return Vec::new();
+            return;
         }
     };
-    let mut found = Vec::with_capacity(entries.len());
     for (name, _) in entries {
         match dir.open_dir(&name) {
-            Ok(sub) => found.push((name, sub)),
+            Ok(sub) => show(&name, &sub, errors),
             Err(error) => errors.push(error),
         }
     }
-    found
 }
 
 fn consumer_id(org: &OsStr, url: &OsStr, consumer: &OsStr) -> Option<ConsumerId> {

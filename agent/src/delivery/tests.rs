@@ -182,3 +182,58 @@ fn a_live_generation_without_a_manifest_stays_until_the_hub_is_asked() {
 }
 
 const CONTENT: usize = 1000;
+
+/// Every consumer, however many, is found with few descriptors: what is not found at start is
+/// neither known nor wiped. The limit is the process's, so that this runs in one of its own.
+#[test]
+fn many_services_are_swept_and_wiped_with_few_descriptors() {
+    const INSIDE: &str = "EDGE_SECRETS_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(INSIDE).is_none() {
+        let test = std::env::current_exe().unwrap();
+        let name = "delivery::tests::many_services_are_swept_and_wiped_with_few_descriptors";
+        let status = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+            .arg(test)
+            .args(["--exact", name])
+            .env(INSIDE, "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let (dir, mut delivery) = world();
+    for number in 0..SERVICES {
+        let consumer = ConsumerId {
+            service: format!("myorg/service{number}").parse().unwrap(),
+            consumer: "main".parse().unwrap(),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let mut draft =
+            Draft::begin(&delivery, &consumer, None, origin(), Generation(1), now).unwrap();
+        let (name, version) = ("a".parse().unwrap(), "1".parse().unwrap());
+        draft
+            .write(&name, &version, Format::ValueOnly, b"hunter2")
+            .unwrap();
+        draft.finish().unwrap();
+        assert_eq!(delivery.commit(draft).error, None);
+    }
+    drop(delivery);
+    let options = RuntimeOptions {
+        dir: dir.path().to_owned(),
+        mount: false,
+        size: 1 << 20,
+        grace: Duration::ZERO,
+    };
+    let (mut delivery, live) = Delivery::open(&options).unwrap();
+    assert_eq!(live.len(), SERVICES);
+    assert_eq!(delivery.wipe_everything(), []);
+    assert_eq!(delivery.consumers(&mut Vec::new()).len(), SERVICES);
+    for number in 0..SERVICES {
+        let home = format!("services/myorg/service{number}/main");
+        let left = fs::read_dir(dir.path().join(home)).unwrap().count();
+        assert_eq!(left, 0);
+    }
+}
+
+const SERVICES: usize = 100;

@@ -10,7 +10,7 @@ use edge_secrets_protocol::binding::{
     Bindings, FetchItem, FetchRequest, FetchResponse, FetchResult,
 };
 use edge_secrets_protocol::enroll::{EnrollRequest, Identity, RenewRequest};
-use edge_secrets_protocol::limits::{MAX_BATCH_ITEMS, MAX_DEPLOYMENTS, MAX_RESPONSE};
+use edge_secrets_protocol::limits::{MAX_BATCH_ITEMS, MAX_RESPONSE};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{Code, Generation, Problem, routes};
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::timer::KernelTimer;
-use super::{HubError, TlsFault, WatchStream, tls};
+use super::{HubError, TlsFault, WatchStream, border, tls};
 use crate::config::HubUrl;
 
 /// A connection; clones share it, and it closes with the last of them.
@@ -151,10 +151,7 @@ impl Connection {
             return Ok(Pulled::Unchanged);
         }
         let bindings: Bindings = parse(what, status, &body)?;
-        if bindings.deployments.len() + bindings.unchanged.len() > MAX_DEPLOYMENTS {
-            let reason = "it has too many deployments";
-            return Err(HubError::Malformed { what, reason });
-        }
+        border::check(&bindings).map_err(|reason| HubError::Malformed { what, reason })?;
         Ok(Pulled::Changed(bindings))
     }
 
@@ -170,7 +167,11 @@ impl Connection {
             .json(what, Method::POST, routes::SECRETS, &request)
             .await?;
         if answer.items.len() == wanted {
-            Ok(answer.items)
+            let tame = |result| match result {
+                FetchResult::Problem(problem) => FetchResult::Problem(border::tame(problem)),
+                sealed => sealed,
+            };
+            Ok(answer.items.into_iter().map(tame).collect())
         } else {
             let reason = "it has another number of items than were asked for";
             Err(HubError::Malformed { what, reason })
@@ -390,6 +391,7 @@ fn refused(what: &'static str, status: StatusCode, body: &Bytes) -> HubError {
         problem.status = status.as_u16();
         problem
     });
+    let problem = border::tame(problem);
     HubError::Refused { what, problem }
 }
 

@@ -71,6 +71,10 @@ pub(crate) struct Answers {
     pub(crate) token: Option<String>,
     /// The life of certificates that are issued from now on, in seconds since 1970.
     pub(crate) validity: Option<(u64, u64)>,
+    /// The path that gets no answer.
+    pub(crate) hang: Option<&'static str>,
+    /// The node that renewed certificates are of, instead of the one that asks.
+    pub(crate) renew_as: Option<NodeId>,
     /// Bytes instead of bindings.
     pub(crate) raw: Option<Bytes>,
 }
@@ -314,6 +318,10 @@ impl Shared {
         };
         let answer = self.compose(who, &path, since, tag, &body);
         self.seen.send(seen).ok();
+        let hang = self.answers.lock().unwrap().hang;
+        if hang == Some(path.as_str()) {
+            std::future::pending::<()>().await;
+        }
         answer
     }
 
@@ -349,6 +357,7 @@ impl Shared {
             routes::SECRETS => json(&fetch(&answers, &org, &node, body)),
             routes::WATCH => self.watch(),
             routes::RENEW => {
+                let node = answers.renew_as.clone().unwrap_or(node);
                 drop(answers);
                 let request: RenewRequest = serde_json::from_slice(body).unwrap();
                 json(&self.certify(&request.csr, &org, &node))

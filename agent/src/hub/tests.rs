@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use edge_secrets_protocol::binding::{Bindings, FetchResult};
+use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::watch::{BindingsEvent, WatchEvent};
 use edge_secrets_protocol::{Code, Generation, Problem, routes};
@@ -81,6 +81,60 @@ async fn an_answer_that_is_no_answer_is_refused() {
         hub.answers().raw = Some(raw.into());
         let error = connection.bindings(None).await.unwrap_err();
         assert!(matches!(error, HubError::Malformed { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn contradictory_and_boundless_bindings_are_refused() {
+    let hub = FakeHub::start().await;
+    let identity = identity(&hub);
+    let connection = connect(&hub, &identity).await.unwrap();
+    let good = deployment("d1", "svc", &[("cred", "1")]);
+    let mut noisy = good.clone();
+    noisy.service_version = "1.0\u{1b}[2J".into();
+    let names: Vec<_> = (0..2000).map(|n| format!("s{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let many = deployment("d1", "svc", &many);
+    for bad in [vec![good.clone(), good], vec![noisy], vec![many]] {
+        hub.answers().bindings.deployments = bad;
+        let error = connection.bindings(None).await.unwrap_err();
+        assert!(matches!(error, HubError::Malformed { .. }), "{error}");
+    }
+    // A difference that both changes a deployment and leaves it as it was.
+    let mut bindings = hub.answers().bindings.clone();
+    bindings.deployments = vec![deployment("d1", "svc", &[("cred", "2")])];
+    bindings.unchanged = vec!["d1".parse().unwrap()];
+    hub.answers().bindings = bindings;
+    let error = connection.bindings(None).await.unwrap_err();
+    assert!(matches!(error, HubError::Malformed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_hub_says_is_one_short_line() {
+    let hub = FakeHub::start().await;
+    let identity = identity(&hub);
+    let connection = connect(&hub, &identity).await.unwrap();
+    let long = "x".repeat(1 << 20);
+    let noise = format!("no\n2026-01-01 INFO All is well.\u{1b}[2J\u{202e}{long}");
+    let problem = Problem::new(Code::Failed, noise);
+    hub.answers()
+        .refuse
+        .insert(routes::BINDINGS, problem.clone());
+    let refused = connection.bindings(None).await.unwrap_err().to_string();
+    hub.answers().item_problems.insert("cred".into(), problem);
+    let item = FetchItem {
+        service: "myorg/svc".parse().unwrap(),
+        name: "cred".parse().unwrap(),
+        version: "1".parse().unwrap(),
+    };
+    let results = connection.secrets(vec![item]).await.unwrap();
+    let [FetchResult::Problem(item)] = results.as_slice() else {
+        panic!("{results:?}");
+    };
+    for shown in [refused, item.to_string()] {
+        assert!(shown.len() < 4000, "{}", shown.len());
+        assert!(!shown.contains(['\n', '\u{1b}', '\u{202e}']), "{shown:?}");
+        assert!(shown.contains("All is well"), "{shown:?}");
     }
 }
 

@@ -3,8 +3,12 @@
 use edge_secrets_protocol::enroll::{Identity, RenewRequest};
 use jiff::{SignedDuration, Timestamp};
 
+use super::certificate;
 use super::keys::NewKey;
-use super::{IdentityError, KeyError, Material, NodeIdentity, SetNumber, Store, Validity, ready};
+use super::{
+    IdentityError, KeyError, Material, NodeIdentity, SetNumber, Store, Validity, certificates,
+    ready,
+};
 use crate::hub::{Connection, HubError};
 
 /// Why a renewal did not come about. The old identity stays in use.
@@ -19,6 +23,9 @@ pub enum RenewalError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It gave a certificate of another node.
+    #[error("the hub's new certificate is refused: it is of another node")]
+    OtherNode,
 }
 
 /// Asks the hub for a certificate over a new key and swaps it in. The old set stays in the store
@@ -52,7 +59,15 @@ pub async fn renew(
         trust_bundle,
         sealing_key: old.sealing_key,
     };
-    ready(&material)?;
+    let (fresh, _) = ready(&material)?;
+    let old = certificates(&old.certificate, "node.crt")?;
+    let old = old
+        .first()
+        .and_then(|leaf| certificate::inspect(leaf).ok())
+        .ok_or(IdentityError::Malformed("node.crt"))?;
+    if (&fresh.org, &fresh.node) != (&old.org, &old.node) {
+        return Err(RenewalError::OtherNode);
+    }
     let set = store.install(&material).map_err(IdentityError::from)?;
     Ok(NodeIdentity::from_material(set, material)?)
 }

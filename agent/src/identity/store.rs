@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use edge_secrets_protocol::SealingKey;
 use zeroize::Zeroizing;
 
+use super::ready;
+
 /// The number of a set: a later one is larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetNumber(u64);
@@ -86,6 +88,10 @@ impl Store {
         let Some(set) = self.current()? else {
             return Ok(None);
         };
+        Ok(Some((set, self.load_set(set)?)))
+    }
+
+    fn load_set(&self, set: SetNumber) -> Result<Material, StoreError> {
         let dir = self.set_dir(set);
         let text = |name: &str| -> Result<Zeroizing<String>, StoreError> {
             let path = dir.join(name);
@@ -97,13 +103,12 @@ impl Store {
         let sealing = dir.join(SEALING_KEY);
         let sealing_key = SealingKey::from_bytes(&read(&sealing)?)
             .map_err(|_| failed("malformed:", &sealing, io::ErrorKind::InvalidData.into()))?;
-        let material = Material {
+        Ok(Material {
             key: text(NODE_KEY)?,
             certificate: text(NODE_CERT)?.to_string(),
             trust_bundle: text(CA_CERT)?.to_string(),
             sealing_key,
-        };
-        Ok(Some((set, material)))
+        })
     }
 
     /// Writes a new set and swaps it in. Older sets stay until [`retire`](Self::retire).
@@ -125,12 +130,21 @@ impl Store {
             // The directory's own entry, before a link names it.
             File::open(&self.dir)?.sync_all()
         };
-        write().map_err(|error| failed("cannot write", &dir, error))?;
-        self.point_at(set)?;
+        let installed = write()
+            .map_err(|error| failed("cannot write", &dir, error))
+            .and_then(|()| self.point_at(set));
+        if let Err(error) = installed {
+            // On a full disk every attempt would leave another one. Never the set in use: the
+            // swap's last step, syncing it, may be what failed.
+            if !matches!(self.current(), Ok(Some(current)) if current == set) {
+                wipe_set(&dir).ok();
+            }
+            return Err(error);
+        }
         Ok(set)
     }
 
-    /// Goes back to the newest set before `from`, when there is one and `from` is in use.
+    /// Goes back to the newest whole set before `from`, when there is one and `from` is in use.
     ///
     /// # Errors
     /// When the link cannot be swapped.
@@ -139,7 +153,15 @@ impl Store {
         if self.current()? != Some(from) {
             return Ok(None);
         }
-        let Some(former) = self.sets()?.into_iter().filter(|set| *set < from).max() else {
+        let mut former = self.sets()?;
+        former.retain(|set| *set < from);
+        former.sort_unstable_by(|a, b| b.cmp(a));
+        // A kill while one was written has left a part of it.
+        let whole = |set: &SetNumber| {
+            let material = self.load_set(*set).ok();
+            material.is_some_and(|material| ready(&material).is_ok())
+        };
+        let Some(former) = former.into_iter().find(whole) else {
             return Ok(None);
         };
         self.point_at(former)?;

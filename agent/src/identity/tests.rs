@@ -144,6 +144,58 @@ async fn renewal_takes_a_new_key_and_keeps_the_old_one_until_retired() {
 }
 
 #[tokio::test]
+async fn a_renewal_for_another_node_is_refused() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let set = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    hub.answers().renew_as = Some("edge-02".parse().unwrap());
+    let connection = Connection::open(&hub.url(), identity.tls.clone())
+        .await
+        .unwrap();
+    let renewed = renew(connection, store.clone(), set).await;
+    assert!(
+        renewed
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("of another node")
+    );
+    assert_eq!(store.current().unwrap(), Some(set));
+}
+
+#[tokio::test]
+async fn one_goes_back_to_a_set_that_is_whole() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let first = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    // A kill, or a full disk, while a set was written.
+    let half = dir.path().join("identity-2");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("node.key"), "half").unwrap();
+
+    let fresh = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    assert_eq!(store.roll_back(fresh).unwrap(), Some(first));
+    assert!(NodeIdentity::load(&store).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_written_leaves_no_key_behind() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let first = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    // In the way of the link, so that the new set cannot be swapped in.
+    let way = dir.path().join("identity.new");
+    fs::create_dir(&way).unwrap();
+    assert!(store.install(&hub.issue("myorg", "edge-01")).is_err());
+    assert_eq!(store.current().unwrap(), Some(first));
+    assert!(!dir.path().join("identity-2").exists());
+}
+
+#[tokio::test]
 async fn a_refused_renewal_changes_nothing() {
     let hub = FakeHub::start().await;
     let dir = tempfile::tempdir().unwrap();

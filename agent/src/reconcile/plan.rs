@@ -116,6 +116,19 @@ impl Planner {
         self.generation = None;
     }
 
+    /// As [`start_over`](Self::start_over), and what is at hand or delivered is of nobody's known:
+    /// it stays until it is replaced or wiped, and nothing of it is kept.
+    pub(super) fn distrust(&mut self) {
+        self.start_over();
+        self.held.clear();
+        self.problems.clear();
+        for live in self.actual.values_mut() {
+            live.manifest.origin = None;
+        }
+        self.given_up.clear();
+        self.unsettled.extend(self.desired.keys().cloned());
+    }
+
     pub(super) fn desired(&self) -> &BTreeMap<DeploymentId, Deployment> {
         &self.desired
     }

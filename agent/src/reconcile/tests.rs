@@ -7,7 +7,7 @@ mod readers;
 mod world;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 
 use edge_secrets_protocol::binding::{Format, SecretState};
 use edge_secrets_protocol::status::DeploymentState;
@@ -39,6 +39,17 @@ fn modes_are_set_whatever_the_umask() {
     assert_eq!(mode(&world.dir().join("services")), 0o755);
     assert_eq!(mode(&world.dir().join("trash")), 0o700);
     assert_eq!(mode(&world.dir().join("manifests")), 0o700);
+}
+
+#[test]
+fn a_directory_that_a_kill_left_closed_is_opened() {
+    let mut world = World::new();
+    // Made for the agent alone, and killed before its mode was set.
+    let org = world.dir().join("services/myorg");
+    fs::DirBuilder::new().mode(0o700).create(&org).unwrap();
+    world.apply(&bindings(1, [deployment("d1", "uplink", &[("a", "1")])]));
+    let mode = fs::metadata(&org).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
 }
 
 #[test]
