@@ -73,7 +73,7 @@ async fn publish(
     let name: PolicyName = session.param("policy")?;
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, object(&name)).await?;
-    let text = document::read(request).await?;
+    let text = document::read(&session, request).await?;
     let policy = DeploymentPolicy::parse(&text)
         .map_err(|error| document::refused(&format!("policy \"{name}\""), &error))?;
     let missing = missing_secrets(&session, &policy).await?;

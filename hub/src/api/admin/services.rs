@@ -57,7 +57,7 @@ async fn publish(
 ) -> Result<Json<Published>, ApiError> {
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, "services").await?;
-    let text = document::read(request).await?;
+    let text = document::read(&session, request).await?;
     let definition = ServiceDefinition::parse(&text)
         .map_err(|error| document::refused("service definition", &error))?;
     let id = definition.id();
