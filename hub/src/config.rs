@@ -109,7 +109,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Most requests at once on one connection.
     pub max_streams: u32,
-    /// How long requests under way may take when the hub is told to stop.
+    /// How long requests under way may take when the hub is told to stop, or when the certificate
+    /// of their connection has expired.
     #[serde(deserialize_with = "units::duration")]
     pub shutdown_timeout: Duration,
 }

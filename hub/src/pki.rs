@@ -6,6 +6,7 @@ pub mod identity;
 mod request;
 
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,7 +103,9 @@ impl Pki {
     /// When a file is missing, malformed, or the key can be read by everybody.
     pub fn load(data_dir: &Path, trust_domain: TrustDomain) -> Result<Self, PkiError> {
         let pem = read(&data_dir.join(CA_CERTIFICATE_FILE))?;
-        let key = Zeroizing::new(read(&data_dir.join(CA_KEY_FILE))?);
+        let path = data_dir.join(CA_KEY_FILE);
+        let key = Zeroizing::new(read(&path)?);
+        expect_private(&path).map_err(|reason| PkiError::File { path, reason })?;
         Self::from_pem(&pem, &key, trust_domain)
     }
 
@@ -258,6 +261,22 @@ impl Pki {
         }
         .sign(key, &self.issuer)
     }
+}
+
+/// Says why a file's key is no secret: everybody on this machine can read or change it.
+pub(crate) fn expect_private(path: &Path) -> Result<(), String> {
+    let mode = std::fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .permissions()
+        .mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "everybody can reach this key (mode {:o}): take it for known, or `chmod 600` it if nobody \
+         else was here",
+        mode & 0o777
+    ))
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {

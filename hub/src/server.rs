@@ -81,6 +81,7 @@ impl Server {
                 renewal_grace: grace,
                 handshake_timeout: config.limits.handshake_timeout,
                 max_streams: config.limits.max_streams,
+                drain: config.limits.shutdown_timeout,
             }),
             room: Arc::new(Semaphore::new(config.limits.max_connections)),
             drain: config.limits.shutdown_timeout,

@@ -88,7 +88,17 @@ impl FromRequestParts<Arc<Hub>> for UserPeer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, ApiError> {
-        let Connected { peer, address } = connected(parts)?;
+        Self::known(connected(parts)?, hub).await
+    }
+}
+
+impl UserPeer {
+    /// The user, as the catalog knows them now.
+    ///
+    /// # Errors
+    /// `denied` when it is no user, or the catalog knows them no more.
+    pub async fn known(connected: &Connected, hub: &Hub) -> Result<Self, ApiError> {
+        let Connected { peer, address } = connected;
         let Peer::User { org, user, serial } = peer else {
             return Err(ApiError::new(
                 Code::Denied,
@@ -155,7 +165,17 @@ impl FromRequestParts<Arc<Hub>> for RenewingPeer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, ApiError> {
-        let (node, _) = enrolled(connected(parts)?, hub).await?;
+        Self::known(connected(parts)?, hub).await
+    }
+}
+
+impl RenewingPeer {
+    /// The node, as the catalog knows it now.
+    ///
+    /// # Errors
+    /// When it is no node, the catalog knows it no more, or it is revoked.
+    pub async fn known(connected: &Connected, hub: &Hub) -> Result<Self, ApiError> {
+        let (node, _) = enrolled(connected, hub).await?;
         Ok(Self(node))
     }
 }

@@ -250,3 +250,17 @@ async fn an_address_in_use_is_named() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn a_key_that_everybody_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    for name in [crate::pki::CA_KEY_FILE, MASTER_KEY_FILE, SEALING_KEY_FILE] {
+        let (_room, config) = data_dir().await;
+        let path = config.data_dir.join(name);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+        let error = build(config).await.err().unwrap();
+        assert!(error.is_configuration(), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(name) && said.contains("604"), "{said}");
+    }
+}

@@ -66,10 +66,23 @@ pub(super) enum BindingFault {
 }
 
 impl Binding {
-    /// Reads `secretBinding`.
+    /// Reads `secretBinding`: at most 256 entries, which bind at most 4096 secrets together.
     pub(super) fn read_all(list: &[Field<'_>]) -> Result<Vec<Self>, Fault> {
-        let read = |(index, field): (usize, &Field<'_>)| Self::read(index, field);
-        list.iter().enumerate().map(read).collect()
+        if let Some(excess) = list.get(MAX_BINDINGS) {
+            return Err(excess.refuse(format!("is one entry too many: {MAX_BINDINGS} may be")));
+        }
+        let mut bound = 0;
+        let mut bindings = Vec::with_capacity(list.len());
+        for (index, field) in list.iter().enumerate() {
+            let binding = Self::read(index, field)?;
+            bound += binding.secrets.len();
+            if bound > MAX_BOUND {
+                let reason = format!("binds, with those before it, more than {MAX_BOUND} secrets");
+                return Err(field.refuse(reason));
+            }
+            bindings.push(binding);
+        }
+        Ok(bindings)
     }
 
     /// Every reference that it names.
@@ -205,7 +218,9 @@ fn read_pair(item: &Field<'_>) -> Result<(SecretName, Bound), Fault> {
     ))
 }
 
+const MAX_BINDINGS: usize = 256;
 const MAX_SECRETS: usize = 1024;
+const MAX_BOUND: usize = 4 * MAX_SECRETS;
 
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,8 @@ impl Fault {
 }
 
 /// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map,
-/// more than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused.
+/// more than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused,
+/// and so is YAML with very many brackets that close late or seem to.
 pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
     let whole = |reason: String| DocumentError {
         path: String::new(),
@@ -68,6 +69,12 @@ pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
         budget: &budget,
         fault: &fault,
     };
+    if !is_json(text) && open_brackets(text) > MAX_OPEN {
+        return Err(whole(format!(
+            "opens more than {MAX_OPEN} brackets whose end is not plain to see: write lists and \
+             maps on lines of their own, or the whole as JSON"
+        )));
+    }
     let read = if is_json(text) {
         let mut reader = serde_json::Deserializer::from_str(text);
         strict
@@ -160,6 +167,28 @@ pub(super) fn path(steps: &[Step]) -> String {
 
 fn is_json(text: &str) -> bool {
     text.trim_start().starts_with('{')
+}
+
+/// At least as many `[` and `{` as ever stand open at once: the YAML reader takes time for every
+/// open one at every word, and has read most of them before it hears of our bound on depth.
+///
+/// Which of them are text is for the reader to say. So all are counted, and one is taken for closed
+/// only where nothing between it and its end could turn the end into text.
+fn open_brackets(text: &str) -> usize {
+    let (mut most, mut open, mut plain) = (0, 0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => {
+                (open, plain) = (open + 1, plain + 1);
+                most = most.max(open);
+            }
+            b']' | b'}' if plain > 0 => (open, plain) = (open - 1, plain - 1),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {}
+            b' ' | b'_' | b'-' | b'.' | b',' | b':' | b'/' | b'@' | b'(' | b')' => {}
+            _ => plain = 0,
+        }
+    }
+    most
 }
 
 fn without_place(message: &str, place: Option<(usize, usize)>) -> String {
@@ -391,6 +420,8 @@ impl<'de> Visitor<'de> for Find<'_> {
 
 const MAX_BYTES: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 64;
+/// Far above [`MAX_DEPTH`], for texts such as half-open ranges of versions count.
+const MAX_OPEN: usize = 1024;
 /// Bytes of text in all, plus [`VALUE_COST`] for every value.
 const BUDGET: usize = 4 * MAX_BYTES;
 const VALUE_COST: usize = 16;

@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) renewal_grace: Duration,
     pub(super) handshake_timeout: Duration,
     pub(super) max_streams: u32,
+    /// How long requests under way may still take when the connection is over.
+    pub(super) drain: Duration,
 }
 
 /// Serves one connection to its end.
@@ -130,6 +132,10 @@ async fn speak(
 ) {
     let life = life(client.as_ref(), settings.renewal_grace, clock::now());
     let exchange = Exchange::default();
+    let streams = match client {
+        Some(_) => settings.max_streams,
+        None => settings.max_streams.min(ANONYMOUS_STREAMS),
+    };
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(exchange.clone());
         request.extensions_mut().insert(Connected {
@@ -143,7 +149,7 @@ async fn speak(
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_concurrent_streams(settings.max_streams)
+            .max_concurrent_streams(streams)
             .max_header_list_size(MAX_HEADERS)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -159,7 +165,12 @@ async fn speak(
         () = sleep(life) => {
             debug!(%address, "A connection ends with its certificate.");
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A watch never ends by itself, and a peer can ignore that no new request is wanted.
+            let Ok(ended) = timeout(settings.drain, connection).await else {
+                debug!(%address, "Requests did not end with their connection's certificate; cut.");
+                return;
+            };
+            ended
         }
     };
     if let Err(error) = ended {
@@ -219,6 +230,8 @@ fn peer(client: Option<&ClientCertificate>, now: Timestamp) -> Peer {
 }
 
 const ANONYMOUS: Duration = Duration::from_secs(60);
+/// One enrolment, and another one for good measure: who is unknown gets no room for many bodies.
+const ANONYMOUS_STREAMS: u32 = 2;
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_HEADERS: u32 = 16 * 1024;

@@ -374,3 +374,67 @@ async fn stopping_at_once_waits_for_nobody() {
     server.served.await.unwrap();
     assert!(answer.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn no_request_outlives_the_certificate_of_its_connection() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let endless = get(move || {
+        arrived.send(()).unwrap();
+        pending::<Body>()
+    });
+    let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+    let router = Router::new().route("/endless", endless);
+    let server = Running::with(pki, "limits: {shutdown_timeout: 0s}", router).await;
+    let (org, user) = ("myorg".parse().unwrap(), "alice".parse().unwrap());
+    let brief = Duration::from_secs(2);
+    let identity = identity(|csr| server.pki.issue_user(csr, &org, &user, brief).unwrap());
+    let mut client = speak(server.connect(Some(&identity)).await.unwrap())
+        .await
+        .unwrap();
+    let answer = tokio::spawn(async move { ask(&mut client, "/endless").await.map(|_| ()) });
+    arrivals.recv().await.unwrap();
+    assert!(answer.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn who_is_unknown_has_few_requests_at_once() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let waiting = get({
+        let gate = Arc::clone(&gate);
+        move || async move {
+            arrived.send(()).unwrap();
+            gate.acquire().await.unwrap().forget();
+            "done"
+        }
+    });
+    let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+    let router = Router::new().route("/waiting", waiting);
+    let server = Running::with(pki, "", router).await;
+    let mut client = speak(server.connect(None).await.unwrap()).await.unwrap();
+    // By its end the client has the server's settings.
+    text(ask(&mut client, "/who").await.unwrap()).await.unwrap();
+    let answers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { text(ask(&mut client, "/waiting").await?).await })
+        })
+        .collect();
+    // Two are there, and one more comes for each that is let go.
+    let mut under_way = 0;
+    for _ in 0..20 {
+        while arrivals.try_recv().is_ok() {
+            under_way += 1;
+        }
+        if under_way == 0 {
+            arrivals.recv().await.unwrap();
+            under_way += 1;
+        }
+        assert!(under_way <= 2, "{under_way} requests at once");
+        gate.add_permits(1);
+        under_way -= 1;
+    }
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().unwrap(), "done");
+    }
+}

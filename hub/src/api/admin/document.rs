@@ -23,10 +23,11 @@ pub(super) struct DryRun {
     pub(super) dry_run: bool,
 }
 
-/// The document in a request's body.
-pub(super) async fn read(request: Request) -> Result<String, ApiError> {
+/// The document in a request's body, from a caller who is still known when it has come.
+pub(super) async fn read(session: &Session, request: Request) -> Result<String, ApiError> {
     body::expect_media_type(request.headers(), &MEDIA_TYPES)?;
     let bytes = body::read(request, MAX_ADMIN_REQUEST).await?;
+    session.still().await?;
     String::from_utf8(bytes.into())
         .map_err(|_| ApiError::new(Code::BadRequest, "The document is not UTF-8 text."))
 }

@@ -73,7 +73,7 @@ async fn publish(
     let name: PolicyName = session.param("policy")?;
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, object(&name)).await?;
-    let text = document::read(request).await?;
+    let text = document::read(&session, request).await?;
     let policy = DeploymentPolicy::parse(&text)
         .map_err(|error| document::refused(&format!("policy \"{name}\""), &error))?;
     let missing = missing_secrets(&session, &policy).await?;
@@ -81,14 +81,15 @@ async fn publish(
     let check = |model: &Model| {
         expect_owner(&session, model, &name)?;
         let mut checked = check_policy(&policy, user, &model.definitions.services);
-        for missing in &missing {
-            // Another user's private secret may be refused as such already: once is enough, and the
-            // words are the same whether it exists or not.
-            let named = |fault: &String| fault.contains(&missing.reference);
-            if missing.bindable || !checked.faults.iter().any(named) {
-                checked.faults.push(missing.fault.clone());
-            }
-        }
+        // Another user's private secret is refused as such already: once is enough, and the words
+        // are the same whether it exists or not.
+        let refused_already = !checked.faults.is_empty();
+        let told = missing
+            .iter()
+            .filter(|missing| missing.bindable || !refused_already);
+        checked
+            .faults
+            .extend(told.map(|missing| missing.fault.clone()));
         if checked.faults.is_empty() {
             return Ok(checked.warnings);
         }
@@ -130,7 +131,6 @@ async fn remove(
 
 /// A bound secret that is not there, as far as the publisher may know.
 struct Missing {
-    reference: String,
     bindable: bool,
     fault: String,
 }
@@ -152,11 +152,7 @@ async fn missing_secrets(
             }
             Ok(()) => format!("secret \"{reference}\" does not exist"),
         };
-        missing.push(Missing {
-            reference: reference.to_string(),
-            bindable,
-            fault,
-        });
+        missing.push(Missing { bindable, fault });
     }
     Ok(missing)
 }

@@ -57,7 +57,7 @@ async fn publish(
 ) -> Result<Json<Published>, ApiError> {
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, "services").await?;
-    let text = document::read(request).await?;
+    let text = document::read(&session, request).await?;
     let definition = ServiceDefinition::parse(&text)
         .map_err(|error| document::refused("service definition", &error))?;
     let id = definition.id();
@@ -83,6 +83,7 @@ async fn publish(
     let probe = change.clone();
     let check = |model: &Model| {
         expect_owner(&session, model.services.get(&key))?;
+        expect_own_service(&session, model, &key.0)?;
         let after = model.definitions_after(&probe);
         let broken = new_faults(&model.definitions, &after);
         Ok(broken.into_iter().map(sentence).collect())
@@ -196,6 +197,22 @@ fn expect_owner(session: &Session, present: Option<&Arc<ServiceRecord>>) -> Resu
         Err(Problem::new(
             Code::Denied,
             "Another user published this definition.",
+        ))
+    }
+}
+
+/// Denied where others alone have published definitions of this service: one more would decide what
+/// becomes of the secrets that their policies bind.
+fn expect_own_service(session: &Session, model: &Model, url: &ServiceUrl) -> Result<(), Problem> {
+    let of_service = model.services.values().filter(|record| record.url == *url);
+    let mut owners = of_service.map(|record| &record.owner).peekable();
+    let may = |owner| session.may(Call::Define { owner: Some(owner) });
+    if owners.peek().is_none() || owners.any(may) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Code::Denied,
+            "Another user published this service.",
         ))
     }
 }

@@ -12,7 +12,7 @@ use edge_secrets_protocol::{Code, NameError, OrgId};
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use crate::api::peer::UserPeer;
+use crate::api::peer::{Connected, UserPeer};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Actor, NewAudit, Role};
 use crate::clock;
@@ -27,6 +27,7 @@ pub(super) struct Session {
     pub(super) peer: UserPeer,
     /// The organisation that the path names; perhaps not the caller's.
     pub(super) org: OrgId,
+    connected: Connected,
     params: Vec<(String, String)>,
     audited: AtomicBool,
 }
@@ -57,9 +58,19 @@ impl Session {
         object: impl Display,
     ) -> Result<(), ApiError> {
         if self.may(call) {
-            Ok(())
+            self.still().await
         } else {
             Err(self.deny(action, object).await)
+        }
+    }
+
+    /// Refuses the call unless the caller is who they were when it began: a body may take long to
+    /// come, and whoever was removed meanwhile does nothing more with it.
+    pub(super) async fn still(&self) -> Result<(), ApiError> {
+        if UserPeer::known(&self.connected, &self.hub).await? == self.peer {
+            Ok(())
+        } else {
+            Err(ApiError::denied())
         }
     }
 
@@ -119,7 +130,8 @@ impl FromRequestParts<Arc<Hub>> for Session {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, ApiError> {
-        let peer = UserPeer::from_request_parts(parts, hub).await?;
+        let connected = Connected::from_request_parts(parts, hub).await?;
+        let peer = UserPeer::known(&connected, hub).await?;
         let params = RawPathParams::from_request_parts(parts, hub)
             .await
             .map_err(|error| ApiError::new(Code::BadRequest, format!("The path: {error}.")))?;
@@ -133,6 +145,7 @@ impl FromRequestParts<Arc<Hub>> for Session {
             hub: Arc::clone(hub),
             peer,
             org,
+            connected,
             params,
             audited: AtomicBool::new(false),
         })

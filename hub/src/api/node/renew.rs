@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::audited;
 use crate::api::body::Json;
-use crate::api::peer::{RenewingPeer, revoked};
+use crate::api::peer::{Connected, RenewingPeer, revoked};
 use crate::api::problem::ApiError;
 use crate::catalog::CatalogError;
 use crate::catalog::records::NewAudit;
@@ -18,9 +18,13 @@ use crate::hub::Hub;
 /// The older certificates stay good until they expire: the node may fail to keep the new one.
 pub(super) async fn call(
     State(hub): State<Arc<Hub>>,
-    RenewingPeer(peer): RenewingPeer,
+    connected: Connected,
+    _: RenewingPeer,
     Json(request): Json<RenewRequest>,
 ) -> Result<Answer<Identity>, ApiError> {
+    // The body took its time: another may have enrolled as this node meanwhile, and the old
+    // identity must not become a new one beside theirs.
+    let RenewingPeer(peer) = RenewingPeer::known(&connected, &hub).await?;
     let lifetime = hub.config.node_certificates.lifetime;
     let issued = hub
         .pki

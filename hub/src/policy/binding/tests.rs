@@ -52,6 +52,28 @@ fn a_map_of_several_entries_is_refused_with_its_place() {
     assert!(refused(entry("", "", json!(["a"]))).contains("expected one entry such as"));
 }
 
+/// What a policy binds is weighed on every node, and entries against each other.
+#[test]
+fn entries_and_what_they_bind_are_bounded_in_number() {
+    let read = |list: &Value| {
+        let read = Binding::read_all(&Field::root(list).items().unwrap());
+        read.map(|_| ()).map_err(|fault| fault.reason)
+    };
+    let entries =
+        |count: usize, secrets: &Value| Value::from(vec![entry("", "", secrets.clone()); count]);
+    let one = json!([{"a": "x"}]);
+    assert_eq!(read(&entries(MAX_BINDINGS, &one)), Ok(()));
+    let refused = read(&entries(MAX_BINDINGS + 1, &one)).unwrap_err();
+    assert!(refused.contains("too many"), "{refused}");
+    let many: Vec<_> = (0..MAX_SECRETS)
+        .map(|at| json!({format!("s{at}"): "x"}))
+        .collect();
+    let many = Value::from(many);
+    assert_eq!(read(&entries(MAX_BOUND / MAX_SECRETS, &many)), Ok(()));
+    let refused = read(&entries(MAX_BOUND / MAX_SECRETS + 1, &many)).unwrap_err();
+    assert!(refused.contains("more than"), "{refused}");
+}
+
 #[test]
 fn a_name_bound_twice_in_one_entry_is_refused_naming_both_places() {
     let error = refused(entry("", "", json!([{"a": "x"}, {"a": "y"}])));

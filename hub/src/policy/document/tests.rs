@@ -11,6 +11,34 @@ fn key(name: &str) -> Step {
     Step::Key(name.to_owned())
 }
 
+/// The YAML reader looks at every level that is open for every word: a megabyte of brackets would
+/// keep a thread for minutes.
+#[test]
+fn brackets_that_are_never_closed_are_refused_before_the_reader_sees_them() {
+    for text in [
+        format!("a: {}", "[".repeat(4_000)),
+        format!("a: {}", "[a, ".repeat(4_000)),
+        format!("a: {}", "{a: ".repeat(4_000)),
+        format!("a: {}", "[a,b),".repeat(4_000)),
+        // Ends that are text.
+        format!("a: {}", "[\"]\", ".repeat(4_000)),
+        format!("a: {}", "[']', ".repeat(4_000)),
+        format!("a: {}", "[ #]\n ".repeat(4_000)),
+        format!("a: {}", "[!<x]> ".repeat(4_000)),
+    ] {
+        let refused = error(&text);
+        assert!(refused.contains("not plain to see"), "{refused}");
+    }
+    let pairs = "- {myCred: team/db, other: [x, y]}\n".repeat(2_000);
+    assert!(read(&format!("a:\n{pairs}")).is_ok());
+    // Half-open ranges of versions are ordinary text.
+    let ranges = "- \"[1.0.0,2.0.0)\"\n".repeat(256);
+    assert!(read(&format!("a:\n{ranges}")).is_ok());
+    // JSON knows its own bound, and a text in it may hold anything.
+    let text = format!(r#"{{"a": "{}"}}"#, "[".repeat(4_000));
+    assert!(read(&text).is_ok());
+}
+
 #[test]
 fn json_and_yaml_of_one_document_are_read_alike() {
     let json = read(r#"{"a": [1, -2, 2.5, true, null, "x"], "b": {}}"#).unwrap();

@@ -152,6 +152,31 @@ async fn definitions_are_replaced_and_removed_by_their_publisher_or_an_administr
     world.delete("alice", named).await.ok();
 }
 
+/// A definition decides which containers get what the policies of others bind, and one for exactly
+/// the node's architecture, or a newer version, comes before the publisher's own.
+#[tokio::test]
+async fn nobody_adds_a_definition_to_the_service_of_another() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    let mut siblings = [service("1.0.0", &["cred"]), service("1.0.0", &["cred"])];
+    siblings[0]["arch"] = "arm64".into();
+    siblings[1]["version"] = "1.0".into();
+    for sibling in &siblings {
+        for path in ["services?dry_run=true", "services"] {
+            world.post("bob", path, sibling).await.refused(Code::Denied);
+        }
+        // An administrator may, and it stays its first publisher's to go on with.
+        world.post("root", "services", sibling).await.ok();
+    }
+    world
+        .post("alice", "services", &service("2.0.0", &["cred"]))
+        .await
+        .ok();
+    let mut own = service("1.0.0", &["cred"]);
+    own["url"] = "com.example.other".into();
+    world.post("bob", "services", &own).await.ok();
+}
+
 #[tokio::test]
 async fn a_definition_that_a_policy_needs_stays() {
     let world = World::new().await;

@@ -1,7 +1,7 @@
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::wire::{AuditInfo, UserCertificate, UserInfo};
+use crate::wire::{AuditInfo, NewUser, UserCertificate, UserInfo};
 
 fn csr() -> String {
     let key = KeyPair::generate().unwrap();
@@ -131,4 +131,69 @@ async fn the_audit_trail_is_paged_and_followed() {
         (news[0].action.as_str(), news[0].result.as_str()),
         ("user.list", "denied")
     );
+}
+
+#[tokio::test]
+async fn who_is_removed_while_their_call_comes_in_does_nothing_more() {
+    let (key, world) = (KeyPair::generate().unwrap(), Arc::new(World::new().await));
+    let csr = CertificateParams::default().serialize_request(&key);
+    let accomplice = NewUser {
+        user: user("accomplice"),
+        role: Role::Admin,
+        csr: csr.unwrap().pem().unwrap(),
+    };
+    world.set("root", "db", "x").await.ok();
+    let calls = [
+        (
+            Method::POST,
+            "users",
+            serde_json::to_vec(&accomplice).unwrap(),
+        ),
+        (
+            Method::PUT,
+            "secrets/db",
+            serde_json::to_vec(&world.sealed("deputy", "db", "y")).unwrap(),
+        ),
+        (
+            Method::POST,
+            "services",
+            service("1.0.0", &["cred"]).to_string().into_bytes(),
+        ),
+    ];
+    for (method, path, body) in calls {
+        let org: OrgId = "myorg".parse().unwrap();
+        let deputy = UserRecord {
+            org: org.clone(),
+            user: user("deputy"),
+            role: Role::Admin,
+            created_at: clock::now(),
+        };
+        let before = world.trail("myorg").await;
+        // Asked for only once the caller is known: they are removed before the body is there.
+        let meanwhile = futures_util::stream::once({
+            let catalog = Arc::clone(&world.hub.catalog);
+            let (org, deputy) = (org.clone(), deputy.user.clone());
+            async move {
+                catalog.remove_user(&org, &deputy, setup(&org)).await?;
+                Ok::<_, crate::catalog::CatalogError>(body)
+            }
+        });
+        let request = Request::builder()
+            .method(method)
+            .uri(at(path))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from_stream(meanwhile));
+        let answer = world.request("deputy", request.unwrap()).await;
+        answer.refused(Code::Denied);
+        assert_eq!(world.trail("myorg").await, before, "{path}");
+        // For the next round.
+        let catalog = &world.hub.catalog;
+        catalog.add_user(&deputy, setup(&org)).await.unwrap();
+        let certificate = NewCertificate {
+            serial: serial("deputy"),
+            not_after: Timestamp::MAX,
+        };
+        let added = catalog.add_user_certificate(&org, &deputy.user, &certificate);
+        added.await.unwrap();
+    }
 }

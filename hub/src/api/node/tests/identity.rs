@@ -210,3 +210,26 @@ async fn users_and_strangers_make_no_call_of_nodes() {
         assert_eq!(refused.code, Code::Denied);
     }
 }
+
+#[tokio::test]
+async fn an_identity_that_is_replaced_while_it_renews_gets_no_new_one() {
+    let (world, old) = World::deployed().await;
+    let thief = SealingKey::generate();
+    let body = serde_json::to_vec(&renewal(Some(&thief))).unwrap();
+    let world = Arc::new(world);
+    let meanwhile = {
+        let world = Arc::clone(&world);
+        // Asked for only once the caller is known: the node enrols anew before the body is there.
+        futures_util::stream::once(async move {
+            world.enrol("edge-01", "berlin").await;
+            Ok::<_, std::convert::Infallible>(body)
+        })
+    };
+    let request = Request::post(routes::RENEW)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from_stream(meanwhile))
+        .unwrap();
+    let answer = Answer::read(world.request(&old.connected, request).await).await;
+    assert_eq!(answer.problem().code, Code::NotEnrolled);
+    assert!(world.trail("node.renew").await.is_empty());
+}
