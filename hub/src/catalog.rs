@@ -87,12 +87,15 @@ pub trait Catalog: Send + Sync + 'static {
     /// Which node a certificate belongs to, revoked or not.
     async fn node_identity(&self, serial: &str) -> Result<Option<NodeIdentity>, CatalogError>;
 
-    /// Records a renewed certificate beside the older ones, and the new sealing key where there is
-    /// one. Refused with `NotFound` when the node is revoked or gone.
+    /// Records a certificate that was renewed over the one of this `serial`, and the new sealing key
+    /// where there is one. The old one stays good until the new one renews, for the node may not have
+    /// kept the new one; all others stop working. Refused with `NotFound` when the node is revoked or
+    /// gone, with `Conflict` when the old certificate is no longer the node's.
     async fn renew_node(
         &self,
         org: &OrgId,
         node: &NodeId,
+        serial: &str,
         certificate: &NewCertificate,
         sealing_key: Option<&PublicKey>,
         audit: NewAudit,

@@ -12,12 +12,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use edge_secrets_protocol::limits::{MAX_DEPLOYMENTS, MAX_NODE_SECRETS};
 use edge_secrets_protocol::node::NodeFacts;
-use edge_secrets_protocol::{NodeId, OrgId, Problem};
+use edge_secrets_protocol::{Code, NodeId, OrgId, Problem};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::catalog::records::{Actor, Change, Committed, NewAudit};
+use crate::catalog::records::{Actor, Change, Committed, NewAudit, NodePlacement};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::hub::Hub;
@@ -102,7 +103,9 @@ pub async fn preview(
 ) -> Result<Preview, DeployError> {
     let model = hub.models.current(&*hub.catalog, org).await?;
     let warnings = check(&model)?;
-    let plan = compute(&model, &Arc::new(change)).await?;
+    let change = Arc::new(change);
+    let plan = compute(&model, &change).await?;
+    within_bounds(&change, &plan.placements)?;
     Ok(Preview::new(plan, warnings))
 }
 
@@ -295,6 +298,7 @@ async fn commit(
         let warnings = check(&model)?;
         let mut plan = compute(&model, change).await?;
         let placements = std::mem::take(&mut plan.placements);
+        within_bounds(change, &placements)?;
         let expected = model.revision;
         let result = catalog
             .commit(org, expected, (**change).clone(), placements, audit.clone())
@@ -315,6 +319,31 @@ async fn commit(
         return Ok((Preview::new(plan, warnings), committed));
     }
     Err(CatalogError::Conflict.into())
+}
+
+/// An answer above its bounds is refused by the agent whole: a definition that would make one must not
+/// come between a node and the rest of what it should have.
+fn within_bounds(change: &Change, placements: &[NodePlacement]) -> Result<(), Problem> {
+    if !matches!(change, Change::PutService(_) | Change::PutPolicy(_)) {
+        return Ok(());
+    }
+    for NodePlacement { node, deployments } in placements {
+        let secrets: usize = deployments
+            .iter()
+            .map(|placed| {
+                let read: usize = placed.consumers.iter().map(|c| c.secrets.len()).sum();
+                placed.bindings.len() + read
+            })
+            .sum();
+        if deployments.len() > MAX_DEPLOYMENTS || secrets > MAX_NODE_SECRETS {
+            let detail = format!(
+                "Node {node} would have more than {MAX_DEPLOYMENTS} deployments, or more than \
+                 {MAX_NODE_SECRETS} secrets and readers of them: constrain the policy to fewer nodes."
+            );
+            return Err(Problem::new(Code::Invalid, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Off the runtime's threads: a large organisation takes longer than a task may hold one.

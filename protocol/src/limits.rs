@@ -13,8 +13,9 @@ pub const MAX_BATCH_ITEMS: usize = 512;
 /// items [`Code::BatchFull`](crate::Code::BatchFull).
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Largest request body that the hub reads from a node, in bytes.
-pub const MAX_NODE_REQUEST: usize = 1024 * 1024;
+/// Largest request body that the hub reads from a node, in bytes. A report of
+/// [`MAX_DEPLOYMENTS`] and [`MAX_NODE_SECRETS`] fits.
+pub const MAX_NODE_REQUEST: usize = 4 * 1024 * 1024;
 
 /// Largest request body that the hub reads from an operator, in bytes.
 pub const MAX_ADMIN_REQUEST: usize = 2 * 1024 * 1024;
@@ -24,6 +25,10 @@ pub const MAX_RESPONSE: usize = 8 * 1024 * 1024;
 
 /// Longest line of a watch stream that an agent reads, in bytes.
 pub const MAX_WATCH_LINE: usize = 4096;
+
+/// Most declared secrets on one node, counted once for their deployment and once for every consumer
+/// that reads them. Their bindings fit into [`MAX_RESPONSE`].
+pub const MAX_NODE_SECRETS: usize = 16_384;
 
 /// Most deployments on one node.
 pub const MAX_DEPLOYMENTS: usize = 4096;

@@ -41,7 +41,7 @@ macro_rules! conformance_tests {
                 of_many_concurrent_uses_one_wins,
                 enrolling_again_replaces_the_identity,
                 a_refused_enrolment_leaves_no_trace,
-                renewal_keeps_the_older_certificates,
+                renewal_keeps_the_certificate_it_is_over,
             ]
             nodes: [
                 a_revoked_node_has_nothing_and_can_still_be_told,

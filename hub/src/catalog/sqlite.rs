@@ -147,11 +147,12 @@ impl Catalog for SqliteCatalog {
         &self,
         org: &OrgId,
         node: &NodeId,
+        serial: &str,
         certificate: &NewCertificate,
         sealing_key: Option<&PublicKey>,
         audit: NewAudit,
     ) -> Result<(), CatalogError> {
-        nodes::renew(self, org, node, certificate, sealing_key, &audit).await
+        nodes::renew(self, org, node, serial, certificate, sealing_key, &audit).await
     }
 
     async fn add_token(&self, token: &NewToken, audit: NewAudit) -> Result<(), CatalogError> {

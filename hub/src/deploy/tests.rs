@@ -2,6 +2,7 @@ mod catalog;
 
 use std::collections::BTreeMap;
 
+use edge_secrets_protocol::limits::{MAX_DEPLOYMENTS, MAX_NODE_SECRETS};
 use edge_secrets_protocol::node::{NodeFacts, Property};
 use edge_secrets_protocol::{Generation, NodeId, OrgId};
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::model::Model;
 use super::plan::{candidates, new_faults, node_counts, plan};
+use super::within_bounds;
 use crate::catalog::records::{
     Change, NodePlacement, NodeRecord, OrgSnapshot, Placed, PolicyRecord, Revision, ServiceRecord,
 };
@@ -313,4 +315,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_definition_that_would_overfill_a_node_is_refused() {
+    let placed = |at: usize| Placed {
+        id: format!("d{at}").parse().unwrap(),
+        policy: "p".parse().unwrap(),
+        service: "myorg/s".parse().unwrap(),
+        service_version: "1.0.0".into(),
+        consumers: vec![],
+        bindings: BTreeMap::new(),
+    };
+    let full = |deployments: usize| NodePlacement {
+        node: "edge-01".parse().unwrap(),
+        deployments: (0..deployments).map(placed).collect(),
+    };
+    let change = Change::PutPolicy(PolicyRecord {
+        name: "p".parse().unwrap(),
+        owner: "alice".parse().unwrap(),
+        document: "{}".into(),
+        updated_at: crate::clock::now(),
+    });
+    assert!(within_bounds(&change, &[full(MAX_DEPLOYMENTS)]).is_ok());
+    let refused = within_bounds(&change, &[full(1), full(MAX_DEPLOYMENTS + 1)]);
+    assert!(refused.unwrap_err().detail.contains("edge-01"));
+
+    let name = |at: usize| format!("s{at}").parse().unwrap();
+    let binding = crate::catalog::records::PlacedBinding {
+        candidates: vec![],
+        denied: false,
+    };
+    let mut many = full(1);
+    many.deployments[0].bindings = (0..=MAX_NODE_SECRETS)
+        .map(|at| (name(at), binding.clone()))
+        .collect();
+    assert!(within_bounds(&change, &[many]).is_err());
 }

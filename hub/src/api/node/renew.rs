@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::audited;
 use crate::api::body::Json;
-use crate::api::peer::{Connected, RenewingPeer, revoked};
+use crate::api::peer::{Connected, Peer, RenewingPeer, revoked};
 use crate::api::problem::ApiError;
 use crate::catalog::CatalogError;
 use crate::catalog::records::NewAudit;
@@ -25,6 +25,9 @@ pub(super) async fn call(
     // The body took its time: another may have enrolled as this node meanwhile, and the old
     // identity must not become a new one beside theirs.
     let RenewingPeer(peer) = RenewingPeer::known(&connected, &hub).await?;
+    let Peer::Node { serial, .. } = &connected.peer else {
+        return Err(ApiError::denied());
+    };
     let lifetime = hub.config.node_certificates.lifetime;
     let issued = hub
         .pki
@@ -41,7 +44,14 @@ pub(super) async fn call(
     };
     let certificate = issued.record();
     hub.catalog
-        .renew_node(&peer.org, &peer.node, &certificate, sealing_key, audit)
+        .renew_node(
+            &peer.org,
+            &peer.node,
+            serial,
+            &certificate,
+            sealing_key,
+            audit,
+        )
         .await
         .map_err(|error| match error {
             // It was there when the call came.

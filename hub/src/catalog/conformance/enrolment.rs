@@ -164,35 +164,43 @@ pub(crate) async fn a_refused_enrolment_leaves_no_trace(place: &mut dyn Place) {
     now.unwrap();
 }
 
-pub(crate) async fn renewal_keeps_the_older_certificates(place: &mut dyn Place) {
+pub(crate) async fn renewal_keeps_the_certificate_it_is_over(place: &mut dyn Place) {
     let world = World::new(place).await;
     world.enrol("n").await;
     let (catalog, org, node) = (&world.catalog, &world.org, node_id("n"));
-    let renew = |serial: &'static str, key| {
-        let certificate = certificate(serial);
+    let renew = |old: &'static str, new: &'static str, key| {
+        let certificate = certificate(new);
         let node = node.clone();
         async move {
             catalog
-                .renew_node(org, &node, &certificate, key, audit("node.renew"))
+                .renew_node(org, &node, old, &certificate, key, audit("node.renew"))
                 .await
         }
     };
-    renew("s2", None).await.unwrap();
+    renew("serial-of-n", "s2", None).await.unwrap();
     let (key, _) = catalog.bound(org, &node, &[]).await.unwrap().unwrap();
     assert_eq!(key, sealing_key());
     let new_key = SealingKey::generate().public();
-    renew("s3", Some(&new_key)).await.unwrap();
+    renew("s2", "s3", Some(&new_key)).await.unwrap();
     let (key, _) = catalog.bound(org, &node, &[]).await.unwrap().unwrap();
     assert_eq!(key, new_key);
-    for serial in ["serial-of-n", "s2", "s3"] {
-        assert!(catalog.node_identity(serial).await.unwrap().is_some());
+    // The one before the last may be all that the node has; the one before that is nobody's.
+    for (serial, good) in [("serial-of-n", false), ("s2", true), ("s3", true)] {
+        let known = catalog.node_identity(serial).await.unwrap();
+        assert_eq!(known.is_some(), good, "{serial}");
+    }
+    let refused = renew("serial-of-n", "s4", None).await;
+    assert!(matches!(refused, Err(CatalogError::Conflict)));
+    for (serial, good) in [("s2", true), ("s3", true), ("s4", false)] {
+        let known = catalog.node_identity(serial).await.unwrap();
+        assert_eq!(known.is_some(), good, "{serial}");
     }
 
     world
         .commit(Change::RevokeNode(node.clone()), vec![])
         .await
         .unwrap();
-    let refused = renew("s4", None).await;
+    let refused = renew("s3", "s4", None).await;
     assert!(matches!(refused, Err(CatalogError::NotFound(_))));
     assert_eq!(catalog.node_identity("s4").await.unwrap(), None);
     let none = catalog.bound(org, &node, &[item("d", "a")]).await;

@@ -76,6 +76,7 @@ pub(crate) async fn every_write_leaves_its_record(place: &mut dyn Place) {
         .renew_node(
             org,
             &node_id("n"),
+            "s",
             &certificate("s2"),
             None,
             audit("node.renew"),

@@ -323,6 +323,7 @@ pub(crate) async fn organisations_are_apart(place: &mut dyn Place) {
         .renew_node(
             &other,
             &node_id("n"),
+            "s9",
             &certificate("s10"),
             None,
             audit("node.renew"),

@@ -71,6 +71,7 @@ pub(super) async fn renew(
     catalog: &SqliteCatalog,
     org: &OrgId,
     node: &NodeId,
+    serial: &str,
     certificate: &NewCertificate,
     sealing_key: Option<&PublicKey>,
     audit: &NewAudit,
@@ -88,6 +89,20 @@ pub(super) async fn renew(
     .await?;
     if found.rows_affected() == 0 {
         return Err(not_found(node));
+    }
+    sqlx::query("DELETE FROM node_certificates WHERE org = $1 AND node = $2 AND serial <> $3")
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .bind(serial)
+        .execute(write.conn())
+        .await?;
+    let old = sqlx::query("SELECT 1 FROM node_certificates WHERE org = $1 AND node = $2")
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .fetch_optional(write.conn())
+        .await?;
+    if old.is_none() {
+        return Err(CatalogError::Conflict);
     }
     add_certificate(write.conn(), org, node, certificate).await?;
     write.audit(audit).await?;
