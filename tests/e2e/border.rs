@@ -157,7 +157,7 @@ fn bodies_above_the_limit_are_refused() {
         assert_eq!(answer.code(), "too_large", "{path}");
     }
     let mut node = hub.raw_node("edge-01", &[]);
-    let large = format!("{{\"items\":[],\"x\":\"{}\"}}", "x".repeat(2 * 1024 * 1024));
+    let large = format!("{{\"items\":[],\"x\":\"{}\"}}", "x".repeat(5 * 1024 * 1024));
     for (method, path) in [
         (Method::POST, routes::SECRETS),
         (Method::PUT, routes::STATUS),
