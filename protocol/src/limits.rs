@@ -13,9 +13,13 @@ pub const MAX_BATCH_ITEMS: usize = 512;
 /// items [`Code::BatchFull`](crate::Code::BatchFull).
 pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Largest request body that the hub reads from a node, in bytes. A report of
-/// [`MAX_DEPLOYMENTS`] and [`MAX_NODE_SECRETS`] fits.
-pub const MAX_NODE_REQUEST: usize = 4 * 1024 * 1024;
+/// Largest request body that the hub reads from a node, or from who would be one, in bytes; but for
+/// reports.
+pub const MAX_NODE_REQUEST: usize = 1024 * 1024;
+
+/// Largest report that the hub reads from a node, in bytes. One of [`MAX_DEPLOYMENTS`] and
+/// [`MAX_NODE_SECRETS`] fits.
+pub const MAX_STATUS_REQUEST: usize = 4 * 1024 * 1024;
 
 /// Largest request body that the hub reads from an operator, in bytes.
 pub const MAX_ADMIN_REQUEST: usize = 2 * 1024 * 1024;

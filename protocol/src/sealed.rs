@@ -379,17 +379,6 @@ impl Sealed {
         }
     }
 
-    /// How many bytes of an answer the value takes, about.
-    #[must_use]
-    pub fn wire_len(&self) -> usize {
-        self.suite.len()
-            + self.key.len()
-            + self.salt.len()
-            + self.text.len()
-            + self.tag.len()
-            + WIRE_OVERHEAD
-    }
-
     /// Opens the value in place at the start of `room` and gives the part of it that is plaintext.
     /// No other copy of it is made. On error what `room` holds is wiped.
     ///
@@ -473,7 +462,6 @@ const INFO: &[u8] = b"edge-secrets v1";
 const MAX_KEY_TEXT: usize = 2048;
 const SALT: usize = 16;
 const TAG: usize = 16;
-const WIRE_OVERHEAD: usize = 256;
 /// Every key encrypts one value alone, so the nonce need not differ.
 const NONCE: [u8; 12] = [0; 12];
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::session::{Params, Session};
 use crate::api::body;
 use crate::api::problem::ApiError;
-use crate::catalog::records::SecretRecord;
+use crate::catalog::records::{Committed, SecretRecord};
 use crate::hub::Hub;
 use crate::managers::SecretManager;
 use crate::managers::embedded::SetError;
@@ -121,16 +121,12 @@ async fn set(
         ApiError::new(Code::Invalid, detail)
     })?;
     let audit = session.audit("secret.set", object(&reference));
-    let (version, committed) = hub
+    let set = hub
         .secrets
         .set(org, &reference, &payload, user, expected, audit)
         .await
         .map_err(not_set)?;
-    Ok(Json(SecretSet {
-        version,
-        nodes: committed.touched.len(),
-        at: committed.at,
-    }))
+    Ok(answer(set))
 }
 
 async fn restore(
@@ -141,16 +137,20 @@ async fn restore(
     let (hub, org, user) = (&session.hub, &session.org, &session.peer.user);
     let mut audit = session.audit("secret.restore", object(&reference));
     audit.detail = format!("from version {}", body.version);
-    let (version, committed) = hub
+    let set = hub
         .secrets
         .restore(org, &reference, &body.version, user, audit)
         .await
         .map_err(not_set)?;
-    Ok(Json(SecretSet {
+    Ok(answer(set))
+}
+
+fn answer((version, committed): (SecretVersion, Committed)) -> Json<SecretSet> {
+    Json(SecretSet {
         version,
         nodes: committed.touched.len(),
         at: committed.at,
-    }))
+    })
 }
 
 async fn reveal(

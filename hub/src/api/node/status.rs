@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use edge_secrets_protocol::Code;
-use edge_secrets_protocol::limits::MAX_DEPLOYMENTS;
+use edge_secrets_protocol::limits::{MAX_DEPLOYMENTS, MAX_STATUS_REQUEST};
 use edge_secrets_protocol::status::StatusReport;
 
 use crate::api::body::Json;
@@ -18,7 +18,7 @@ use crate::hub::Hub;
 pub(super) async fn call(
     State(hub): State<Arc<Hub>>,
     peer: NodePeer,
-    Json(report): Json<StatusReport>,
+    Json(report): Json<StatusReport, MAX_STATUS_REQUEST>,
 ) -> Result<StatusCode, ApiError> {
     check(&report)?;
     hub.catalog

@@ -52,14 +52,7 @@ pub(super) async fn put(
     .execute(write.conn())
     .await?;
     insert_version(write.conn(), org, reference, next, version).await?;
-    let touched = touch(&mut write, org, reference).await?;
-    write.audit(audit).await?;
-    let at = write.commit().await?;
-    Ok(Committed {
-        revision,
-        touched,
-        at,
-    })
+    finish(write, revision, org, reference, audit).await
 }
 
 pub(super) async fn remove(
@@ -86,14 +79,7 @@ pub(super) async fn remove(
         .bind(reference.to_string())
         .execute(write.conn())
         .await?;
-    let touched = touch(&mut write, org, reference).await?;
-    write.audit(audit).await?;
-    let at = write.commit().await?;
-    Ok(Committed {
-        revision,
-        touched,
-        at,
-    })
+    finish(write, revision, org, reference, audit).await
 }
 
 pub(super) async fn list(
@@ -264,6 +250,24 @@ async fn insert_version(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Touches the nodes that the secret is bound on and commits, with the audit record.
+async fn finish(
+    mut write: Write,
+    revision: Revision,
+    org: &OrgId,
+    reference: &SecretRef,
+    audit: &NewAudit,
+) -> Result<Committed, CatalogError> {
+    let touched = touch(&mut write, org, reference).await?;
+    write.audit(audit).await?;
+    let at = write.commit().await?;
+    Ok(Committed {
+        revision,
+        touched,
+        at,
+    })
 }
 
 /// Raises the generation of every node with a binding that resolves to the secret where it exists,

@@ -134,7 +134,7 @@ async fn a_report_is_kept_and_wakes_those_who_wait() {
 async fn oversized_and_malformed_bodies_are_answered_with_problems() {
     let (world, node) = World::deployed().await;
     let mut large = facts("berlin");
-    large.agent_version = "x".repeat(5_000_000);
+    large.agent_version = "x".repeat(2_000_000);
     let refused = world
         .send(&node.connected, "PUT", routes::NODE, &large)
         .await;
