@@ -43,9 +43,56 @@ pub struct Config {
     /// What is kept for times without a hub.
     #[serde(default)]
     pub offline: Offline,
+    /// Where delivery profiles stand. Relative to the configuration.
+    #[serde(default = "default_services_dir")]
+    pub services_dir: PathBuf,
+    /// The local socket for people and programs.
+    #[serde(default)]
+    pub local_api: LocalSocket,
+    /// The container engine's API.
+    #[serde(default)]
+    pub containers: Containers,
+    /// When a service manager is told that the agent is ready.
+    #[serde(default)]
+    pub ready: Ready,
     /// What is logged, to standard error.
     #[serde(default)]
     pub log: Log,
+}
+
+/// The local socket for people and programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalSocket {
+    /// The group that may use it; the agent's own when absent.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// The container engine's API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// Its Unix socket; podman's, else Docker's, where they usually are, when absent. Absolute.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+}
+
+/// When a service manager is told that the agent is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// How long the hub is waited for at most: a node without its hub must start too.
+    #[serde(default = "default_ready")]
+    pub timeout: Span,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self {
+            timeout: default_ready(),
+        }
+    }
 }
 
 /// Where the hub is.
@@ -221,6 +268,7 @@ impl Config {
         if let Some(policy) = &mut config.node.policy_file {
             *policy = base.join(&*policy);
         }
+        config.services_dir = base.join(&config.services_dir);
         Ok(config)
     }
 
@@ -297,6 +345,14 @@ pub(crate) fn yaml_reason(error: &serde_yaml::Error) -> (Option<usize>, String) 
 
 fn default_state_dir() -> PathBuf {
     "/var/lib/edge-secrets".into()
+}
+
+fn default_services_dir() -> PathBuf {
+    "services.d".into()
+}
+
+fn default_ready() -> Span {
+    Span::new(Duration::from_secs(30))
 }
 
 fn default_runtime_dir() -> PathBuf {

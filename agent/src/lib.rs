@@ -4,6 +4,8 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod consumers;
+mod containers;
 pub mod delivery;
 pub mod hub;
 pub mod identity;
@@ -12,3 +14,4 @@ pub mod memory;
 pub mod reconcile;
 pub mod status;
 mod sys;
+mod systemd;

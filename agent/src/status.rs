@@ -25,6 +25,35 @@ pub struct AgentStatus {
     pub protection: Vec<String>,
     /// What is deployed here, by service and policy.
     pub services: Vec<ServiceStatus>,
+    /// What is wrong or doubtful in `services.d`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profile_problems: Vec<ProfileProblem>,
+}
+
+/// What is wrong or doubtful in a file of `services.d`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileProblem {
+    /// The file.
+    pub file: String,
+    /// The line, from 1, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What is wrong and what would be right.
+    pub reason: String,
+    /// What follows.
+    pub effect: ProfileEffect,
+}
+
+/// What follows from something wrong or doubtful in a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileEffect {
+    /// The file is refused, and its last good version stays in force.
+    FormerStays,
+    /// The file is refused, and nothing of it was ever good: it is as if it were not there.
+    Ignored,
+    /// The profile is in force; somebody should look all the same.
+    Warning,
 }
 
 /// The connection to the hub.
@@ -114,4 +143,53 @@ pub struct ConsumerStatus {
     pub name: ConsumerName,
     /// The directory to mount or read.
     pub directory: String,
+    /// The profile that shapes it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// How the on-change action stands, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<ActionStatus>,
+    /// How the unit or container stands that it lives with, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<LifecycleStatus>,
+}
+
+/// How a consumer's on-change action stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionStatus {
+    /// What is done, for people: `reload uplink.service`.
+    pub action: String,
+    /// Where it stands.
+    pub state: ActionState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Attempts that failed since it last went well.
+    pub failures: u32,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Where an on-change action stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionState {
+    /// It waits for further changes, or runs.
+    Running,
+    /// It is done for what can be read now.
+    Done,
+    /// It failed and is tried again.
+    Failing,
+}
+
+/// How the unit or container stands that a consumer lives with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecycleStatus {
+    /// `unit uplink.service` or `container uplink`.
+    pub workload: String,
+    /// `present`, `absent` or `unknown`.
+    pub presence: String,
+    /// Why it is unknown, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

@@ -133,6 +133,10 @@ pub enum Format {
     Json,
     /// The raw bytes of the field `value`, or of the only field.
     ValueOnly,
+    /// A line `FIELD="value"` for every field, as systemd's `EnvironmentFile=` and shells read it.
+    Env,
+    /// A directory with a file of raw bytes for every field.
+    Fields,
 }
 
 /// The body of `POST /v1/secrets`.

@@ -45,6 +45,8 @@ pub enum DeploymentState {
     Failed,
     /// Not done yet.
     Pending,
+    /// Deployed, and nothing of it is left on the node, because what it is for does not run there.
+    Stopped,
     /// Undeployed; nothing is left.
     Wiped,
 }

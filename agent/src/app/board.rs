@@ -42,6 +42,7 @@ impl Board {
             generation: Generation::default(),
             protection,
             services: reconciler.services(),
+            profile_problems: Vec::new(),
         };
         Self {
             sender: watch::channel(Arc::new(status)).0,

@@ -60,6 +60,7 @@ fn write(payload: &[u8], format: Format, out: &mut Room<'_>) -> Result<(), Rende
             }
             out.put(b"}");
         }
+        Format::Env | Format::Fields => return Err(RenderError::Malformed),
     }
     Ok(())
 }

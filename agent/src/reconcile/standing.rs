@@ -173,6 +173,9 @@ impl Standings {
                     .map(|consumer| ConsumerStatus {
                         name: consumer.consumer.clone(),
                         directory: delivery.directory(consumer).display().to_string(),
+                        profile: None,
+                        on_change: None,
+                        lifecycle: None,
                     })
                     .collect(),
             })

@@ -84,7 +84,8 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
     }
     let states = nodes.iter().map(|node: &RolloutNode| node.state);
     let applied = states
-        .filter(|state| *state == DeploymentState::Applied)
+        // What is stopped has nothing to apply until it starts.
+        .filter(|state| matches!(state, DeploymentState::Applied | DeploymentState::Stopped))
         .count();
     Ok(Rollout {
         policy: policy.clone(),

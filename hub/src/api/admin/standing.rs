@@ -90,16 +90,20 @@ fn decide(
         return pending;
     };
     match reported.state {
+        // With an error it is applied, and who should have heard of it has not.
         DeploymentState::Applied if secrets.iter().all(is_applied) => {
-            (DeploymentState::Applied, None)
+            (DeploymentState::Applied, reported.error.clone())
         }
-        DeploymentState::Blocked | DeploymentState::Failed if current => {
+        DeploymentState::Blocked | DeploymentState::Failed | DeploymentState::Stopped
+            if current =>
+        {
             (reported.state, reported.error.clone())
         }
         DeploymentState::Applied
         | DeploymentState::Blocked
         | DeploymentState::Failed
         | DeploymentState::Pending
+        | DeploymentState::Stopped
         | DeploymentState::Wiped => pending,
     }
 }

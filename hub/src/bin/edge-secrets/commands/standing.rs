@@ -11,6 +11,7 @@ pub(super) fn state(state: DeploymentState) -> &'static str {
         DeploymentState::Blocked => "blocked",
         DeploymentState::Failed => "failed",
         DeploymentState::Pending => "pending",
+        DeploymentState::Stopped => "stopped",
         DeploymentState::Wiped => "wiped",
     }
 }

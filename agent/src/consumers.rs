@@ -1,0 +1,17 @@
+//! What a node's administrator says about the services on it, and what follows from that: how files
+//! look, who hears of a change, when a service may have its secrets at all, and which units get them
+//! as systemd credentials.
+//!
+//! ```text
+//! services.d/*.yaml --profiles--> Profiles --+--> delivery    owner, mode, format, templates
+//!                                            +--> on_change   after the swap: reload, signal, command
+//!                                            +--> lifecycle   there while the unit or container runs
+//!                                            +--> credentials LoadCredential= of which units
+//! ```
+
+pub(crate) mod credentials;
+pub(crate) mod lifecycle;
+pub(crate) mod names;
+pub(crate) mod on_change;
+pub(crate) mod profile;
+pub(crate) mod profiles;
