@@ -295,6 +295,18 @@ impl Config {
         }
     }
 
+    /// Where the last good version of each profile is remembered.
+    #[must_use]
+    pub fn kept_profiles(&self) -> PathBuf {
+        self.state_dir.join("profiles")
+    }
+
+    /// The socket where units get their credentials.
+    #[must_use]
+    pub fn credentials_socket(&self) -> PathBuf {
+        self.runtime_dir.join(CREDENTIALS_SOCKET)
+    }
+
     /// The local socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -375,6 +387,7 @@ fn default_max_age() -> Span {
 pub const DEFAULT_PATH: &str = "/etc/edge-secrets/agent.yaml";
 
 const SOCKET_NAME: &str = "agent.sock";
+const CREDENTIALS_SOCKET: &str = "credentials.sock";
 const MAX_FILE: u64 = 1024 * 1024;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!   services/<org>/<service url>/<consumer>/                what services read
 //!     ..data -> ..g42.k3f9rq                                swapped by one rename
 //!     ..g42.k3f9rq/myCloudServiceCred                       mode 0400, the agent's user
+//!     ..g42.k3f9rq/db/password                              the format `fields`
 //!     myCloudServiceCred -> ..data/myCloudServiceCred
 //!   manifests/<org>/<service url>/<consumer>/..g42.k3f9rq   what is in it; names and versions
 //!   trash/<consumer's mark>.<random>                        superseded files, until they are wiped
@@ -31,15 +32,18 @@
 //!
 //! # Modes
 //!
-//! Directories are 0755 and files 0400, of the agent's user: root in a container reads them, other
-//! users of the node do not. The umask does not matter.
+//! Directories are 0755 and files 0400, of the agent's user, unless a profile says otherwise: root in
+//! a container reads them, other users of the node do not. A consumer whose units take credentials
+//! alone has a directory of 0700. The umask does not matter.
 
 mod dir;
 mod generation;
 mod manifest;
 mod mount;
+pub(crate) mod owner;
 mod render;
 mod sweep;
+pub(crate) mod template;
 mod wipe;
 
 #[cfg(test)]
@@ -51,19 +55,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use edge_secrets_protocol::{ConsumerName, SecretName, ServiceId};
+use edge_secrets_protocol::{ConsumerName, ServiceId};
 
 pub(crate) use self::dir::FsError;
 #[cfg(test)]
 pub(crate) use self::dir::faults;
 use self::dir::{Dir, Kind};
-pub(crate) use self::generation::{Commit, Draft};
+pub(crate) use self::generation::{Commit, Draft, Header};
 #[cfg(test)]
 pub(crate) use self::manifest::{FileMark, ManifestFile};
-pub(crate) use self::manifest::{Manifest, Origin};
+pub(crate) use self::manifest::{Manifest, ManifestSecret, Origin};
 use self::mount::RuntimeDir;
-pub(crate) use self::render::{bound, render};
+use self::owner::Ownership;
+pub(crate) use self::render::{RenderError, bound, render};
 use self::wipe::{Wiper, wipe_tree};
+use crate::consumers::names::FileName;
 use crate::reconcile::{RuntimeError, RuntimeOptions};
 
 /// One consumer of one service: whose directory it is.
@@ -137,7 +143,7 @@ impl Delivery {
         let dir = &self.runtime.dir;
         let fresh = format!("{MARK}.new");
         dir.unlink(&fresh)?;
-        dir.write_new(&fresh, mark, 0o600)?;
+        dir.write_new(&fresh, mark, 0o600, Ownership::default())?;
         dir.rename(&fresh, dir, MARK)
     }
 
@@ -168,7 +174,7 @@ impl Delivery {
         dir.require_memory()?;
         let temporary = random_name("..new.");
         let written = dir
-            .write_new(&temporary, &manifest.encode(), 0o600)
+            .write_new(&temporary, &manifest.encode(), 0o600, Ownership::default())
             .and_then(|_| dir.rename(&temporary, &dir, &manifest.generation));
         if written.is_err() {
             dir.unlink(&temporary).ok();
@@ -182,7 +188,7 @@ impl Delivery {
         &self,
         consumer: &ConsumerId,
         manifest: &Manifest,
-    ) -> Result<BTreeSet<SecretName>, FsError> {
+    ) -> Result<BTreeSet<FileName>, FsError> {
         let home = match place(&self.services, consumer) {
             Err(error) if error.is_missing() => {
                 return Ok(manifest.files.keys().cloned().collect());
@@ -292,4 +298,5 @@ const DATA: &str = "..data";
 const GENERATION: &str = "..g";
 const OPEN_DIR: u32 = 0o755;
 const OWN_DIR: u32 = 0o700;
-const VALUE_FILE: u32 = 0o400;
+/// The mode of a value's file where no profile says otherwise.
+pub(crate) const VALUE_FILE: u32 = 0o400;

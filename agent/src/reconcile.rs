@@ -24,6 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
@@ -33,8 +34,10 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use self::apply::Opener;
-use self::plan::Planner;
+use self::plan::{Planner, Stances};
 use self::standing::Standings;
+use crate::consumers::credentials::Shelved;
+use crate::consumers::profiles::Profiles;
 use crate::delivery::{ConsumerId, Delivery};
 use crate::memory::LockedBuffer;
 use crate::status::ServiceStatus;
@@ -176,6 +179,71 @@ impl Reconciler {
         all.iter()
             .map(|consumer| self.verify_consumer(consumer))
             .sum()
+    }
+
+    /// Takes what the node's administrator says of services. What should look otherwise is among the
+    /// work of the next [`desire`](Self::desire).
+    pub(crate) fn shape_by(&mut self, profiles: Arc<Profiles>) {
+        self.planner.shape_by(profiles);
+    }
+
+    /// Takes whether the consumers of each profile with a lifecycle may have anything now, and wipes at
+    /// once what they may not. What is to be delivered again is among the work of the next
+    /// [`desire`](Self::desire). Says whether anything has changed.
+    pub(crate) fn live_by(&mut self, stances: Stances, now: Timestamp) -> bool {
+        if !self.planner.live_by(stances) {
+            return false;
+        }
+        let touched = self.planner.unsettled();
+        self.wipe_leftovers();
+        self.apply(None, now);
+        self.standings.update(&self.planner, touched, now);
+        true
+    }
+
+    /// The consumers that read a generation of which somebody is still to hear, and its name.
+    pub(crate) fn unannounced(&self) -> Vec<(ConsumerId, String)> {
+        let live = self.planner.actual().iter();
+        live.filter(|(_, live)| live.manifest.unannounced)
+            .map(|(consumer, live)| (consumer.clone(), live.manifest.generation.clone()))
+            .collect()
+    }
+
+    /// Who should have heard of this generation has.
+    pub(crate) fn announced(&mut self, consumer: &ConsumerId, generation: &str) {
+        let Some(live) = self.planner.actual().get(consumer) else {
+            return;
+        };
+        if live.manifest.generation != generation || !live.manifest.unannounced {
+            return;
+        }
+        let mut manifest = live.manifest.clone();
+        manifest.unannounced = false;
+        // Unwritten, it is done once more after a restart, which is better than never.
+        if let Err(error) = self.delivery.rewrite_manifest(consumer, &manifest) {
+            warn!(%consumer, %error, "It cannot be noted that an on-change action is done.");
+        }
+        self.planner.announced(consumer);
+    }
+
+    /// Whether the consumer has something to read.
+    pub(crate) fn delivers(&self, consumer: &ConsumerId) -> bool {
+        self.planner.actual().contains_key(consumer)
+    }
+
+    /// Every consumer's live generation, as units may get it.
+    pub(crate) fn shelved(&self) -> BTreeMap<ConsumerId, Shelved> {
+        let live = self.planner.actual().iter();
+        live.filter(|(_, live)| live.manifest.origin.is_some())
+            .map(|(consumer, live)| {
+                let directory = self.delivery.directory(consumer);
+                let shelved = Shelved {
+                    generation: directory.join(&live.manifest.generation),
+                    files: live.manifest.files.keys().cloned().collect(),
+                };
+                (consumer.clone(), shelved)
+            })
+            .collect()
     }
 
     /// What to tell the hub: every deployment that it wants here, those still to be replaced, and

@@ -16,7 +16,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, linkat, symlinkat, unlinkat};
+
+use super::owner::Ownership;
 
 /// A call on the runtime directory that failed. Names what and where, and what to do where that is
 /// known; never content.
@@ -246,6 +248,7 @@ impl Dir {
         name: impl AsRef<OsStr>,
         content: &[u8],
         mode: u32,
+        owner: Ownership,
     ) -> Result<FileStat, FsError> {
         let name = self.name(name.as_ref(), "write")?;
         let failed = |errno| self.error("write", name, errno);
@@ -255,6 +258,10 @@ impl Dir {
             .map_err(failed)?;
         let mut file = File::from(fd);
         step(|| file.write_all(content).map_err(|error| errno(&error))).map_err(failed)?;
+        if owner != Ownership::default() {
+            step(|| fchown(&file, owner.uid, owner.gid))
+                .map_err(|errno| self.error("give away", name, errno))?;
+        }
         step(|| fchmod(&file, Mode::from_bits_truncate(mode))).map_err(failed)?;
         fstat(&file).map_err(failed)
     }

@@ -4,18 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use edge_secrets_protocol::binding::Format;
-use edge_secrets_protocol::{Generation, SecretName, SecretVersion};
+use edge_secrets_protocol::{Generation, SecretName};
 use jiff::Timestamp;
 use tracing::warn;
 
 use super::dir::{Dir, FsError, Kind};
-use super::manifest::{FileMark, Manifest, ManifestFile, Origin};
+use super::manifest::{FileMark, Manifest, ManifestFile, ManifestSecret, Origin};
+use super::owner::Ownership;
 use super::wipe::Wiper;
-use super::{
-    ConsumerId, DATA, Delivery, GENERATION, OPEN_DIR, OWN_DIR, VALUE_FILE, ensure_place,
-    random_name,
-};
+use super::{ConsumerId, DATA, Delivery, GENERATION, OPEN_DIR, OWN_DIR, ensure_place, random_name};
+use crate::consumers::names::FileName;
 
 /// A generation that nobody can reach yet. It ends in [`Delivery::commit`] or
 /// [`Delivery::discard`]; one that is forgotten is swept at the next start.
@@ -27,6 +25,19 @@ pub(crate) struct Draft {
     dir: Dir,
     manifest: Manifest,
     live: Option<Manifest>,
+}
+
+/// What a generation says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    pub(crate) origin: Origin,
+    pub(crate) since: Timestamp,
+    /// The mark of the shape that it is written by.
+    pub(crate) shape: String,
+    /// Somebody is to hear of it.
+    pub(crate) announce: bool,
+    /// Nobody but the agent's user looks into the consumer's directory.
+    pub(crate) private: bool,
 }
 
 /// What came of a swap.
@@ -44,14 +55,17 @@ impl Draft {
         delivery: &Delivery,
         consumer: &ConsumerId,
         live: Option<&Manifest>,
-        origin: Origin,
+        header: Header,
         generation: Generation,
-        now: Timestamp,
     ) -> Result<Self, FsError> {
         let home = ensure_place(&delivery.services, consumer, OPEN_DIR)?;
         let manifests = ensure_place(&delivery.manifests, consumer, OWN_DIR)?;
         home.require_memory()?;
         manifests.require_memory()?;
+        if header.private {
+            // Before there is anything in it that it keeps from others.
+            home.set_mode(OWN_DIR)?;
+        }
         let name = random_name(&format!("{GENERATION}{generation}."));
         let dir = home.make_dir(&name, OWN_DIR)?;
         Ok(Self {
@@ -60,9 +74,12 @@ impl Draft {
             manifests,
             dir,
             manifest: Manifest {
-                origin: Some(origin),
+                origin: Some(header.origin),
                 generation: name,
-                since: now,
+                since: header.since,
+                shape: header.shape,
+                unannounced: header.announce,
+                secrets: BTreeMap::new(),
                 files: BTreeMap::new(),
             },
             live: live.cloned(),
@@ -73,9 +90,14 @@ impl Draft {
         &self.consumer
     }
 
+    /// Notes which version of a secret the generation shows.
+    pub(crate) fn shows(&mut self, name: &SecretName, secret: ManifestSecret) {
+        self.manifest.secrets.insert(name.clone(), secret);
+    }
+
     /// Takes a file over from the live generation by a second link, so that nothing is written.
     /// `false` when there is none, or not the one that was written.
-    pub(crate) fn keep(&mut self, name: &SecretName) -> Result<bool, FsError> {
+    pub(crate) fn keep(&mut self, name: &FileName) -> Result<bool, FsError> {
         let Some(live) = &self.live else {
             return Ok(false);
         };
@@ -83,18 +105,21 @@ impl Draft {
             return Ok(false);
         };
         let linked = self.home.open_dir(&live.generation).and_then(|old| {
-            old.link_to(name.as_str(), &self.dir)?;
-            self.dir.stat(name.as_str())
+            let Some(below) = name.below() else {
+                old.link_to(name.top(), &self.dir)?;
+                return self.dir.stat(name.top());
+            };
+            let new = self.dir.ensure_dir(name.top(), OPEN_DIR)?;
+            old.open_dir(name.top())?.link_to(below, &new)?;
+            new.stat(below)
         });
         match linked {
             Ok(stat) if file.file.fits(&stat) => {
                 self.manifest.files.insert(name.clone(), file.clone());
                 Ok(true)
             }
-            Ok(_) => {
-                self.dir.unlink(name.as_str())?;
-                Ok(false)
-            }
+            // The whole draft is thrown away then, this link with it.
+            Ok(_) => Ok(false),
             Err(error) if error.is_full() => Err(error),
             Err(error) => {
                 warn!(consumer = %self.consumer, %error, "A delivered file is not what was written.");
@@ -106,20 +131,27 @@ impl Draft {
     /// Writes one file. The file system is looked at before every one.
     pub(crate) fn write(
         &mut self,
-        name: &SecretName,
-        version: &SecretVersion,
-        format: Format,
+        name: &FileName,
+        made_of: BTreeSet<SecretName>,
         content: &[u8],
+        mode: u32,
+        owner: Ownership,
     ) -> Result<(), FsError> {
-        self.dir.require_memory()?;
-        let stat = self.dir.write_new(name.as_str(), content, VALUE_FILE)?;
-        let file = ManifestFile {
-            version: version.clone(),
-            format,
-            since: self.manifest.since,
-            file: FileMark::of(&stat),
+        let stat = match name.below() {
+            None => {
+                self.dir.require_memory()?;
+                self.dir.write_new(name.top(), content, mode, owner)?
+            }
+            Some(below) => {
+                let dir = self.dir.ensure_dir(name.top(), OPEN_DIR)?;
+                dir.require_memory()?;
+                dir.write_new(below, content, mode, owner)?
+            }
         };
-        self.manifest.files.insert(name.clone(), file);
+        let file = FileMark::of(&stat);
+        self.manifest
+            .files
+            .insert(name.clone(), ManifestFile { made_of, file });
         Ok(())
     }
 
@@ -128,7 +160,12 @@ impl Draft {
         self.dir.set_mode(OPEN_DIR)?;
         let content = self.manifest.encode();
         self.manifests
-            .write_new(&self.manifest.generation, &content, 0o600)
+            .write_new(
+                &self.manifest.generation,
+                &content,
+                0o600,
+                Ownership::default(),
+            )
             .map(drop)
     }
 
@@ -142,10 +179,8 @@ impl Draft {
         }
         let mut errors = mend_names(&self.home, &self.manifest);
         if let Some(old) = &self.live {
-            for name in old.files.keys() {
-                if !self.manifest.files.contains_key(name) {
-                    errors.extend(self.home.unlink(name.as_str()).err());
-                }
+            for name in old.visible().difference(&self.manifest.visible()) {
+                errors.extend(self.home.unlink(name).err());
             }
             wiper.superseded(&self.consumer, &old.generation);
         }
@@ -168,7 +203,7 @@ impl Draft {
 }
 
 /// The files of `manifest` that are missing or not the ones that were written.
-pub(super) fn damaged(home: &Dir, manifest: &Manifest) -> Result<BTreeSet<SecretName>, FsError> {
+pub(super) fn damaged(home: &Dir, manifest: &Manifest) -> Result<BTreeSet<FileName>, FsError> {
     let all = || manifest.files.keys().cloned().collect();
     let dir = match home.kind(&manifest.generation) {
         Ok(Kind::Directory) => home.open_dir(&manifest.generation)?,
@@ -178,7 +213,11 @@ pub(super) fn damaged(home: &Dir, manifest: &Manifest) -> Result<BTreeSet<Secret
     };
     let mut damaged = BTreeSet::new();
     for (name, file) in &manifest.files {
-        match dir.stat(name.as_str()) {
+        let stat = match name.below() {
+            None => dir.stat(name.top()),
+            Some(below) => dir.open_dir(name.top()).and_then(|dir| dir.stat(below)),
+        };
+        match stat {
             Ok(stat) if file.file.fits(&stat) => {}
             Ok(_) => {
                 damaged.insert(name.clone());
@@ -198,13 +237,11 @@ pub(super) fn mend_links(home: &Dir, manifest: &Manifest) -> Result<(), FsError>
     if let Some(error) = mend_names(home, manifest).into_iter().next() {
         return Err(error);
     }
+    let visible = manifest.visible();
     for (name, kind) in home.list()? {
-        let known = name.to_str().is_some_and(|name| {
-            name == DATA
-                || name
-                    .parse::<SecretName>()
-                    .is_ok_and(|name| manifest.files.contains_key(&name))
-        });
+        let known = name
+            .to_str()
+            .is_some_and(|name| name == DATA || visible.contains(name));
         if kind == Kind::Link && !known {
             home.unlink(&name)?;
         }
@@ -214,9 +251,9 @@ pub(super) fn mend_links(home: &Dir, manifest: &Manifest) -> Result<(), FsError>
 
 fn mend_names(home: &Dir, manifest: &Manifest) -> Vec<FsError> {
     let mut errors = Vec::new();
-    for name in manifest.files.keys() {
+    for name in manifest.visible() {
         let target = format!("{DATA}/{name}");
-        errors.extend(point(home, name.as_str(), OsStr::new(&target)).err());
+        errors.extend(point(home, name, OsStr::new(&target)).err());
     }
     errors
 }

@@ -1,7 +1,7 @@
 //! What stands in one generation of one consumer: names and versions, never a value. Written before
 //! the generation can be reached, so that what is live is known after every restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edge_secrets_protocol::binding::Format;
 use edge_secrets_protocol::{DeploymentId, PolicyName, SecretName, SecretVersion};
@@ -10,6 +10,7 @@ use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
 use super::dir::{Kind, kind};
+use crate::consumers::names::FileName;
 
 /// What one consumer can read now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +21,16 @@ pub(crate) struct Manifest {
     pub(crate) generation: String,
     /// Since when it can be read.
     pub(crate) since: Timestamp,
+    /// The mark of the shape that it was written by; empty for the one without a profile.
+    #[serde(default)]
+    pub(crate) shape: String,
+    /// Its on-change action is still to be done.
+    #[serde(default)]
+    pub(crate) unannounced: bool,
+    /// Every secret that it was made of.
+    pub(crate) secrets: BTreeMap<SecretName, ManifestSecret>,
     /// Every file.
-    pub(crate) files: BTreeMap<SecretName, ManifestFile>,
+    pub(crate) files: BTreeMap<FileName, ManifestFile>,
 }
 
 /// The deployment that a generation belongs to.
@@ -35,15 +44,22 @@ pub(crate) struct Origin {
     pub(crate) service_version: String,
 }
 
-/// One file of a generation.
+/// One secret of a generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ManifestFile {
+pub(crate) struct ManifestSecret {
     /// The value's version.
     pub(crate) version: SecretVersion,
     /// How it is written.
     pub(crate) format: Format,
     /// Since when this version can be read.
     pub(crate) since: Timestamp,
+}
+
+/// One file of a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestFile {
+    /// The secrets that it shows something of.
+    pub(crate) made_of: BTreeSet<SecretName>,
     /// The very file that was written.
     pub(crate) file: FileMark,
 }
@@ -73,6 +89,11 @@ impl FileMark {
 }
 
 impl Manifest {
+    /// The names in the consumer's directory itself.
+    pub(crate) fn visible(&self) -> BTreeSet<&str> {
+        self.files.keys().map(FileName::top).collect()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         // Strings, numbers and maps with string keys: there is nothing that cannot be written.
         serde_json::to_vec(self).unwrap_or_default()

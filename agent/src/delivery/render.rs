@@ -1,8 +1,10 @@
 //! How a secret's file looks: from the payload in the locked buffer to the file's bytes in the same
 //! buffer, without a copy elsewhere.
 
-use edge_secrets_protocol::Fields;
 use edge_secrets_protocol::binding::Format;
+use edge_secrets_protocol::{Fields, SecretName};
+
+use crate::consumers::names::FileName;
 
 /// Why a payload cannot be written in a format. Names a field at most, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,11 +26,19 @@ pub(crate) enum RenderError {
     NotText(String),
 }
 
-/// Writes the file's bytes to the start of `out` and says how many they are.
-///
-/// # Errors
-/// When the payload does not fit the format, or the file does not fit `out`; [`bound`] always does.
-pub(crate) fn render(payload: &[u8], format: Format, out: &mut [u8]) -> Result<usize, RenderError> {
+/// Shows `write` every file of a secret.
+pub(crate) fn render<E: From<RenderError>>(
+    name: &SecretName,
+    payload: &[u8],
+    format: Format,
+    out: &mut [u8],
+    write: &mut dyn FnMut(&FileName, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let len = render_one(payload, format, out)?;
+    write(&FileName::from(name), out.get(..len).unwrap_or_default())
+}
+
+fn render_one(payload: &[u8], format: Format, out: &mut [u8]) -> Result<usize, RenderError> {
     let mut room = Room { out, at: 0 };
     write(payload, format, &mut room)?;
     if room.at > room.out.len() {
@@ -138,7 +148,7 @@ mod tests {
 
     fn rendered(payload: &Secret, format: Format) -> Result<Vec<u8>, RenderError> {
         let mut out = vec![0; bound(payload.len())];
-        let len = render(payload.expose(), format, &mut out)?;
+        let len = render_one(payload.expose(), format, &mut out)?;
         out.truncate(len);
         Ok(out)
     }
@@ -171,14 +181,14 @@ mod tests {
             error.contains("tls_key") && !error.contains("hunter2"),
             "{error}"
         );
-        let foreign = render(b"hunter2", Format::Json, &mut [0; 64]).unwrap_err();
+        let foreign = render_one(b"hunter2", Format::Json, &mut [0; 64]).unwrap_err();
         assert_eq!(foreign, RenderError::Malformed);
     }
 
     #[test]
     fn too_little_room_is_an_error_and_no_panic() {
         let payload = payload(&[("value", b"hunter2")]);
-        assert!(render(payload.expose(), Format::ValueOnly, &mut [0; 3]).is_err());
+        assert!(render_one(payload.expose(), Format::ValueOnly, &mut [0; 3]).is_err());
     }
 
     proptest! {

@@ -96,6 +96,9 @@ impl Delivery {
             origin: None,
             generation,
             since: Timestamp::now(),
+            shape: String::new(),
+            unannounced: false,
+            secrets: BTreeMap::new(),
             files: BTreeMap::new(),
         }))
     }

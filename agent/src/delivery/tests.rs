@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edge_secrets_protocol::Generation;
-use edge_secrets_protocol::binding::Format;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
@@ -33,30 +32,35 @@ fn consumer() -> ConsumerId {
     }
 }
 
-fn origin() -> Origin {
-    Origin {
-        deployment: "d1".parse().unwrap(),
-        policy: "p1".parse().unwrap(),
-        service_version: "1.0.0".into(),
+fn header() -> Header {
+    Header {
+        origin: Origin {
+            deployment: "d1".parse().unwrap(),
+            policy: "p1".parse().unwrap(),
+            service_version: "1.0.0".into(),
+        },
+        since: Timestamp::UNIX_EPOCH,
+        shape: String::new(),
+        announce: false,
+        private: false,
     }
 }
 
+fn write(draft: &mut Draft, name: &str, content: &[u8]) {
+    let file = name.parse().unwrap();
+    let made_of = BTreeSet::from(["a".parse().unwrap()]);
+    let owner = Ownership::default();
+    draft
+        .write(&file, made_of, content, VALUE_FILE, owner)
+        .unwrap();
+}
+
 fn rotate(delivery: &mut Delivery, live: Option<&Manifest>, number: u64) -> Manifest {
-    let mut draft = Draft::begin(
-        delivery,
-        &consumer(),
-        live,
-        origin(),
-        Generation(number),
-        Timestamp::UNIX_EPOCH,
-    )
-    .unwrap();
+    let mut draft =
+        Draft::begin(delivery, &consumer(), live, header(), Generation(number)).unwrap();
     let content = number.to_string().repeat(CONTENT);
     for name in ["a", "b"] {
-        let (name, version) = (name.parse().unwrap(), number.to_string().parse().unwrap());
-        draft
-            .write(&name, &version, Format::ValueOnly, content.as_bytes())
-            .unwrap();
+        write(&mut draft, name, content.as_bytes());
     }
     draft.finish().unwrap();
     let commit = delivery.commit(draft);
@@ -133,7 +137,10 @@ fn no_name_leads_out_of_a_directory() {
         assert!(delivery.services.open_dir(name).is_err(), "{name:?}");
         assert!(delivery.services.make_dir(name, 0o755).is_err(), "{name:?}");
         assert!(
-            delivery.services.write_new(name, b"", 0o400).is_err(),
+            delivery
+                .services
+                .write_new(name, b"", 0o400, Ownership::default())
+                .is_err(),
             "{name:?}"
         );
         assert!(delivery.services.unlink(name).is_err(), "{name:?}");
@@ -208,13 +215,8 @@ fn many_services_are_swept_and_wiped_with_few_descriptors() {
             service: format!("myorg/service{number}").parse().unwrap(),
             consumer: "main".parse().unwrap(),
         };
-        let now = Timestamp::UNIX_EPOCH;
-        let mut draft =
-            Draft::begin(&delivery, &consumer, None, origin(), Generation(1), now).unwrap();
-        let (name, version) = ("a".parse().unwrap(), "1".parse().unwrap());
-        draft
-            .write(&name, &version, Format::ValueOnly, b"hunter2")
-            .unwrap();
+        let mut draft = Draft::begin(&delivery, &consumer, None, header(), Generation(1)).unwrap();
+        write(&mut draft, "a", b"hunter2");
         draft.finish().unwrap();
         assert_eq!(delivery.commit(draft).error, None);
     }

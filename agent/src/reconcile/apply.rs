@@ -1,16 +1,26 @@
 //! The plan carried out: values opened, written, swapped in, wiped.
 
+use std::collections::BTreeSet;
+
 use edge_secrets_protocol::binding::FetchItem;
 use edge_secrets_protocol::sealed::{Place, SealError};
 use edge_secrets_protocol::status::DeploymentError;
-use edge_secrets_protocol::{Code, DeploymentId, NodeId, OrgId, Sealed, SealingKey};
+use edge_secrets_protocol::{
+    Code, DeploymentId, Fields, NodeId, OrgId, Sealed, SealingKey, SecretName,
+};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::Reconciler;
 use super::plan::{Target, Work};
-use crate::delivery::{ConsumerId, Draft, FsError, Origin, bound, render};
-use crate::memory::Room;
+use crate::consumers::names::FileName;
+use crate::consumers::profile::Shape;
+use crate::delivery::owner::{Ownership, resolve};
+use crate::delivery::template::{MAX_RENDERED, render_template};
+use crate::delivery::{
+    ConsumerId, Draft, FsError, Header, ManifestSecret, Origin, RenderError, VALUE_FILE, bound,
+    render,
+};
 
 /// Who opens values, with what.
 #[derive(Clone, Copy)]
@@ -39,6 +49,37 @@ impl From<FsError> for Trouble {
             Self::Error(error)
         }
     }
+}
+
+/// Why one file was not written.
+enum FileTrouble {
+    Render(RenderError),
+    Fs(FsError),
+}
+
+impl From<RenderError> for FileTrouble {
+    fn from(error: RenderError) -> Self {
+        Self::Render(error)
+    }
+}
+
+impl FileTrouble {
+    /// What the file was to show, and what went wrong.
+    fn of(self, what: &dyn std::fmt::Display) -> Trouble {
+        match self {
+            Self::Render(error) => {
+                Trouble::Error(failure(Code::Invalid, format!("{what}: {error}")))
+            }
+            Self::Fs(error) => error.into(),
+        }
+    }
+}
+
+/// One consumer's next generation, while it is written.
+struct Page<'t> {
+    target: &'t Target,
+    draft: Draft,
+    owner: Ownership,
 }
 
 impl Reconciler {
@@ -114,18 +155,23 @@ impl Reconciler {
         }
         // Every generation is written before the first is swapped in, so that what does not fit or
         // does not open leaves the whole deployment as it was.
-        let mut drafts = Vec::with_capacity(work.targets.len());
-        let mut prepared = self.prepare(&work.targets, &origin, &mut drafts, now);
+        let mut pages = Vec::with_capacity(work.targets.len());
+        let mut prepared = self.prepare(&work.targets, &origin, &mut pages, now);
         if prepared.is_ok() {
             prepared = work
                 .values
                 .iter()
-                .try_for_each(|item| self.write_value(item, &work.targets, &mut drafts, opener));
+                .try_for_each(|item| self.write_value(item, &mut pages, opener));
         }
         if prepared.is_ok() {
-            prepared = drafts.iter().try_for_each(|draft| Ok(draft.finish()?));
+            prepared = pages
+                .iter_mut()
+                .try_for_each(|page| self.write_templates(page, opener));
         }
-        let mut drafts = drafts.into_iter();
+        if prepared.is_ok() {
+            prepared = pages.iter().try_for_each(|page| Ok(page.draft.finish()?));
+        }
+        let mut drafts = pages.into_iter().map(|page| page.draft);
         while prepared.is_ok()
             && let Some(draft) = drafts.next()
         {
@@ -137,37 +183,63 @@ impl Reconciler {
         prepared
     }
 
-    fn prepare(
+    fn prepare<'t>(
         &mut self,
-        targets: &[Target],
+        targets: &'t [Target],
         origin: &Origin,
-        drafts: &mut Vec<Draft>,
+        pages: &mut Vec<Page<'t>>,
         now: Timestamp,
     ) -> Result<(), Trouble> {
         let generation = self.planner.generation().unwrap_or_default();
         for target in targets {
-            let live = self.planner.actual().get(&target.consumer).cloned();
-            let draft = Draft::begin(
-                &self.delivery,
-                &target.consumer,
-                live.as_ref().map(|live| &live.manifest),
-                origin.clone(),
-                generation,
-                now,
-            )?;
-            drafts.push(draft);
-            let Some(draft) = drafts.last_mut() else {
+            let consumer = &target.consumer;
+            let shaped = self.planner.shape(consumer);
+            let shape = shaped.shape;
+            let owner = resolve(shape.owner.as_ref(), shape.group.as_ref())
+                .map_err(|error| Trouble::Error(failure(Code::Failed, error.to_string())))?;
+            let live = self.planner.actual().get(consumer);
+            let manifest = live.map(|live| &live.manifest);
+            let header = Header {
+                origin: origin.clone(),
+                since: now,
+                shape: shaped.mark.to_owned(),
+                announce: self.planner.announces(consumer),
+                private: shape.private,
+            };
+            let draft = Draft::begin(&self.delivery, consumer, manifest, header, generation)?;
+            pages.push(Page {
+                target,
+                draft,
+                owner,
+            });
+            let Some(page) = pages.last_mut() else {
                 continue;
             };
-            let mut damaged = live.map(|live| live.damaged).unwrap_or_default();
+            for (name, (version, format)) in &target.secrets {
+                let kept = manifest.filter(|_| !target.fresh.contains(name));
+                let secret = kept
+                    .and_then(|manifest| manifest.secrets.get(name))
+                    .cloned();
+                let secret = secret.unwrap_or_else(|| ManifestSecret {
+                    version: version.clone(),
+                    format: *format,
+                    since: now,
+                });
+                page.draft.shows(name, secret);
+            }
+            let mut damaged = live.map(|live| live.damaged.clone()).unwrap_or_default();
             let before = damaged.len();
-            for name in &target.keep {
-                if !draft.keep(name)? {
-                    damaged.insert(name.clone());
+            for file in kept(
+                target,
+                shape,
+                manifest.map(|manifest| manifest.files.keys()),
+            ) {
+                if !page.draft.keep(&file)? {
+                    damaged.insert(file);
                 }
             }
             if damaged.len() > before {
-                self.planner.damaged(&target.consumer, damaged);
+                self.planner.damaged(consumer, damaged);
                 return Err(Trouble::Damaged);
             }
         }
@@ -179,35 +251,120 @@ impl Reconciler {
     fn write_value(
         &mut self,
         item: &FetchItem,
-        targets: &[Target],
-        drafts: &mut [Draft],
+        pages: &mut [Page<'_>],
         opener: Option<Opener<'_>>,
     ) -> Result<(), Trouble> {
         let name = &item.name;
-        let reject = |code, reason: &dyn std::fmt::Display| {
-            Trouble::Error(failure(code, format!("secret {name}: {reason}")))
+        let what = format!("secret {name}");
+        let mut pages = pages
+            .iter_mut()
+            .filter(|page| page.target.fresh.contains(name))
+            .peekable();
+        if pages.peek().is_none() {
+            return Ok(());
+        }
+        let reject = |reason: &dyn std::fmt::Display| {
+            Trouble::Error(failure(Code::Failed, format!("{what}: {reason}")))
         };
         let (Some(sealed), Some(opener)) = (self.sealed.get(item), opener) else {
-            return Err(reject(Code::Failed, &"its value is not at hand"));
+            return Err(reject(&"its value is not at hand"));
         };
-        let len = sealed.plain_len().map_err(|e| reject(Code::Failed, &e))?;
+        let len = sealed.plain_len().map_err(|e| reject(&e))?;
         let mut room = self
             .buffer
             .room(len.saturating_add(bound(len)))
-            .map_err(|e| reject(Code::Failed, &e))?;
-        let len =
-            open(item, sealed, opener, &mut room, len).map_err(|e| reject(Code::Failed, &e))?;
+            .map_err(|e| reject(&e))?;
+        let len = open(item, sealed, opener, &mut room, len).map_err(|e| reject(&e))?;
         let (payload, out) = room.split_at_mut(len);
-        for (target, draft) in targets.iter().zip(drafts) {
-            let Some((version, format)) = target.files.get(name) else {
+        for page in pages {
+            let Some((_, format)) = page.target.secrets.get(name) else {
                 continue;
             };
-            if target.keep.contains(name) {
-                continue;
+            let shape = self.planner.shape(&page.target.consumer).shape;
+            let special = shape.secrets.get(name).and_then(|secret| secret.mode);
+            let mode = special.or(shape.mode).unwrap_or(VALUE_FILE);
+            let (draft, owner) = (&mut page.draft, page.owner);
+            render(name, payload, *format, out, &mut |file, content| {
+                let made_of = BTreeSet::from([name.clone()]);
+                draft
+                    .write(file, made_of, content, mode, owner)
+                    .map_err(FileTrouble::Fs)
+            })
+            .map_err(|trouble| trouble.of(&what))?;
+        }
+        Ok(())
+    }
+
+    /// Renders a consumer's templates. The values that one reads stand in the locked buffer side by
+    /// side, and are wiped before the next.
+    fn write_templates(
+        &mut self,
+        page: &mut Page<'_>,
+        opener: Option<Opener<'_>>,
+    ) -> Result<(), Trouble> {
+        let target = page.target;
+        let shape = self.planner.shape(&target.consumer).shape;
+        for template in target
+            .rendered
+            .iter()
+            .filter_map(|at| shape.templates.get(*at))
+        {
+            let what = format!("template {}", template.name);
+            let reject = |reason: &dyn std::fmt::Display| {
+                Trouble::Error(failure(Code::Failed, format!("{what}: {reason}")))
+            };
+            let reads = |name: &SecretName| {
+                template
+                    .reads
+                    .as_ref()
+                    .is_none_or(|reads| reads.contains(name))
+            };
+            let mut sources = Vec::new();
+            let mut total = 0_usize;
+            for (name, (version, _)) in target.secrets.iter().filter(|(name, _)| reads(name)) {
+                let item = FetchItem {
+                    service: target.consumer.service.clone(),
+                    name: name.clone(),
+                    version: version.clone(),
+                };
+                let Some(sealed) = self.sealed.get(&item) else {
+                    return Err(reject(&format_args!(
+                        "the value of secret {name} is not at hand"
+                    )));
+                };
+                let len = sealed.plain_len().map_err(|e| reject(&e))?;
+                total = total.saturating_add(len);
+                sources.push((name, item, sealed, len));
             }
-            let written = render(payload, *format, out).map_err(|e| reject(Code::Invalid, &e))?;
-            let content = out.get(..written).unwrap_or_default();
-            draft.write(name, version, *format, content)?;
+            if total > MAX_SOURCES {
+                return Err(reject(&"the secrets that it reads are too large together"));
+            }
+            let Some(opener) = opener else {
+                return Err(reject(&"there is no key at hand"));
+            };
+            let mut room = self
+                .buffer
+                .room(total.saturating_add(MAX_RENDERED))
+                .map_err(|e| reject(&e))?;
+            let mut rest: &mut [u8] = &mut room;
+            let mut secrets = Vec::with_capacity(sources.len());
+            for (name, item, sealed, len) in sources {
+                let Some((part, tail)) = rest.split_at_mut_checked(len) else {
+                    return Err(reject(&"there is too little room"));
+                };
+                let len = open(&item, sealed, opener, part, len).map_err(|e| reject(&e))?;
+                let fields = Fields::decode(part.get(..len).unwrap_or_default());
+                secrets.push((name, fields.map_err(|e| reject(&e))?));
+                rest = tail;
+            }
+            let len = render_template(&template.text, &template.name, &secrets, rest)
+                .map_err(|error| FileTrouble::Render(error).of(&what))?;
+            let made_of = secrets.iter().map(|(name, _)| (*name).clone()).collect();
+            let mode = template.mode.or(shape.mode).unwrap_or(VALUE_FILE);
+            let content = rest.get(..len).unwrap_or_default();
+            let file = FileName::from(&template.name);
+            page.draft
+                .write(&file, made_of, content, mode, page.owner)?;
         }
         Ok(())
     }
@@ -239,12 +396,37 @@ impl Reconciler {
     }
 }
 
+/// The files of the live generation that stay as they are.
+fn kept<'f>(
+    target: &Target,
+    shape: &Shape,
+    files: Option<impl Iterator<Item = &'f FileName>>,
+) -> Vec<FileName> {
+    let rendered: BTreeSet<&str> = target
+        .rendered
+        .iter()
+        .filter_map(|at| Some(shape.templates.get(*at)?.name.as_str()))
+        .collect();
+    let stays = |file: &&FileName| {
+        let top = file.top();
+        let mut secrets = target.secrets.keys();
+        match secrets.find(|name| name.as_str() == top) {
+            Some(name) => !target.fresh.contains(name),
+            None => {
+                let mut templates = shape.templates.iter();
+                templates.any(|t| t.name.as_str() == top) && !rendered.contains(top)
+            }
+        }
+    };
+    files.into_iter().flatten().filter(stays).cloned().collect()
+}
+
 /// Opens `sealed` at the start of `room`, with the first key that fits.
 fn open(
     item: &FetchItem,
     sealed: &Sealed,
     opener: Opener<'_>,
-    room: &mut Room<'_>,
+    room: &mut [u8],
     len: usize,
 ) -> Result<usize, SealError> {
     let place = Place::Node {
@@ -268,3 +450,6 @@ fn open(
 fn failure(code: Code, detail: String) -> DeploymentError {
     DeploymentError { code, detail }
 }
+
+/// Most bytes of values that one template may read.
+const MAX_SOURCES: usize = 4 * 1024 * 1024;

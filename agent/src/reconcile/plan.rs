@@ -12,16 +12,20 @@
 //!   the new ones are there, so that the service never stands without. They go at once when the new
 //!   deployment cannot have its own: `denied`, `missing`, or malformed. Nothing of the old is kept
 //!   for the new: an equal version of another deployment need not be the same value.
+//! - What is delivered in another shape than the profiles say is delivered anew. A consumer that is
+//!   withheld (what it is for does not run) has nothing, and its deployment goes on for the others.
 //! - An answer older than one already taken is ignored: within the life of the agent a node's
 //!   generation only grows. A hub restored from a backup must raise the generation above what the
 //!   nodes report; a restarted agent takes any generation first.
 
 mod judge;
+mod shapes;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use edge_secrets_protocol::binding::{Bindings, Deployment, FetchItem, Format};
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
@@ -29,6 +33,11 @@ use edge_secrets_protocol::{
     Code, ConsumerName, DeploymentId, Generation, Problem, SecretName, SecretVersion, ServiceId,
 };
 
+pub(super) use self::shapes::Shaped;
+use self::shapes::Shapes;
+use crate::consumers::lifecycle::Verdict;
+use crate::consumers::names::FileName;
+use crate::consumers::profiles::Profiles;
 use crate::delivery::{ConsumerId, Manifest};
 
 /// What a consumer can read now.
@@ -36,12 +45,21 @@ use crate::delivery::{ConsumerId, Manifest};
 pub(super) struct Live {
     pub(super) manifest: Manifest,
     /// Files that are missing or not what was written.
-    pub(super) damaged: BTreeSet<SecretName>,
+    pub(super) damaged: BTreeSet<FileName>,
+}
+
+impl Live {
+    /// Whether a file that shows something of the secret is damaged.
+    pub(super) fn damages(&self, name: &SecretName) -> bool {
+        let made_of = |file| self.manifest.files.get(file).map(|file| &file.made_of);
+        let mut damaged = self.damaged.iter().filter_map(made_of);
+        damaged.any(|made_of| made_of.contains(name))
+    }
 }
 
 /// Where a deployment stands and what is next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     /// Nothing is to be done.
     Settled,
     /// Everything needed is at hand.
@@ -69,10 +87,12 @@ pub(super) struct Work {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) consumer: ConsumerId,
-    /// Every file.
-    pub(super) files: BTreeMap<SecretName, (SecretVersion, Format)>,
-    /// Those that are taken over from the live generation.
-    pub(super) keep: BTreeSet<SecretName>,
+    /// Every secret, as its own files show it.
+    pub(super) secrets: BTreeMap<SecretName, (SecretVersion, Format)>,
+    /// Those whose files are written; the others' are taken over from the live generation.
+    pub(super) fresh: BTreeSet<SecretName>,
+    /// The templates that are rendered, by their places in the shape; likewise.
+    pub(super) rendered: Vec<usize>,
 }
 
 /// Desired and actual, and what is known of the way from one to the other.
@@ -92,7 +112,13 @@ pub(super) struct Planner {
     given_up: BTreeSet<DeploymentId>,
     /// Deployments that may have something to do; the others cost nothing.
     unsettled: BTreeSet<DeploymentId>,
+    shapes: Shapes,
+    /// Whether the consumers of a profile with a lifecycle may have anything now.
+    stances: Stances,
 }
+
+/// By service, and the consumer where the profile names one.
+pub(super) type Stances = BTreeMap<(ServiceId, Option<ConsumerName>), Verdict>;
 
 impl Planner {
     pub(super) fn new(live: BTreeMap<ConsumerId, Manifest>) -> Self {
@@ -103,6 +129,58 @@ impl Planner {
         Self {
             actual: actual.collect(),
             ..Self::default()
+        }
+    }
+
+    /// Takes what the node's administrator says. What is delivered in another shape than it should
+    /// be is to be delivered anew.
+    pub(super) fn shape_by(&mut self, profiles: Arc<Profiles>) {
+        self.shapes = Shapes::new(profiles);
+        self.unsettled.extend(self.desired.keys().cloned());
+    }
+
+    /// How the consumer's files look.
+    pub(super) fn shape(&self, consumer: &ConsumerId) -> Shaped<'_> {
+        self.shapes.of(consumer)
+    }
+
+    /// Whether somebody is to hear of a change.
+    pub(super) fn announces(&self, consumer: &ConsumerId) -> bool {
+        let profile = self.shapes.profiles.of(consumer);
+        profile.is_some_and(|profile| profile.on_change.is_some())
+    }
+
+    /// Takes which consumers may have anything now. Says whether that has changed.
+    pub(super) fn live_by(&mut self, stances: Stances) -> bool {
+        let before = std::mem::replace(&mut self.stances, stances);
+        if before == self.stances {
+            return false;
+        }
+        let keys: BTreeSet<_> = before.keys().chain(self.stances.keys()).collect();
+        let changed = keys
+            .into_iter()
+            .filter(|key| before.get(key) != self.stances.get(key));
+        let services: Vec<_> = changed.map(|(service, _)| service.clone()).collect();
+        for service in &services {
+            self.touch(service);
+        }
+        true
+    }
+
+    /// Whether the consumer may have nothing now, whatever the bindings say.
+    pub(super) fn withholds(&self, consumer: &ConsumerId) -> bool {
+        let Some(profile) = self.shapes.profiles.of(consumer) else {
+            return false;
+        };
+        if profile.lifecycle.is_none() {
+            return false;
+        }
+        let key = (profile.service.clone(), profile.consumer.clone());
+        match self.stances.get(&key) {
+            Some(Verdict::Deliver) => false,
+            Some(Verdict::Withhold) => true,
+            // Nobody knows: what is there stays, and nothing new comes.
+            Some(Verdict::Leave) | None => !self.actual.contains_key(consumer),
         }
     }
 
@@ -206,9 +284,9 @@ impl Planner {
             self.unsettled.extend(self.desired.keys().cloned());
         }
         self.given_up.clear();
-        let usable: Vec<_> = self.unsettled.iter().map(|id| self.verdict(id)).collect();
-        for verdict in usable {
-            if let Verdict::Ready(work) = verdict {
+        let usable: Vec<_> = self.unsettled.iter().map(|id| self.judgement(id)).collect();
+        for judgement in usable {
+            if let Judgement::Ready(work) = judgement {
                 self.held.retain(|item| !work.values.contains(item));
             }
         }
@@ -225,7 +303,9 @@ impl Planner {
             let origin = live.manifest.origin.as_ref().map(|o| &o.deployment);
             let owner = self.owners.get(&consumer.service);
             match owner.and_then(|id| self.desired.get(id)) {
-                Some(own) if origin == Some(&own.id) => !reads(own, &consumer.consumer),
+                Some(own) if origin == Some(&own.id) => {
+                    self.withholds(consumer) || !reads(own, &consumer.consumer)
+                }
                 Some(successor) => !self.succeeds(successor, consumer),
                 None => true,
             }
@@ -233,10 +313,10 @@ impl Planner {
         stale.map(|(consumer, _)| consumer.clone()).collect()
     }
 
-    pub(super) fn verdict(&self, id: &DeploymentId) -> Verdict {
+    pub(super) fn judgement(&self, id: &DeploymentId) -> Judgement {
         match self.desired.get(id) {
             Some(deployment) => self.judge(deployment),
-            None => Verdict::Settled,
+            None => Judgement::Settled,
         }
     }
 
@@ -244,7 +324,7 @@ impl Planner {
     pub(super) fn to_fetch(&self) -> Vec<FetchItem> {
         let mut fetch = BTreeSet::new();
         for id in self.unsettled.difference(&self.given_up) {
-            if let Verdict::Waiting(items) | Verdict::Blocked(_, items) = self.verdict(id) {
+            if let Judgement::Waiting(items) | Judgement::Blocked(_, items) = self.judgement(id) {
                 fetch.extend(items);
             }
         }
@@ -262,8 +342,8 @@ impl Planner {
     pub(super) fn ready(&self) -> Vec<(DeploymentId, Work)> {
         self.unsettled
             .difference(&self.given_up)
-            .filter_map(|id| match self.verdict(id) {
-                Verdict::Ready(work) => Some((id.clone(), work)),
+            .filter_map(|id| match self.judgement(id) {
+                Judgement::Ready(work) => Some((id.clone(), work)),
                 _ => None,
             })
             .collect()
@@ -295,6 +375,13 @@ impl Planner {
         self.actual.insert(consumer, Live { manifest, damaged });
     }
 
+    /// Who should hear of what the consumer reads has heard.
+    pub(super) fn announced(&mut self, consumer: &ConsumerId) {
+        if let Some(live) = self.actual.get_mut(consumer) {
+            live.manifest.unannounced = false;
+        }
+    }
+
     /// The consumer can read nothing any more, and nothing is left.
     pub(super) fn wiped(&mut self, consumer: &ConsumerId) {
         if self.actual.remove(consumer).is_some() {
@@ -311,7 +398,7 @@ impl Planner {
     }
 
     /// These files are not what was written.
-    pub(super) fn damaged(&mut self, consumer: &ConsumerId, names: BTreeSet<SecretName>) {
+    pub(super) fn damaged(&mut self, consumer: &ConsumerId, names: BTreeSet<FileName>) {
         if let Some(live) = self.actual.get_mut(consumer)
             && live.damaged != names
         {
@@ -341,7 +428,7 @@ impl Planner {
         let settled: Vec<_> = self
             .unsettled
             .difference(&self.given_up)
-            .filter(|id| self.verdict(id) == Verdict::Settled)
+            .filter(|id| self.judgement(id) == Judgement::Settled)
             .cloned()
             .collect();
         for id in settled {
@@ -355,21 +442,40 @@ impl Planner {
         if let Some(error) = self.failures.get(id) {
             return (DeploymentState::Failed, Some(error.clone()));
         }
-        match self.verdict(id) {
-            Verdict::Settled => (DeploymentState::Applied, None),
-            Verdict::Ready(_) | Verdict::Waiting(_) => (DeploymentState::Pending, None),
-            Verdict::Blocked(error, _) => (DeploymentState::Blocked, Some(error)),
-            Verdict::Refused(error) => (DeploymentState::Failed, Some(error)),
+        match self.judgement(id) {
+            Judgement::Settled if self.is_stopped(id) => (DeploymentState::Stopped, None),
+            Judgement::Settled => (DeploymentState::Applied, None),
+            Judgement::Ready(_) | Judgement::Waiting(_) => (DeploymentState::Pending, None),
+            Judgement::Blocked(error, _) => (DeploymentState::Blocked, Some(error)),
+            Judgement::Refused(error) => (DeploymentState::Failed, Some(error)),
         }
     }
 
     /// Forgets everything that is desired, and the generation with it.
     pub(super) fn clear(&mut self) {
-        let actual = std::mem::take(&mut self.actual);
         *self = Self {
-            actual,
+            actual: std::mem::take(&mut self.actual),
+            shapes: std::mem::take(&mut self.shapes),
+            stances: std::mem::take(&mut self.stances),
             ..Self::default()
         };
+    }
+
+    /// Whether there is something to read, and nobody may read it now.
+    fn is_stopped(&self, id: &DeploymentId) -> bool {
+        let Some(deployment) = self.desired.get(id) else {
+            return false;
+        };
+        let mut reading = deployment
+            .consumers
+            .iter()
+            .filter(|consumer| !consumer.secrets.is_empty())
+            .map(|consumer| ConsumerId {
+                service: deployment.service.clone(),
+                consumer: consumer.name.clone(),
+            })
+            .peekable();
+        reading.peek().is_some() && reading.all(|consumer| self.withholds(&consumer))
     }
 
     fn touch(&mut self, service: &ServiceId) {
@@ -402,13 +508,13 @@ impl Planner {
 
     /// Whether the deployment is about to replace what the consumer reads of another one.
     fn succeeds(&self, successor: &Deployment, consumer: &ConsumerId) -> bool {
-        if !reads(successor, &consumer.consumer) {
+        if !reads(successor, &consumer.consumer) || self.withholds(consumer) {
             return false;
         }
         match self.judge(successor) {
-            Verdict::Refused(_) => false,
-            Verdict::Blocked(error, _) => !matches!(error.code, Code::Denied | Code::Missing),
-            Verdict::Settled | Verdict::Ready(_) | Verdict::Waiting(_) => true,
+            Judgement::Refused(_) => false,
+            Judgement::Blocked(error, _) => !matches!(error.code, Code::Denied | Code::Missing),
+            Judgement::Settled | Judgement::Ready(_) | Judgement::Waiting(_) => true,
         }
     }
 

@@ -57,14 +57,14 @@ impl Standings {
                 });
             standing.since = standing.since.max(manifest.since);
             standing.consumers.push(consumer.clone());
-            for (name, file) in &manifest.files {
+            for (name, shown) in &manifest.secrets {
                 if standing.secrets.iter().all(|secret| secret.name != *name) {
                     standing.secrets.push(SecretStatus {
                         name: name.clone(),
                         state: DeploymentState::Applied,
-                        version: Some(file.version.clone()),
+                        version: Some(shown.version.clone()),
                         wanted: None,
-                        since: file.since,
+                        since: shown.since,
                     });
                 }
             }
@@ -209,6 +209,8 @@ fn stand(
                 let problem = planner.problem(&item).map(|problem| problem.code);
                 let state = if version.as_ref() == Some(wanted) {
                     DeploymentState::Applied
+                } else if state == DeploymentState::Stopped {
+                    DeploymentState::Stopped
                 } else if failed {
                     DeploymentState::Failed
                 } else if problem.is_some_and(|code| code != Code::Superseded) {
@@ -266,15 +268,19 @@ fn readable(
         if consumer.secrets.iter().all(|secret| secret.name != *name) {
             continue;
         }
-        let live = planner.actual().get(&ConsumerId {
+        let id = ConsumerId {
             service: deployment.service.clone(),
             consumer: consumer.name.clone(),
-        })?;
+        };
+        if planner.withholds(&id) {
+            continue;
+        }
+        let live = planner.actual().get(&id)?;
         let origin = live.manifest.origin.as_ref()?;
-        if origin.deployment != deployment.id || live.damaged.contains(name) {
+        if origin.deployment != deployment.id || live.damages(name) {
             return None;
         }
-        let version = &live.manifest.files.get(name)?.version;
+        let version = &live.manifest.secrets.get(name)?.version;
         if found.is_some_and(|found| found != version) {
             return None;
         }

@@ -2,29 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edge_secrets_protocol::binding::{Consumer, Deployment, FetchItem, SecretState};
+use edge_secrets_protocol::binding::{Consumer, Deployment, FetchItem, Format, SecretState};
 use edge_secrets_protocol::status::DeploymentError;
 use edge_secrets_protocol::{Code, SecretName, SecretVersion};
 
-use super::{Planner, Target, Verdict, Work};
+use super::{Judgement, Live, Planner, Target, Work};
+use crate::consumers::names::FileName;
 use crate::delivery::ConsumerId;
 
 impl Planner {
-    pub(super) fn judge(&self, deployment: &Deployment) -> Verdict {
+    pub(super) fn judge(&self, deployment: &Deployment) -> Judgement {
         if let Some(error) = self.refusal(deployment) {
-            return Verdict::Refused(error);
+            return Judgement::Refused(error);
         }
         if let Some(error) = blocked(deployment) {
-            return Verdict::Blocked(error, BTreeSet::new());
+            return Judgement::Blocked(error, BTreeSet::new());
         }
         let work = self.work(deployment);
         if work.targets.is_empty() && work.relabel.is_empty() {
-            return Verdict::Settled;
+            return Judgement::Settled;
         }
         let missing = work.values.iter().filter(|item| !self.holds(item));
         let missing: BTreeSet<FetchItem> = missing.cloned().collect();
         if missing.is_empty() {
-            return Verdict::Ready(work);
+            return Judgement::Ready(work);
         }
         // The most lasting trouble first, as it is what somebody must act on. Of an outdated version
         // there is nothing to say: newer bindings are on their way.
@@ -39,9 +40,9 @@ impl Planner {
                     code: problem.code,
                     detail: format!("secret {}: {}", item.name, problem.detail),
                 };
-                Verdict::Blocked(error, missing)
+                Judgement::Blocked(error, missing)
             }
-            None => Verdict::Waiting(missing),
+            None => Judgement::Waiting(missing),
         }
     }
 
@@ -60,7 +61,12 @@ impl Planner {
         }
         let owner = self.owners.get(&deployment.service)?;
         if *owner == deployment.id {
-            return None;
+            let detail = deployment
+                .consumers
+                .iter()
+                .find_map(|consumer| self.unfit(deployment, consumer))?;
+            let code = Code::Invalid;
+            return Some(DeploymentError { code, detail });
         }
         Some(DeploymentError {
             code: Code::Conflict,
@@ -103,49 +109,130 @@ impl Planner {
         versions: &BTreeMap<&SecretName, &SecretVersion>,
         work: &mut Work,
     ) {
-        let id = ConsumerId {
-            service: deployment.service.clone(),
-            consumer: consumer.name.clone(),
-        };
+        let id = consumer_id(deployment, consumer);
+        if self.withholds(&id) {
+            return;
+        }
+        let shaped = self.shape(&id);
         let live = self.actual.get(&id);
         let origin = live.and_then(|live| live.manifest.origin.as_ref());
         let own = origin.filter(|origin| origin.deployment == deployment.id);
-        let mut files = BTreeMap::new();
-        let mut keep = BTreeSet::new();
+        // What can be built upon: of this very deployment, and of the same look.
+        let base = live.filter(|live| own.is_some() && live.manifest.shape == shaped.mark);
+        let mut secrets = BTreeMap::new();
         for secret in &consumer.secrets {
-            let Some(version) = versions.get(&secret.name) else {
-                continue;
-            };
-            let file = live.filter(|_| own.is_some()).and_then(|live| {
-                let file = live.manifest.files.get(&secret.name)?;
-                (!live.damaged.contains(&secret.name)).then_some(file)
-            });
-            if file.is_some_and(|f| f.version == **version && f.format == secret.format) {
-                keep.insert(secret.name.clone());
-            } else {
-                work.values.insert(FetchItem {
-                    service: deployment.service.clone(),
-                    name: secret.name.clone(),
-                    version: (*version).clone(),
+            if let Some(version) = versions.get(&secret.name) {
+                let wanted = ((*version).clone(), shaped.format(secret));
+                secrets.insert(secret.name.clone(), wanted);
+            }
+        }
+        let fresh: BTreeSet<SecretName> = secrets
+            .iter()
+            .filter(|(name, wanted)| !base.is_some_and(|base| shows(base, name, wanted)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let gone = base.is_some_and(|base| {
+            let mut shown = base.manifest.secrets.keys();
+            shown.any(|name| !secrets.contains_key(name))
+        });
+        let templates = shaped.shape.templates.iter().enumerate();
+        let rendered: Vec<_> = templates
+            .filter(|(_, template)| {
+                let file = FileName::from(&template.name);
+                let whole = base.is_some_and(|base| {
+                    base.manifest.files.contains_key(&file) && !base.damaged.contains(&file)
                 });
+                let moved = match &template.reads {
+                    Some(reads) => reads.iter().any(|name| fresh.contains(name)),
+                    None => gone || !fresh.is_empty(),
+                };
+                moved || !whole
+            })
+            .map(|(at, _)| at)
+            .collect();
+        if base.is_some() && !gone && fresh.is_empty() && rendered.is_empty() {
+            let relabel = own.is_some_and(|own| {
+                own.policy != deployment.policy || own.service_version != deployment.service_version
+            });
+            if relabel {
+                work.relabel.push(id);
             }
-            files.insert(secret.name.clone(), ((*version).clone(), secret.format));
+            return;
         }
-        let before = live.map_or(0, |live| live.manifest.files.len());
-        match own {
-            Some(own) if keep.len() == files.len() && before == files.len() => {
-                let relabel = own.policy != deployment.policy
-                    || own.service_version != deployment.service_version;
-                if relabel {
-                    work.relabel.push(id);
-                }
+        let templates = rendered
+            .iter()
+            .filter_map(|at| shaped.shape.templates.get(*at));
+        let mut needed = fresh.clone();
+        for template in templates {
+            match &template.reads {
+                Some(reads) => needed.extend(reads.iter().cloned()),
+                None => needed.extend(secrets.keys().cloned()),
             }
-            _ => work.targets.push(Target {
-                consumer: id,
-                files,
-                keep,
-            }),
         }
+        work.values.extend(needed.iter().filter_map(|name| {
+            let (version, _) = secrets.get(name)?;
+            Some(item(deployment, name, version))
+        }));
+        work.targets.push(Target {
+            consumer: id,
+            secrets,
+            fresh,
+            rendered,
+        });
+    }
+
+    /// Why the consumer's profile does not fit what it reads.
+    fn unfit(&self, deployment: &Deployment, consumer: &Consumer) -> Option<String> {
+        let id = consumer_id(deployment, consumer);
+        let read: BTreeSet<_> = consumer.secrets.iter().map(|secret| &secret.name).collect();
+        if read.is_empty() {
+            return None;
+        }
+        let (service, reader) = (&deployment.service, &consumer.name);
+        self.shape(&id).shape.templates.iter().find_map(|template| {
+            let name = &template.name;
+            if read.contains(name) {
+                return Some(format!(
+                    "the profile of {service} {reader} calls a template like the secret {name}: \
+                     give it another name"
+                ));
+            }
+            let missing = template
+                .reads
+                .iter()
+                .flatten()
+                .find(|wanted| !read.contains(wanted))?;
+            Some(format!(
+                "template {name} reads secret {missing}, which consumer {reader} of {service} does \
+                 not have"
+            ))
+        })
+    }
+}
+
+/// Whether what can be read now of a secret's own files is what is wanted.
+fn shows(live: &Live, name: &SecretName, (version, format): &(SecretVersion, Format)) -> bool {
+    let shown = live.manifest.secrets.get(name);
+    let damaged = live.damaged.iter().any(|file| file.top() == name.as_str());
+    !damaged && shown.is_some_and(|shown| shown.version == *version && shown.format == *format)
+}
+
+pub(in crate::reconcile) fn item(
+    deployment: &Deployment,
+    name: &SecretName,
+    version: &SecretVersion,
+) -> FetchItem {
+    FetchItem {
+        service: deployment.service.clone(),
+        name: name.clone(),
+        version: version.clone(),
+    }
+}
+
+fn consumer_id(deployment: &Deployment, consumer: &Consumer) -> ConsumerId {
+    ConsumerId {
+        service: deployment.service.clone(),
+        consumer: consumer.name.clone(),
     }
 }
 

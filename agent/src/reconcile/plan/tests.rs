@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::delivery::{FileMark, ManifestFile, Origin};
+use crate::delivery::{FileMark, ManifestFile, ManifestSecret, Origin};
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -144,26 +144,31 @@ impl Model {
             self.planner.delivered(consumer.clone(), manifest);
         }
         for target in &work.targets {
-            let written = target
-                .files
-                .keys()
-                .filter(|name| !target.keep.contains(*name));
-            for name in written {
+            for name in &target.fresh {
                 assert!(work.values.iter().any(|item| item.name == *name));
             }
-            let files = target.files.iter().map(|(name, (version, format))| {
-                let file = ManifestFile {
+            let secrets = target.secrets.iter().map(|(name, (version, format))| {
+                let secret = ManifestSecret {
                     version: version.clone(),
                     format: *format,
                     since: Timestamp::UNIX_EPOCH,
+                };
+                (name.clone(), secret)
+            });
+            let files = target.secrets.keys().map(|name| {
+                let file = ManifestFile {
+                    made_of: BTreeSet::from([name.clone()]),
                     file: FileMark::default(),
                 };
-                (name.clone(), file)
+                (FileName::from(name), file)
             });
             let manifest = Manifest {
                 origin: Some(origin.clone()),
                 generation: "..g1.test".into(),
                 since: Timestamp::UNIX_EPOCH,
+                shape: String::new(),
+                unannounced: false,
+                secrets: secrets.collect(),
                 files: files.collect(),
             };
             self.planner.delivered(target.consumer.clone(), manifest);
@@ -200,8 +205,8 @@ impl Model {
         for id in planner.desired().keys() {
             if !planner.unsettled.contains(id) {
                 assert_eq!(
-                    planner.verdict(id),
-                    Verdict::Settled,
+                    planner.judgement(id),
+                    Judgement::Settled,
                     "{id} was let go too early"
                 );
             }
@@ -261,7 +266,7 @@ impl Model {
                     let origin = live.manifest.origin.as_ref().unwrap();
                     assert_eq!(origin.deployment, deployment.id);
                     assert_eq!(origin.service_version, deployment.service_version);
-                    let shown = live.manifest.files.iter();
+                    let shown = live.manifest.secrets.iter();
                     let shown: BTreeMap<_, _> =
                         shown.map(|(n, f)| (n, (&f.version, f.format))).collect();
                     assert_eq!(shown, declared(deployment, consumer));

@@ -1,0 +1,77 @@
+//! How each consumer's files look, and the mark by which another look is noticed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use edge_secrets_protocol::binding::{ConsumerSecret, Format};
+use edge_secrets_protocol::{ConsumerName, ServiceId};
+
+use crate::consumers::profile::{Profile, Shape};
+use crate::consumers::profiles::Profiles;
+use crate::delivery::ConsumerId;
+
+/// Every profile's shape with its mark.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    pub(super) profiles: Arc<Profiles>,
+    marks: BTreeMap<(ServiceId, Option<ConsumerName>), String>,
+}
+
+/// One consumer's shape.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::reconcile) struct Shaped<'a> {
+    pub(in crate::reconcile) shape: &'a Shape,
+    /// Equal for equal shapes; empty for the one without a profile.
+    pub(in crate::reconcile) mark: &'a str,
+}
+
+impl Shapes {
+    pub(super) fn new(profiles: Arc<Profiles>) -> Self {
+        let marks = profiles
+            .iter()
+            .map(|profile| (key(profile), mark(&profile.shape)));
+        let marks = marks.collect();
+        Self { profiles, marks }
+    }
+
+    pub(super) fn of(&self, consumer: &ConsumerId) -> Shaped<'_> {
+        match self.profiles.of(consumer) {
+            Some(profile) => Shaped {
+                shape: &profile.shape,
+                mark: self.marks.get(&key(profile)).map_or("", String::as_str),
+            },
+            None => Shaped {
+                shape: &PLAIN,
+                mark: "",
+            },
+        }
+    }
+}
+
+impl Shaped<'_> {
+    /// The format of a secret's own file: the profile's word for the secret, for all, or the service
+    /// definition's.
+    pub(super) fn format(&self, secret: &ConsumerSecret) -> Format {
+        let special = self.shape.secrets.get(&secret.name).and_then(|s| s.format);
+        special.or(self.shape.format).unwrap_or(secret.format)
+    }
+}
+
+fn key(profile: &Profile) -> (ServiceId, Option<ConsumerName>) {
+    (profile.service.clone(), profile.consumer.clone())
+}
+
+fn mark(shape: &Shape) -> String {
+    if *shape == *PLAIN {
+        return String::new();
+    }
+    // Maps with string keys, strings and numbers: there is nothing that cannot be written.
+    let text = serde_json::to_vec(shape).unwrap_or_default();
+    let print = digest(&SHA256, &text);
+    HEXLOWER.encode(print.as_ref().get(..MARK_BYTES).unwrap_or_default())
+}
+
+static PLAIN: LazyLock<Shape> = LazyLock::new(Shape::default);
+const MARK_BYTES: usize = 16;
