@@ -29,12 +29,13 @@ pub(super) async fn run(argv: &[String], user: Option<&Principal>) -> Result<(),
         )));
     }
     let account = account(user).await?;
+    let home = account.as_ref().map(|account| account.dir.as_path());
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
         .envs([("PATH", SEARCH_PATH), ("LANG", "C")])
-        .env("HOME", account.as_ref().map_or(Path::new("/"), |a| &a.dir))
+        .env("HOME", home.unwrap_or_else(|| Path::new("/")))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -34,7 +34,7 @@ async fn a_command_gets_its_arguments_and_nothing_else() {
     };
     assert_eq!(words("seen.argv"), argv);
     let home = User::from_uid(geteuid()).unwrap();
-    let home = home.map_or("/".into(), |account| account.dir);
+    let home = home.map_or_else(|| "/".into(), |account| account.dir);
     let mut environment = words("seen.env");
     environment.sort();
     let expected = [
