@@ -11,33 +11,54 @@ mod board;
 mod facts;
 mod files;
 mod hints;
+mod host;
 mod log;
+mod readiness;
 mod session;
 mod signals;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use edge_secrets_protocol::{NodeId, OrgId};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub use facts::gather as gather_facts;
 pub use log::init as init_log;
 
 use crate::config::Config;
+use crate::consumers::credentials::{self, CredentialServer, Ending};
 use crate::identity::{IdentityError, NodeIdentity, Store};
 use crate::local_api::LocalApi;
+use crate::metrics::Counters;
 use crate::reconcile::{Reconciler, RuntimeError};
+use crate::systemd::activation;
+use crate::systemd::notify::Notifier;
 
-use agent::Agent;
+use agent::{Agent, Parts};
 use board::Board;
+use host::Host;
+use readiness::Readiness;
 
 /// An agent that holds its runtime directory, its identity and its local socket.
 pub struct Bound {
     agent: Agent,
     api: LocalApi,
+    credentials: Credentials,
+    notifier: Notifier,
     stop: CancellationToken,
+}
+
+/// The server of systemd credentials, and how it is told to end.
+struct Credentials {
+    server: CredentialServer<Notifier>,
+    ending: watch::Sender<Ending>,
 }
 
 /// Why the agent does not start.
@@ -84,23 +105,45 @@ pub fn build(
         return Err(AppError::NotEnrolled(config.state_dir));
     };
     identity.check_configured(&config.node)?;
+    let counters = Arc::new(Counters::default());
     let mut reconciler = Reconciler::open(&config.runtime())?;
+    let host = Host::new(&config, counters.clone());
+    reconciler.shape_by(host.profiles());
     reconciler.deliver_as(&identity.sealing_key.public());
     let board = Board::new(&config, &identity, protection, &reconciler);
-    let path = config.socket();
-    let api =
-        LocalApi::bind(&path, board.watch()).map_err(|source| AppError::Socket { path, source })?;
+    let notifier = Notifier::from_env();
+    let credentials = credentials(&config, &host, &notifier)?;
     let stop = CancellationToken::new();
+    let status = board.watch();
+    let (local, socket) = (config.local_api.clone(), config.socket());
+    let ready = config.ready.timeout.duration();
     let agent = Agent::new(
-        config,
+        Parts {
+            readiness: Readiness::new(notifier.clone(), ready, Instant::now()),
+            config,
+            store,
+            identity,
+            reconciler,
+            board,
+            host,
+            counters: counters.clone(),
+            stop: stop.clone(),
+        },
         config_path,
-        store,
-        identity,
-        reconciler,
-        board,
-        stop.clone(),
     );
-    Ok(Bound { agent, api, stop })
+    let api = LocalApi::bind(&socket, &local, status, agent.reload_bell(), counters).map_err(
+        |source| AppError::Socket {
+            path: socket,
+            source,
+        },
+    )?;
+    Ok(Bound {
+        agent,
+        api,
+        credentials,
+        notifier,
+        stop,
+    })
 }
 
 impl Bound {
@@ -131,9 +174,51 @@ impl Bound {
     /// Runs until [`stopper`](Self::stopper) is cancelled.
     pub async fn run(mut self) {
         let _api = AbortOnDrop(tokio::spawn(self.api.serve()));
+        let Credentials { server, ending } = self.credentials;
+        let mut credentials = tokio::spawn(server.serve());
         self.agent.run().await;
+        // Units that wait for a credential go on waiting over a restart; a real end must not give
+        // them an empty one.
+        let restart = self.notifier.keeps() && self.agent.restarts().await;
+        ending.send_replace(if restart {
+            Ending::Restart
+        } else {
+            Ending::Stop
+        });
+        if timeout(CREDENTIALS_END, &mut credentials).await.is_err() {
+            warn!("Some units still wait for credentials; their connections are dropped.");
+            credentials.abort();
+        }
     }
 }
+
+/// The socket that the service manager hands over, else one of the agent's own.
+fn credentials(config: &Config, host: &Host, notifier: &Notifier) -> Result<Credentials, AppError> {
+    let inherited = activation::take();
+    let path = config.credentials_socket();
+    let failed = |source| AppError::Socket {
+        path: path.clone(),
+        source,
+    };
+    let listener = match inherited.credentials {
+        Some(listener) => listener,
+        None => credentials::bind(&path).map_err(failed)?,
+    };
+    let (ending, ends) = watch::channel(Ending::Running);
+    let server = CredentialServer::new(
+        listener,
+        inherited.stored,
+        host.shelf(),
+        notifier.clone(),
+        host.asked(),
+        ends,
+    )
+    .map_err(failed)?;
+    Ok(Credentials { server, ending })
+}
+
+/// How long units may take to read what they are answered at the end.
+const CREDENTIALS_END: Duration = Duration::from_secs(10);
 
 /// A task that lives no longer than this.
 pub(crate) struct AbortOnDrop(JoinHandle<()>);

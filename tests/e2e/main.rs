@@ -16,6 +16,8 @@ mod killing;
 mod operators;
 mod rights;
 mod scale;
+mod services;
+mod soak;
 mod whole;
 mod wipe;
 
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         operators::trials,
         rights::trials,
         scale::trials,
+        services::trials,
+        soak::trials,
         whole::trials,
         wipe::trials,
     ] {

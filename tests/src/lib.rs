@@ -23,6 +23,7 @@ pub mod port;
 pub mod reader;
 pub mod samples;
 pub mod scan;
+pub mod unit;
 pub mod wait;
 
 pub use agent::TestAgent;

@@ -21,10 +21,13 @@ use super::agenda::Agenda;
 use super::board::Board;
 use super::facts;
 use super::files::FileWatch;
+use super::host::{Host, News};
+use super::readiness::Readiness;
 use crate::config::Config;
 use crate::hub::HubError;
 use crate::hub::backoff::{Backoff, random, up_to};
 use crate::identity::{NodeIdentity, Store, renewal};
+use crate::metrics::Counters;
 use crate::reconcile::Reconciler;
 use crate::status::HubState;
 
@@ -43,6 +46,9 @@ pub(super) struct Agent {
     pub(super) reported: Option<StatusReport>,
     pub(super) agenda: Agenda,
     pub(super) board: Board,
+    pub(super) host: Host,
+    pub(super) readiness: Readiness,
+    pub(super) counters: Arc<Counters>,
     config_path: PathBuf,
     /// What was last complained about, to say it once.
     complaint: Option<String>,
@@ -50,7 +56,22 @@ pub(super) struct Agent {
     /// Drawn once per certificate.
     renewal_jitter: u64,
     files: FileWatch,
+    /// Files are looked at then, though nobody said that they changed.
+    look_at: Instant,
     stop: CancellationToken,
+}
+
+/// What an agent is made of.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) store: Store,
+    pub(super) identity: NodeIdentity,
+    pub(super) reconciler: Reconciler,
+    pub(super) board: Board,
+    pub(super) host: Host,
+    pub(super) readiness: Readiness,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: CancellationToken,
 }
 
 /// Why a connection, or the wait for one, is over.
@@ -67,32 +88,28 @@ pub(super) enum End {
 }
 
 impl Agent {
-    pub(super) fn new(
-        config: Config,
-        config_path: &Path,
-        store: Store,
-        identity: NodeIdentity,
-        reconciler: Reconciler,
-        board: Board,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, config_path: &Path) -> Self {
         let mut agent = Self {
-            config,
-            store,
-            identity,
+            config: parts.config,
+            store: parts.store,
+            identity: parts.identity,
             proven: false,
-            reconciler,
+            reconciler: parts.reconciler,
             bindings: None,
             facts: None,
             reported: None,
             agenda: Agenda::new(),
-            board,
+            board: parts.board,
+            host: parts.host,
+            readiness: parts.readiness,
+            counters: parts.counters,
             config_path: config_path.to_owned(),
             complaint: None,
             tick_at: None,
             files: FileWatch::new(),
+            look_at: Instant::now() + LOOK,
             renewal_jitter: random(),
-            stop,
+            stop: parts.stop,
         };
         for notice in agent.config.notices() {
             warn!("{notice}");
@@ -111,10 +128,19 @@ impl Agent {
         self.files.bell()
     }
 
+    /// Whether the service manager stops this process to start it again.
+    pub(super) async fn restarts(&self) -> bool {
+        let asked = self.host.manager().restarts().await;
+        asked
+            .inspect_err(|error| warn!(%error, "Whether this is a restart is not known."))
+            .unwrap_or(false)
+    }
+
     /// Lives until told to stop.
     pub(super) async fn run(&mut self) {
         let (org, node) = self.node();
         info!(%org, %node, hub = %self.config.hub.url, "Agent started.");
+        self.host.apply_lives(&mut self.reconciler);
         self.tick();
         let mut backoff = Backoff::connecting();
         loop {
@@ -129,11 +155,12 @@ impl Agent {
                 End::Lost(error) => self.lost(error, &mut backoff),
                 End::Revoked(why) => self.revoked(&why),
             };
-            self.board.publish(&self.identity, &self.reconciler);
+            self.publish();
             if matches!(self.attend(sleep(wait)).await, Err(End::Stop)) {
                 break;
             }
         }
+        self.readiness.stopping();
         info!("Agent stopped.");
     }
 
@@ -152,10 +179,15 @@ impl Agent {
         &mut self,
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, End> {
-        let housekeeping = [self.tick_at, self.files.settled_at()]
-            .into_iter()
-            .flatten()
-            .min();
+        let housekeeping = [
+            self.tick_at,
+            self.files.settled_at(),
+            self.readiness.next(),
+            Some(self.look_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(End::Stop),
@@ -168,9 +200,19 @@ impl Agent {
                 if self.tick_at.is_some_and(|at| at <= now) {
                     self.tick();
                 }
+                self.readiness.tick(now);
+                if self.look_at <= now {
+                    // A watch can miss what happens; nothing is lost by it.
+                    self.look_at = now + LOOK;
+                    self.files.settle(now);
+                }
                 if self.files.take_settled(now) {
                     self.reload()?;
                 }
+                Ok(None)
+            }
+            news = self.host.next() => {
+                self.take_news(news);
                 Ok(None)
             }
             done = work => Ok(Some(done)),
@@ -181,7 +223,31 @@ impl Agent {
     pub(super) fn tick(&mut self) {
         let next = self.reconciler.tick(std::time::Instant::now());
         self.tick_at = next.map(Instant::from_std);
-        self.board.publish(&self.identity, &self.reconciler);
+        self.host.follow(&mut self.reconciler);
+        self.publish();
+    }
+
+    /// Makes the present state visible.
+    pub(super) fn publish(&mut self) {
+        self.board
+            .publish(&self.identity, &self.reconciler, &self.host);
+        self.readiness.say(&self.board.status());
+    }
+
+    /// What to tell the hub.
+    pub(super) fn status_report(&self) -> StatusReport {
+        let services = &self.board.status().services;
+        self.host.report(self.reconciler.report(), services)
+    }
+
+    fn take_news(&mut self, news: News) {
+        let now = Instant::now();
+        let lives = self.host.take(news, &mut self.reconciler);
+        if lives && self.host.apply_lives(&mut self.reconciler) {
+            self.agenda.converge.by(now);
+        }
+        self.tick();
+        self.agenda.report.by(now);
     }
 
     /// Takes another identity into use.
@@ -253,6 +319,7 @@ impl Agent {
         self.board.hub_is(HubState::Revoked, Some(&told));
         let wiped = self.reconciler.wipe_all(Timestamp::now());
         self.tick();
+        self.readiness.ready();
         match wiped {
             Ok(()) => {
                 if first {
@@ -267,8 +334,24 @@ impl Agent {
         }
     }
 
-    /// Reads configuration, node policy and identity again; what is malformed changes nothing.
+    /// Reads configuration, profiles, node policy and identity again; what is malformed changes
+    /// nothing.
     fn reload(&mut self) -> Result<(), End> {
+        self.readiness.reloading();
+        let reloaded = self.reload_all();
+        self.readiness.reloaded();
+        reloaded
+    }
+
+    fn reload_all(&mut self) -> Result<(), End> {
+        if self.host.reload() {
+            info!("Delivery profiles read again.");
+            self.reconciler.shape_by(self.host.profiles());
+            self.host.apply_lives(&mut self.reconciler);
+            self.agenda.converge.by(Instant::now());
+        }
+        self.tick();
+        self.watch_files();
         let url = self.config.hub.url.clone();
         match Config::load(&self.config_path) {
             Ok(config) if config != self.config => self.take_config(config),
@@ -396,6 +479,8 @@ impl Agent {
         let identity = self.store.dir().join("identity");
         let mut files = vec![self.config_path.as_path(), &identity];
         files.extend(self.config.node.policy_file.as_deref());
+        let profiles = self.host.watched();
+        files.extend(profiles.iter().map(PathBuf::as_path));
         self.files.watch_beside(&files);
     }
 }
@@ -412,6 +497,8 @@ pub(super) async fn until(at: Option<Instant>) {
 const STABLE: Duration = Duration::from_secs(30);
 /// How often a revoked node asks whether it is taken back, about.
 const REVOKED_POLL: Duration = Duration::from_secs(300);
+/// How often files are looked at without being asked to.
+const LOOK: Duration = Duration::from_secs(300);
 const WIPE_RETRY: Duration = Duration::from_secs(10);
 /// Further than timers reach; planned again long before.
 const FAR: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -6,6 +6,7 @@ use edge_secrets_protocol::Generation;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::host::Host;
 use crate::config::Config;
 use crate::hub::HubError;
 use crate::identity::NodeIdentity;
@@ -54,6 +55,11 @@ impl Board {
         self.sender.subscribe()
     }
 
+    /// What people are told now.
+    pub(super) fn status(&self) -> Arc<AgentStatus> {
+        self.sender.borrow().clone()
+    }
+
     pub(super) fn state(&self) -> HubState {
         self.hub.state
     }
@@ -79,13 +85,16 @@ impl Board {
     }
 
     /// Makes the present state visible; watchers wake only when it is another than before.
-    pub(super) fn publish(&self, identity: &NodeIdentity, reconciler: &Reconciler) {
+    pub(super) fn publish(&self, identity: &NodeIdentity, reconciler: &Reconciler, host: &Host) {
         let generation = reconciler.report().generation;
-        let services = reconciler.services();
+        let mut services = reconciler.services();
+        host.describe(&mut services);
+        let problems = host.problems();
         self.sender.send_if_modified(|status| {
             let same = status.hub == self.hub
                 && status.generation == generation
                 && status.services == services
+                && status.profile_problems == problems
                 && status.node == identity.node
                 && status.org == identity.org;
             if same {
@@ -95,6 +104,7 @@ impl Board {
             status.hub = self.hub.clone();
             status.generation = generation;
             status.services = services;
+            status.profile_problems = problems.to_vec();
             status.node = identity.node.clone();
             status.org = identity.org.clone();
             true

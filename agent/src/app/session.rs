@@ -91,7 +91,7 @@ impl Agent {
     /// The hub has taken this identity.
     fn accepted(&mut self) {
         self.board.hub_is(HubState::Connected, None);
-        self.board.publish(&self.identity, &self.reconciler);
+        self.publish();
         info!(hub = %self.config.hub.url, "Connected.");
         if !self.proven {
             self.proven = true;
@@ -138,6 +138,7 @@ impl Agent {
         }
         let Some(bindings) = &self.bindings else {
             self.agenda.converge.done();
+            self.readiness.ready();
             return Ok(());
         };
         let wanted = self.reconciler.desire(bindings, Timestamp::now());
@@ -148,7 +149,13 @@ impl Agent {
         if let Err(error) = fetched {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
-        let settled = |state| matches!(state, DeploymentState::Applied | DeploymentState::Wiped);
+        self.readiness.ready();
+        let settled = |state| {
+            matches!(
+                state,
+                DeploymentState::Applied | DeploymentState::Stopped | DeploymentState::Wiped
+            )
+        };
         if nothing_wanted
             || self
                 .reconciler
@@ -250,7 +257,7 @@ impl Agent {
     }
 
     async fn report(&mut self, connection: &Connection) -> Result<(), End> {
-        let report = self.reconciler.report();
+        let report = self.status_report();
         if self.reported.as_ref() == Some(&report) {
             self.agenda.report.done();
             return Ok(());
@@ -258,9 +265,9 @@ impl Agent {
         match self.attend(connection.put_status(&report)).await? {
             Ok(()) => {
                 // What changed while the report was on its way is told at once.
-                if self.reconciler.report() == report {
+                if self.status_report() == report {
                     self.reconciler.report_sent(&report);
-                    self.reported = Some(self.reconciler.report());
+                    self.reported = Some(self.status_report());
                 }
                 Ok(())
             }
