@@ -38,8 +38,10 @@ mod dir;
 mod generation;
 mod manifest;
 mod mount;
+mod owner;
 mod render;
 mod sweep;
+mod template;
 mod wipe;
 
 #[cfg(test)]
@@ -62,7 +64,11 @@ pub(crate) use self::generation::{Commit, Draft};
 pub(crate) use self::manifest::{FileMark, ManifestFile};
 pub(crate) use self::manifest::{Manifest, Origin};
 use self::mount::RuntimeDir;
-pub(crate) use self::render::{bound, render};
+#[expect(unused_imports, reason = "files get their owner here")]
+pub(crate) use self::owner::{OwnerError, Ownership, resolve};
+pub(crate) use self::render::{RenderError, bound, render};
+#[expect(unused_imports, reason = "files are rendered from templates here")]
+pub(crate) use self::template::{MAX_RENDERED, TemplateError, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
 use crate::reconcile::{RuntimeError, RuntimeOptions};
 

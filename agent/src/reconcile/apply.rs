@@ -9,7 +9,8 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::plan::{Target, Work};
-use crate::delivery::{ConsumerId, Draft, FsError, Origin, bound, render};
+use crate::consumers::names::FileName;
+use crate::delivery::{ConsumerId, Draft, FsError, Origin, RenderError, bound, render};
 use crate::memory::Room;
 
 /// Who opens values, with what.
@@ -38,6 +39,18 @@ impl From<FsError> for Trouble {
         } else {
             Self::Error(error)
         }
+    }
+}
+
+/// Why a value was not written.
+enum Unwritten {
+    Render(RenderError),
+    Trouble(Trouble),
+}
+
+impl From<RenderError> for Unwritten {
+    fn from(error: RenderError) -> Self {
+        Self::Render(error)
     }
 }
 
@@ -205,9 +218,20 @@ impl Reconciler {
             if target.keep.contains(name) {
                 continue;
             }
-            let written = render(payload, *format, out).map_err(|e| reject(Code::Invalid, &e))?;
-            let content = out.get(..written).unwrap_or_default();
-            draft.write(name, version, *format, content)?;
+            let mut write = |file: &FileName, content: &[u8]| {
+                if file.below().is_some() {
+                    let reason = "`format: fields` is not delivered by this agent";
+                    return Err(Unwritten::Trouble(reject(Code::Invalid, &reason)));
+                }
+                let written = draft.write(name, version, *format, content);
+                written.map_err(|error| Unwritten::Trouble(error.into()))
+            };
+            render(name, payload, *format, out, &mut write).map_err(
+                |unwritten| match unwritten {
+                    Unwritten::Render(error) => reject(Code::Invalid, &error),
+                    Unwritten::Trouble(trouble) => trouble,
+                },
+            )?;
         }
         Ok(())
     }
