@@ -55,6 +55,9 @@ pub(crate) enum RenderError {
     },
 }
 
+/// Takes one file: its name, and its content.
+pub(crate) type Write<'a, E> = dyn FnMut(&FileName, &[u8]) -> Result<(), E> + 'a;
+
 /// Makes the files of the secret `name` in `format` and hands each to `write`: one called like the
 /// secret, or with [`Format::Fields`] one per field below it, whose content is a part of `payload`
 /// itself. The others are built in `out`, for which [`bound`] is always enough.
@@ -67,7 +70,7 @@ pub(crate) fn render<E: From<RenderError>>(
     payload: &[u8],
     format: Format,
     out: &mut [u8],
-    write: &mut dyn FnMut(&FileName, &[u8]) -> Result<(), E>,
+    write: &mut Write<'_, E>,
 ) -> Result<(), E> {
     let fields = Fields::decode(payload).map_err(|_| RenderError::Malformed)?;
     let built = match format {
