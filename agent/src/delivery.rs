@@ -40,10 +40,10 @@ mod dir;
 mod generation;
 mod manifest;
 mod mount;
-pub(crate) mod owner;
+mod owner;
 mod render;
 mod sweep;
-pub(crate) mod template;
+mod template;
 mod wipe;
 
 #[cfg(test)]
@@ -66,8 +66,9 @@ pub(crate) use self::generation::{Commit, Draft, Header};
 pub(crate) use self::manifest::{FileMark, ManifestFile};
 pub(crate) use self::manifest::{Manifest, ManifestSecret, Origin};
 use self::mount::RuntimeDir;
-use self::owner::Ownership;
+pub(crate) use self::owner::{Ownership, resolve};
 pub(crate) use self::render::{RenderError, bound, render};
+pub(crate) use self::template::{MAX_RENDERED, TemplateError, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
 use crate::consumers::names::FileName;
 use crate::reconcile::{RuntimeError, RuntimeOptions};

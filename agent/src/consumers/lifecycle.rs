@@ -38,17 +38,6 @@ pub(crate) enum Presence {
     Unknown,
 }
 
-/// What follows for a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It gets what the bindings give it.
-    Deliver,
-    /// It has nothing.
-    Withhold,
-    /// Nobody knows: what it has stays, and it gets nothing new.
-    Leave,
-}
-
 /// What was seen of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Observed {

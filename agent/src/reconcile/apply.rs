@@ -15,11 +15,9 @@ use super::Reconciler;
 use super::plan::{Target, Work};
 use crate::consumers::names::FileName;
 use crate::consumers::profile::Shape;
-use crate::delivery::owner::{Ownership, resolve};
-use crate::delivery::template::{MAX_RENDERED, render_template};
 use crate::delivery::{
-    ConsumerId, Draft, FsError, Header, ManifestSecret, Origin, RenderError, VALUE_FILE, bound,
-    render,
+    ConsumerId, Draft, FsError, Header, MAX_RENDERED, ManifestSecret, Origin, Ownership,
+    RenderError, VALUE_FILE, bound, render, render_template, resolve,
 };
 
 /// Who opens values, with what.
