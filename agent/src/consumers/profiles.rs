@@ -20,6 +20,19 @@ pub(crate) struct Profiles {
 }
 
 impl Profiles {
+    /// The last of those for one service and consumer counts.
+    #[cfg(test)]
+    pub(crate) fn of_list(list: Vec<Profile>) -> Self {
+        let by_consumer = list.into_iter().map(|profile| {
+            let key = (profile.service.clone(), profile.consumer.clone());
+            (key, Arc::new(profile))
+        });
+        Self {
+            by_consumer: by_consumer.collect(),
+            by_unit: BTreeMap::new(),
+        }
+    }
+
     /// The consumer's own profile, else the one for all consumers of its service.
     pub(crate) fn of(&self, consumer: &ConsumerId) -> Option<&Arc<Profile>> {
         let own = (consumer.service.clone(), Some(consumer.consumer.clone()));

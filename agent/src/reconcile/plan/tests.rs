@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::consumers::profile::{Lifecycle, Profile, Shape, Template, Workload};
 use crate::delivery::{FileMark, ManifestFile, ManifestSecret, Origin};
 
 /// One thing that happens.
@@ -23,6 +24,10 @@ enum Event {
     WipeFails,
     Damage(Index, Index),
     Restart,
+    /// The administrator writes other profiles.
+    Profiles(Vec<Profile>),
+    /// Units start and stop: by service.
+    Lives([Verdict; 3]),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ enum Answer {
 /// Does with a planner what the reconciler does, with a file system that only counts.
 struct Model {
     planner: Planner,
+    profiles: Arc<Profiles>,
+    lives: [Verdict; 3],
     generation: u64,
     fail_delivery: bool,
     fail_wipe: bool,
@@ -44,6 +51,8 @@ impl Model {
     fn new() -> Self {
         Self {
             planner: Planner::default(),
+            profiles: Arc::default(),
+            lives: [Verdict::Leave; 3],
             generation: 0,
             fail_delivery: false,
             fail_wipe: false,
@@ -71,8 +80,37 @@ impl Model {
                 let actual = std::mem::take(&mut self.planner).actual.into_iter();
                 let live = actual.map(|(consumer, live)| (consumer, live.manifest));
                 self.planner = Planner::new(live.collect());
+                self.shape();
+            }
+            Event::Profiles(profiles) => {
+                self.profiles = Arc::new(Profiles::of_list(profiles.clone()));
+                self.shape();
+            }
+            Event::Lives(lives) => {
+                self.lives = *lives;
+                self.live();
             }
         }
+    }
+
+    fn shape(&mut self) {
+        self.planner.shape_by(self.profiles.clone());
+        self.live();
+    }
+
+    fn live(&mut self) {
+        let stances = self
+            .profiles
+            .iter()
+            .filter(|p| p.lifecycle.is_some())
+            .map(|profile| {
+                let key = (profile.service.clone(), profile.consumer.clone());
+                (key, self.lives[number(&profile.service)])
+            });
+        self.planner.live_by(stances.collect());
+        self.wipe();
+        self.apply(false);
+        self.check();
     }
 
     fn desire(&mut self, deployments: &[Deployment], generation: u64) {
@@ -144,9 +182,32 @@ impl Model {
             self.planner.delivered(consumer.clone(), manifest);
         }
         for target in &work.targets {
-            for name in &target.fresh {
-                assert!(work.values.iter().any(|item| item.name == *name));
-            }
+            assert!(!self.planner.withholds(&target.consumer));
+            let at_hand = |name: &SecretName| work.values.iter().any(|item| item.name == *name);
+            assert!(target.fresh.iter().all(at_hand));
+            let shaped = self.planner.shape(&target.consumer);
+            let all: BTreeSet<_> = target.secrets.keys().cloned().collect();
+            let templates = shaped
+                .shape
+                .templates
+                .iter()
+                .enumerate()
+                .map(|(at, template)| {
+                    let made_of = template.reads.clone().unwrap_or_else(|| all.clone());
+                    if target.rendered.contains(&at) {
+                        assert!(
+                            made_of.iter().all(at_hand),
+                            "all that a template reads is at hand"
+                        );
+                    }
+                    let file = ManifestFile {
+                        made_of,
+                        file: FileMark::default(),
+                    };
+                    (FileName::from(&template.name), file)
+                });
+            let templates: Vec<_> = templates.collect();
+            let mark = shaped.mark.to_owned();
             let secrets = target.secrets.iter().map(|(name, (version, format))| {
                 let secret = ManifestSecret {
                     version: version.clone(),
@@ -166,10 +227,10 @@ impl Model {
                 origin: Some(origin.clone()),
                 generation: "..g1.test".into(),
                 since: Timestamp::UNIX_EPOCH,
-                shape: String::new(),
+                shape: mark,
                 unannounced: false,
                 secrets: secrets.collect(),
-                files: files.collect(),
+                files: files.chain(templates).collect(),
             };
             self.planner.delivered(target.consumer.clone(), manifest);
         }
@@ -226,7 +287,12 @@ impl Model {
     fn assert_converged(&self, deployments: &[Deployment]) {
         let planner = &self.planner;
         assert!(planner.to_fetch().is_empty() && planner.ready().is_empty());
-        assert!(planner.leftovers().is_empty() && planner.held.is_empty());
+        assert!(planner.leftovers().is_empty());
+        // Only what a deployment waits with, until the rest of it comes.
+        for item in &planner.held {
+            let owner = &planner.owners[&item.service];
+            assert_eq!(planner.state(owner).0, DeploymentState::Blocked, "{item:?}");
+        }
         let mut expected: BTreeMap<ConsumerId, &Deployment> = BTreeMap::new();
         for deployment in deployments {
             let (state, error) = planner.state(&deployment.id);
@@ -235,7 +301,7 @@ impl Model {
                 .iter()
                 .all(|secret| matches!(secret.state, SecretState::Ready { .. }));
             match state {
-                DeploymentState::Applied => assert!(ready),
+                DeploymentState::Applied | DeploymentState::Stopped => assert!(ready),
                 DeploymentState::Blocked => assert!(!ready),
                 DeploymentState::Failed => {
                     let code = error.map(|error| error.code);
@@ -260,16 +326,27 @@ impl Model {
                     expected.insert(id.clone(), deployment).is_none(),
                     "{id} shared"
                 );
+                if planner.withholds(&id) {
+                    assert!(!planner.actual().contains_key(&id), "{id} may have nothing");
+                    continue;
+                }
+                assert_ne!(state, DeploymentState::Stopped, "{id} may have something");
                 if state == DeploymentState::Applied {
                     let live = &planner.actual()[&id];
+                    let shaped = planner.shape(&id);
                     assert!(live.damaged.is_empty());
+                    assert_eq!(live.manifest.shape, shaped.mark);
+                    for template in &shaped.shape.templates {
+                        let file = FileName::from(&template.name);
+                        assert!(live.manifest.files.contains_key(&file));
+                    }
                     let origin = live.manifest.origin.as_ref().unwrap();
                     assert_eq!(origin.deployment, deployment.id);
                     assert_eq!(origin.service_version, deployment.service_version);
                     let shown = live.manifest.secrets.iter();
                     let shown: BTreeMap<_, _> =
                         shown.map(|(n, f)| (n, (&f.version, f.format))).collect();
-                    assert_eq!(shown, declared(deployment, consumer));
+                    assert_eq!(shown, declared(deployment, consumer, shaped));
                 }
             }
         }
@@ -285,6 +362,7 @@ impl Model {
 fn declared<'a>(
     deployment: &'a Deployment,
     consumer: &'a Consumer,
+    shaped: Shaped<'_>,
 ) -> BTreeMap<&'a SecretName, (&'a SecretVersion, Format)> {
     let version = |name: &SecretName| -> &'a SecretVersion {
         let secret = deployment
@@ -298,7 +376,12 @@ fn declared<'a>(
     };
     let secrets = consumer.secrets.iter();
     secrets
-        .map(|s| (&s.name, (version(&s.name), s.format)))
+        .map(|s| {
+            (
+                &s.name,
+                (version(&s.name), shaped.shape.format.unwrap_or(s.format)),
+            )
+        })
         .collect()
 }
 
@@ -364,6 +447,61 @@ fn deployments() -> impl Strategy<Value = Vec<Deployment>> {
     })
 }
 
+fn number(service: &ServiceId) -> usize {
+    let url = service.url.as_str();
+    url.trim_start_matches('s').parse().unwrap()
+}
+
+fn profile() -> impl Strategy<Value = Profile> {
+    let template = |name: &str, reads: Option<&str>| Template {
+        name: name.parse().unwrap(),
+        text: String::new(),
+        reads: reads.map(|name| BTreeSet::from([name.parse().unwrap()])),
+        mode: None,
+    };
+    let shapes = [
+        Shape::default(),
+        Shape {
+            mode: Some(0o440),
+            ..Shape::default()
+        },
+        Shape {
+            format: Some(Format::Env),
+            ..Shape::default()
+        },
+        Shape {
+            templates: vec![template("t0", Some("n0")), template("t1", None)],
+            ..Shape::default()
+        },
+        Shape {
+            templates: vec![template("n1", Some("n0"))],
+            ..Shape::default()
+        },
+    ];
+    let consumer = prop::option::of(0..3usize);
+    let shape = prop::sample::select(shapes.to_vec());
+    (0..3usize, consumer, shape, any::<bool>()).prop_map(|(service, consumer, shape, lives)| {
+        let unit = format!("s{service}.service").parse().unwrap();
+        Profile {
+            service: format!("o/s{service}").parse().unwrap(),
+            consumer: consumer.map(|c| format!("c{c}").parse().unwrap()),
+            file: "p.yaml".into(),
+            shape,
+            on_change: None,
+            lifecycle: lives.then(|| Lifecycle {
+                workload: Workload::Unit(unit),
+                linger: std::time::Duration::ZERO,
+            }),
+            credentials: None,
+        }
+    })
+}
+
+fn lives() -> impl Strategy<Value = [Verdict; 3]> {
+    let one = prop::sample::select(vec![Verdict::Deliver, Verdict::Withhold, Verdict::Leave]);
+    prop::array::uniform3(one)
+}
+
 fn answer() -> impl Strategy<Value = Answer> {
     let codes = [
         Code::Denied,
@@ -388,6 +526,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::WipeFails),
         1 => (any::<Index>(), any::<Index>()).prop_map(|(c, n)| Event::Damage(c, n)),
         1 => Just(Event::Restart),
+        1 => prop::collection::vec(profile(), 0..4).prop_map(Event::Profiles),
+        2 => lives().prop_map(Event::Lives),
     ]
 }
 
