@@ -4,6 +4,7 @@ mod faults;
 mod mounted;
 mod opening;
 mod readers;
+mod shapes;
 mod world;
 
 use std::fs;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edge_secrets_protocol::binding::{
@@ -17,6 +18,8 @@ use jiff::Timestamp;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
+use crate::consumers::profile::Profile;
+use crate::consumers::profiles::Profiles;
 use crate::reconcile::{Reconciler, RuntimeError, RuntimeOptions};
 
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -28,6 +31,7 @@ pub(super) struct World {
     key: SealingKey,
     refused: BTreeMap<String, Code>,
     reconciler: Option<Reconciler>,
+    profiles: Arc<Profiles>,
     now: Timestamp,
     /// Sealing takes a while: loops over many worlds share what is sealed.
     cache: BTreeMap<FetchItem, FetchResult>,
@@ -46,6 +50,7 @@ impl World {
             key: SealingKey::generate(),
             refused: BTreeMap::new(),
             reconciler: None,
+            profiles: Arc::default(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             cache: BTreeMap::new(),
         };
@@ -87,6 +92,15 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.stop();
         self.reconciler = Some(self.try_open().unwrap());
+        let profiles = self.profiles.clone();
+        self.reconciler().shape_by(profiles);
+    }
+
+    /// The administrator's profiles, also after every restart.
+    pub(super) fn shape(&mut self, profiles: Vec<Profile>) {
+        self.profiles = Arc::new(Profiles::of_list(profiles));
+        let profiles = self.profiles.clone();
+        self.reconciler().shape_by(profiles);
     }
 
     pub(super) fn refuse(&mut self, name: &str, code: Code) {
