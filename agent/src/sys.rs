@@ -1,13 +1,17 @@
-//! The only unsafe code of the agent: memory mappings as slices, and the calls that nix lacks
-//! (`memfd_secret`, write leases). Everything here has a safe face.
+//! The only unsafe code of the agent: memory mappings as slices, the calls that nix lacks
+//! (`memfd_secret`, write leases), and descriptors that were inherited. Everything here has a safe
+//! face.
 #![expect(
     unsafe_code,
-    reason = "raw mappings and two system calls that have no safe wrapper elsewhere"
+    reason = "raw mappings, inherited descriptors and two system calls that have no safe wrapper \
+              elsewhere"
 )]
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
@@ -104,6 +108,26 @@ pub(crate) fn write_lease(fd: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: as above.
     let lease = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
     Errno::result(lease).map(drop)
+}
+
+/// The descriptors that systemd has handed to this process, with their names (sd_listen_fds(3)), set
+/// to be closed in children. A second call gives none.
+///
+/// # Errors
+/// When what the environment says of them is malformed, or one of them is not open.
+pub(crate) fn inherited() -> io::Result<Vec<(String, OwnedFd)>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(Vec::new());
+    }
+    let fds = sd_notify::listen_fds_with_names()?;
+    Ok(fds
+        .map(|(fd, name)| {
+            // SAFETY: the descriptor is open, as was just checked. systemd handed it to this very
+            // process (LISTEN_PID), so nothing else in it owns it, and it is given out only once.
+            (name, unsafe { OwnedFd::from_raw_fd(fd) })
+        })
+        .collect())
 }
 
 /// `F_SETSIG` of Linux (`include/uapi/asm-generic/fcntl.h`); the libc crate lacks it.

@@ -1,0 +1,265 @@
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::fake::Fake;
+use super::*;
+use crate::app::AbortOnDrop;
+
+type Seen = (String, Presence);
+
+/// What a watch of the units tells.
+struct Watched {
+    seen: UnboundedReceiver<Observed>,
+    _watch: AbortOnDrop,
+}
+
+impl Watched {
+    fn new(fake: &Fake, units: &[&str]) -> Self {
+        let (sender, seen) = mpsc::unbounded_channel();
+        let units = units.iter().map(|unit| unit.parse().unwrap()).collect();
+        let _watch = fake.manager().watch(units, sender);
+        Self { seen, _watch }
+    }
+
+    async fn observed(&mut self) -> Observed {
+        self.seen.recv().await.unwrap()
+    }
+
+    async fn next(&mut self) -> Seen {
+        let observed = self.observed().await;
+        assert_eq!(
+            observed.presence == Presence::Unknown && observed.reason.is_none(),
+            false
+        );
+        let Workload::Unit(unit) = observed.workload else {
+            panic!("{:?}", observed.workload);
+        };
+        (unit.to_string(), observed.presence)
+    }
+
+    /// Waits until this is told of the unit.
+    async fn until(&mut self, presence: Presence) {
+        while self.next().await.1 != presence {}
+    }
+}
+
+fn present(unit: &str) -> Seen {
+    (unit.to_owned(), Presence::Present)
+}
+
+fn absent(unit: &str) -> Seen {
+    (unit.to_owned(), Presence::Absent)
+}
+
+#[tokio::test]
+async fn units_are_told_now_and_at_every_change() {
+    let fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    fake.put("b.service", "loaded", "inactive");
+    let mut watched = Watched::new(&fake, &["a.service", "b.service"]);
+    let mut first = [watched.next().await, watched.next().await];
+    first.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(first, [present("a.service"), absent("b.service")]);
+    for state in ["deactivating", "inactive", "activating", "failed"] {
+        fake.set("a.service", state).await;
+    }
+    // Only the last is sure to be told.
+    watched.until(Presence::Absent).await;
+    fake.set("b.service", "activating").await;
+    while watched.next().await != present("b.service") {}
+}
+
+#[tokio::test]
+async fn only_the_watched_units_are_asked_of_the_bus() {
+    let fake = Fake::start();
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, absent("a.service"));
+    let rules = fake.rules();
+    assert_eq!(rules.len(), 4, "{rules:?}");
+    let unbound = rules
+        .iter()
+        .filter(|rule| !rule.contains("path='/") && !rule.contains("arg1path="));
+    for rule in unbound {
+        assert!(
+            rule.contains("'NameOwnerChanged'") || rule.contains("'Reloading'"),
+            "{rule}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_great_many_units_need_few_rules() {
+    let fake = Fake::start();
+    let units: Vec<String> = (0..300).map(|n| format!("u{n}.service")).collect();
+    let names: Vec<&str> = units.iter().map(String::as_str).collect();
+    let mut watched = Watched::new(&fake, &names);
+    for _ in 0..300 {
+        assert_eq!(watched.next().await.1, Presence::Absent);
+    }
+    assert!(fake.rules().len() < 500);
+    fake.set("u299.service", "active").await;
+    assert_eq!(watched.next().await, present("u299.service"));
+    fake.appear("u298.service", "active").await;
+    assert_eq!(watched.next().await, present("u298.service"));
+}
+
+#[tokio::test]
+async fn a_unit_that_is_not_there_is_told_with_what_to_do_and_seen_when_it_comes() {
+    let fake = Fake::start();
+    let mut watched = Watched::new(&fake, &["late.service"]);
+    let observed = watched.observed().await;
+    assert_eq!(observed.presence, Presence::Absent);
+    assert!(observed.reason.unwrap().contains("late.service"));
+    fake.appear("late.service", "active").await;
+    let observed = watched.observed().await;
+    assert_eq!(
+        (observed.presence, observed.reason),
+        (Presence::Present, None)
+    );
+    fake.disappear("late.service").await;
+    let observed = watched.observed().await;
+    assert_eq!(
+        (observed.presence, observed.reason),
+        (Presence::Absent, None)
+    );
+}
+
+#[tokio::test]
+async fn asking_for_a_unit_that_is_not_loaded_does_not_go_on_for_ever() {
+    let mut fake = Fake::start();
+    fake.put("a.service", "loaded", "inactive");
+    fake.put("b.service", "loaded", "active");
+    let mut watched = Watched::new(&fake, &["a.service", "b.service"]);
+    let _both = [watched.next().await, watched.next().await];
+    // What was said of a's loading is heard before this.
+    fake.set("b.service", "inactive").await;
+    watched.until(Presence::Absent).await;
+    fake.set("b.service", "active").await;
+    watched.until(Presence::Present).await;
+    let calls = fake.all_calls();
+    assert!(calls.len() < 40, "{calls:?}");
+}
+
+#[tokio::test]
+async fn the_last_state_of_a_flapping_unit_is_never_lost() {
+    let fake = Fake::start();
+    fake.put("a.service", "loaded", "inactive");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, absent("a.service"));
+    for last in ["active", "inactive", "active"] {
+        for _ in 0..300 {
+            fake.set("a.service", "activating").await;
+            fake.set("a.service", "failed").await;
+        }
+        fake.set("a.service", last).await;
+        // A mark behind all of it: what was told by then ends with the last state.
+        fake.owner(Some(":1.1")).await;
+        let wanted = presence(last);
+        while watched.next().await.1 != wanted {}
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_signals_that_change_nothing_tells_and_asks_nothing() {
+    let mut fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, present("a.service"));
+    let before = fake.all_calls().len();
+    assert!(before > 0);
+    for _ in 0..500 {
+        fake.changed("a.service", &[("StatusText", "busy")]).await;
+        fake.changed("a.service", &[("ActiveState", "reloading")])
+            .await;
+        fake.set("a.service", "active").await;
+    }
+    fake.set("a.service", "inactive").await;
+    assert_eq!(watched.next().await, absent("a.service"));
+    // Of the end alone it was asked why.
+    let calls = fake.all_calls();
+    assert!(calls.len() < 10, "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_another_client_says_in_systemds_name_is_not_believed() {
+    let fake = Fake::start();
+    fake.put("a.service", "loaded", "inactive");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, absent("a.service"));
+    fake.forge("a.service", "active").await;
+    fake.forge("a.service", "dreaming").await;
+    fake.owner(None).await;
+    assert_eq!(watched.next().await.1, Presence::Unknown);
+}
+
+#[tokio::test]
+async fn a_bus_that_goes_is_unknown_and_all_is_told_anew_when_it_is_back() {
+    let mut fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, present("a.service"));
+    fake.go_away();
+    let observed = watched.observed().await;
+    assert_eq!(observed.presence, Presence::Unknown);
+    assert!(observed.reason.is_some());
+    fake.come_back();
+    watched.until(Presence::Present).await;
+    fake.set("a.service", "inactive").await;
+    watched.until(Presence::Absent).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_begins_before_the_bus_sees_it_come() {
+    let mut fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    fake.go_away();
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await.1, Presence::Unknown);
+    fake.come_back();
+    watched.until(Presence::Present).await;
+}
+
+#[tokio::test]
+async fn a_systemd_that_starts_anew_is_subscribed_to_and_read_again() {
+    let mut fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, present("a.service"));
+    fake.called("Subscribe").await;
+    fake.owner(None).await;
+    assert_eq!(watched.next().await.1, Presence::Unknown);
+    // It stops while nobody can tell.
+    fake.put("a.service", "loaded", "inactive");
+    fake.owner(Some(":1.77")).await;
+    assert_eq!(watched.next().await, absent("a.service"));
+    fake.called("Subscribe").await;
+    fake.set("a.service", "active").await;
+    assert_eq!(watched.next().await, present("a.service"));
+}
+
+#[tokio::test]
+async fn after_a_daemon_reload_everything_is_read_again() {
+    let fake = Fake::start();
+    fake.put("a.service", "loaded", "active");
+    let mut watched = Watched::new(&fake, &["a.service"]);
+    assert_eq!(watched.next().await, present("a.service"));
+    fake.put("a.service", "loaded", "failed");
+    fake.reloaded().await;
+    assert_eq!(watched.next().await, absent("a.service"));
+}
+
+#[tokio::test]
+async fn the_watch_ends_when_nobody_listens() {
+    let mut fake = Fake::start();
+    let (sender, seen) = mpsc::unbounded_channel();
+    let units = BTreeSet::from(["a.service".parse().unwrap()]);
+    let watch = Watch::new(
+        Some(fake.address.clone()),
+        std::time::Duration::from_secs(10),
+        units,
+        sender,
+    );
+    let task = tokio::spawn(watch.run());
+    fake.called("Get").await;
+    drop(seen);
+    task.await.unwrap();
+}
