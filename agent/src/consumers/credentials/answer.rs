@@ -136,7 +136,7 @@ async fn answer<K: Keeper>(
         None => Sought::Denied(Denied::TooMany),
     };
     match sought {
-        Sought::Value(offer, consumer) => give(&request, &consumer, &offer, peer, kept).await,
+        Sought::Value(offer, consumer) => give(&request, &consumer, offer, peer, kept).await,
         Sought::Denied(reason) => {
             if let Some(unsaid) = service.refusals.may(Instant::now()) {
                 let (unit, credential) = (&request.unit, &request.credential);
@@ -214,7 +214,7 @@ async fn seek<K: Keeper>(
 async fn give<K: Keeper>(
     request: &Request,
     consumer: &ConsumerId,
-    offer: &Offer,
+    offer: Offer,
     peer: &Peer,
     kept: &mut Kept<K>,
 ) {
@@ -243,6 +243,8 @@ async fn give<K: Keeper>(
         Err(_) => "it was not read in time",
     };
     warn!(%unit, %credential, reason, "A credential did not arrive as a whole: the unit must fail.");
+    // Its file is wiped when it is time for that, however long the peer takes.
+    drop(offer);
     fail(peer, kept).await;
 }
 
