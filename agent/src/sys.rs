@@ -130,5 +130,17 @@ pub(crate) fn inherited() -> io::Result<Vec<(String, OwnedFd)>> {
         .collect())
 }
 
+/// How much of what was written to a Unix stream socket its peer has not read yet (`SIOCOUTQ`,
+/// which is `TIOCOUTQ`). Counts the kernel's own memory for it, so it is more than the bytes; 0 or 1
+/// when the peer has read everything.
+pub(crate) fn unread_by_peer(socket: BorrowedFd<'_>) -> nix::Result<usize> {
+    let mut size: libc::c_int = 0;
+    // SAFETY: the call writes one integer to where it is pointed, and the descriptor is open while
+    // it is borrowed.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut size) };
+    Errno::result(done)?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
 /// `F_SETSIG` of Linux (`include/uapi/asm-generic/fcntl.h`); the libc crate lacks it.
 const F_SETSIG: libc::c_int = 10;

@@ -114,3 +114,19 @@ impl ProfileStore {
         vec![self.dir.clone()]
     }
 }
+
+#[cfg(test)]
+impl Profiles {
+    /// Profiles as if they had been read from files.
+    pub(crate) fn of_these(profiles: impl IntoIterator<Item = Profile>) -> Self {
+        let mut all = Self::default();
+        for profile in profiles.into_iter().map(Arc::new) {
+            let units = profile.credentials.iter().flat_map(|given| &given.units);
+            let units = units.map(|unit| (unit.clone(), profile.clone()));
+            all.by_unit.extend(units);
+            let key = (profile.service.clone(), profile.consumer.clone());
+            all.by_consumer.insert(key, profile);
+        }
+        all
+    }
+}
