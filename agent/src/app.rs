@@ -17,6 +17,7 @@ mod signals;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use edge_secrets_protocol::{NodeId, OrgId};
 use tokio::task::JoinHandle;
@@ -27,7 +28,8 @@ pub use log::init as init_log;
 
 use crate::config::Config;
 use crate::identity::{IdentityError, NodeIdentity, Store};
-use crate::local_api::LocalApi;
+use crate::local_api::{BindError, LocalApi, LocalApiOptions};
+use crate::metrics::Counters;
 use crate::reconcile::{Reconciler, RuntimeError};
 
 use agent::Agent;
@@ -64,8 +66,8 @@ pub enum AppError {
     Socket {
         /// The socket.
         path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
+        /// The reason.
+        source: BindError,
     },
 }
 
@@ -87,9 +89,8 @@ pub fn build(
     let mut reconciler = Reconciler::open(&config.runtime())?;
     reconciler.deliver_as(&identity.sealing_key.public());
     let board = Board::new(&config, &identity, protection, &reconciler);
-    let path = config.socket();
-    let api =
-        LocalApi::bind(&path, board.watch()).map_err(|source| AppError::Socket { path, source })?;
+    let (path, group) = (config.socket(), config.local_api.group.clone());
+    let watch = board.watch();
     let stop = CancellationToken::new();
     let agent = Agent::new(
         config,
@@ -100,6 +101,14 @@ pub fn build(
         board,
         stop.clone(),
     );
+    let api = LocalApi::bind(LocalApiOptions {
+        path: path.clone(),
+        group,
+        status: watch,
+        refresh: agent.reload_bell(),
+        counters: Arc::new(Counters::default()),
+    })
+    .map_err(|source| AppError::Socket { path, source })?;
     Ok(Bound { agent, api, stop })
 }
 
