@@ -174,9 +174,17 @@ impl Drop for LocalApi {
 impl AgentStatus {
     /// A service's deployments, by `ORG/URL` or the url alone.
     pub fn of_service<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ServiceStatus> {
-        self.services.iter().filter(move |status| {
-            status.service.url.as_str() == name || status.service.to_string() == name
-        })
+        self.services
+            .iter()
+            .filter(move |status| status.is_called(name))
+    }
+}
+
+impl ServiceStatus {
+    /// Whether this is the service's name: `ORG/URL`, or the url alone.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.service.url.as_str() == name || self.service.to_string() == name
     }
 }
 
