@@ -35,7 +35,7 @@ pub use log::init as init_log;
 use crate::config::Config;
 use crate::consumers::credentials::{self, CredentialServer, Ending};
 use crate::identity::{IdentityError, NodeIdentity, Store};
-use crate::local_api::LocalApi;
+use crate::local_api::{BindError, LocalApi, LocalApiOptions};
 use crate::metrics::Counters;
 use crate::reconcile::{Reconciler, RuntimeError};
 use crate::systemd::activation;
@@ -85,6 +85,14 @@ pub enum AppError {
     Socket {
         /// The socket.
         path: PathBuf,
+        /// The reason.
+        source: BindError,
+    },
+    /// The socket where units get their credentials cannot be used.
+    #[error("the credentials' socket {} cannot be used: {source}", path.display())]
+    Credentials {
+        /// The socket.
+        path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
@@ -115,7 +123,7 @@ pub fn build(
     let credentials = credentials(&config, &host, &notifier)?;
     let stop = CancellationToken::new();
     let status = board.watch();
-    let (local, socket) = (config.local_api.clone(), config.socket());
+    let (group, path) = (config.local_api.group.clone(), config.socket());
     let ready = config.ready.timeout.duration();
     let agent = Agent::new(
         Parts {
@@ -131,12 +139,14 @@ pub fn build(
         },
         config_path,
     );
-    let api = LocalApi::bind(&socket, &local, status, agent.reload_bell(), counters).map_err(
-        |source| AppError::Socket {
-            path: socket,
-            source,
-        },
-    )?;
+    let api = LocalApi::bind(LocalApiOptions {
+        path: path.clone(),
+        group,
+        status,
+        refresh: agent.reload_bell(),
+        counters,
+    })
+    .map_err(|source| AppError::Socket { path, source })?;
     Ok(Bound {
         agent,
         api,
@@ -196,7 +206,7 @@ impl Bound {
 fn credentials(config: &Config, host: &Host, notifier: &Notifier) -> Result<Credentials, AppError> {
     let inherited = activation::take();
     let path = config.credentials_socket();
-    let failed = |source| AppError::Socket {
+    let failed = |source| AppError::Credentials {
         path: path.clone(),
         source,
     };

@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use edge_secrets_protocol::Code;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::app::{self, AppError};
 use crate::config::{Config, ConfigError, DEFAULT_PATH, Span};
-use crate::local_api::{self, ClientError};
+use crate::local_api::{self, BindError, ClientError};
 use crate::reconcile::{Reconciler, RuntimeError};
 
 /// Delivers what the hub binds to this node's services, on tmpfs.
@@ -31,12 +33,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check configuration, runtime directory, identity and hub; change nothing.
-    Check,
+    /// Look whether everything here is as the agent and its services need it; change nothing.
+    #[command(after_help = "Exits with 0 when nothing failed, else with the first failure's code.")]
+    Check {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Make this node known to the hub with a one-time token.
     Enroll(EnrollArgs),
+    /// Print the running agent's metrics as Prometheus reads them.
+    Metrics,
+    /// Let the agent read its files again and ask the hub now.
+    Refresh,
     /// Run the agent in the foreground.
     Run,
+    /// Show each service's secrets and consumers.
+    Services {
+        /// ORG/URL, or the url alone; all when absent.
+        service: Option<String>,
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Show the hub's connection, and each service's secrets.
     Status {
         /// How to write it.
@@ -44,6 +63,11 @@ enum Command {
         output: Output,
     },
     /// Wait until a service can read all its secrets.
+    #[command(
+        after_help = "Exits with 0 when it can; 1 when not in time: not deployed, blocked, \
+        failed, or stopped; 64 for usage or configuration; 69 when the agent does not run; 77 when \
+        this user may not ask."
+    )]
     Wait {
         /// ORG/URL, or the url alone.
         service: String,
@@ -145,19 +169,27 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Other, error))?;
     let path = cli.config.as_path();
     runtime.block_on(async {
-        if matches!(cli.command, Command::Check) {
-            return check::run(path).await;
+        if let Command::Check { output } = cli.command {
+            return check::run(path, output).await;
         }
         let config = Config::load(path)?;
         match cli.command {
             Command::Enroll(args) => enroll::run(&config, args).await,
             Command::Run => serve(config, path, protection).await,
             Command::Status { output } => status::show(&config.socket(), output).await,
+            Command::Services { service, output } => {
+                status::services(&config.socket(), service.as_deref(), output).await
+            }
+            Command::Metrics => say(local_api::metrics(&config.socket()).await?.trim_end()),
+            Command::Refresh => {
+                local_api::refresh(&config.socket()).await?;
+                say("The agent looks again.")
+            }
             Command::Wait { service, timeout } => {
                 status::wait(&config.socket(), &service, timeout.duration()).await
             }
             Command::Wipe => wipe(&config).await,
-            Command::Check => Ok(()),
+            Command::Check { .. } => Ok(()),
         }
     })
 }
@@ -192,6 +224,22 @@ async fn wipe(config: &Config) -> Result<(), Failure> {
     say("Everything is wiped.")
 }
 
+/// Writes `what` as asked for; `table` gives the text for people, or `None` when that is told.
+fn print<T: Serialize + ?Sized>(
+    what: &T,
+    output: Output,
+    table: impl FnOnce(&T) -> Option<String>,
+) -> Result<(), Failure> {
+    let other = |error: &dyn fmt::Display| Failure::new(Exit::Other, error);
+    match output {
+        Output::Table => table(what).map_or(Ok(()), |text| say(text.trim_end())),
+        Output::Json => say(serde_json::to_string_pretty(what).map_err(|e| other(&e))?),
+        Output::Yaml => say(serde_yaml::to_string(what)
+            .map_err(|e| other(&e))?
+            .trim_end()),
+    }
+}
+
 /// Writes a line to standard output. A pipe that is closed is no failure of the command.
 fn say(line: impl fmt::Display) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}") {
@@ -218,7 +266,11 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let exit = match &error {
             AppError::Identity(_) | AppError::NotEnrolled(_) | AppError::Runtime(_) => Exit::Usage,
-            AppError::Signals(_) | AppError::Socket { .. } => Exit::Other,
+            AppError::Socket { source, .. } => match source {
+                BindError::UnknownGroup(_) | BindError::Group { .. } => Exit::Usage,
+                BindError::Io(_) => Exit::Other,
+            },
+            AppError::Signals(_) => Exit::Other,
         };
         Self::new(exit, error)
     }
@@ -227,8 +279,10 @@ impl From<AppError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
+            ClientError::NotRunning(_) => Exit::Unavailable,
             ClientError::Denied(_) => Exit::Denied,
-            _ => Exit::Other,
+            ClientError::Refused(problem) if problem.code == Code::Denied => Exit::Denied,
+            ClientError::Refused(_) | ClientError::Answer(_) => Exit::Other,
         };
         Self::new(exit, error)
     }

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod identity;
 pub mod local_api;
 pub mod memory;
+mod metrics;
 pub mod reconcile;
 pub mod status;
 mod sys;

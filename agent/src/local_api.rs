@@ -1,42 +1,84 @@
 //! What people and programs on this node may ask: HTTP/1.1 over a Unix socket that its group may
-//! use. Names, versions and states; never a value, and nothing that changes anything.
+//! use. Names, versions and states; never a value. Nothing can be changed here; a refresh makes the
+//! agent look again at what it looks at anyway. `docs/local-api.md` has it for users.
 
+mod answer;
 mod client;
+mod peer;
+mod places;
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
-use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use edge_secrets_protocol::problem::CONTENT_TYPE as PROBLEM_TYPE;
-use edge_secrets_protocol::{Code, Problem};
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use edge_secrets_protocol::Problem;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::Group;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-pub use client::{ClientError, status, wait};
+pub use client::{ClientError, metrics, refresh, services, status, wait};
 
+use self::answer::{Answers, refuse};
+use self::peer::Peer;
+use self::places::{Place, Places};
+use crate::metrics::Counters;
 use crate::status::{AgentStatus, ServiceStatus};
 
 /// The socket, bound, with nobody served yet. Removed when dropped.
 pub struct LocalApi {
     listener: UnixListener,
     path: PathBuf,
-    status: watch::Receiver<Arc<AgentStatus>>,
+    group: u32,
+    answers: Answers,
+}
+
+/// What the local socket needs.
+pub(crate) struct LocalApiOptions {
+    /// Where it stands.
+    pub(crate) path: PathBuf,
+    /// The group that may use it, by name or number; the agent's own when `None`.
+    pub(crate) group: Option<String>,
+    /// What is told.
+    pub(crate) status: watch::Receiver<Arc<AgentStatus>>,
+    /// Rung when somebody wants a refresh.
+    pub(crate) refresh: Arc<Notify>,
+    /// What has been counted.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Why the socket cannot be bound. Says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// There is no such group.
+    #[error(
+        "there is no group {0:?} (local_api.group): make it with `groupadd --system {0}`, or name \
+         one that is there"
+    )]
+    UnknownGroup(String),
+    /// The socket cannot be given to the group.
+    #[error(
+        "it cannot be given to the group {group:?} (local_api.group): {source}; run the agent as \
+         root, or as a member of that group"
+    )]
+    Group {
+        /// The group as configured.
+        group: String,
+        /// The system's reason.
+        source: io::Error,
+    },
 }
 
 /// The body of `POST /v1/wait`.
@@ -52,7 +94,8 @@ pub struct WaitRequest {
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitAnswer {
-    /// Whether the service is deployed here and each of its deployments is applied.
+    /// Whether the service is deployed here and each of its deployments is applied. One that is
+    /// stopped is not.
     pub applied: bool,
     /// Its deployments.
     pub services: Vec<ServiceStatus>,
@@ -63,35 +106,55 @@ impl LocalApi {
     /// directory, so that no other agent lives.
     ///
     /// # Errors
-    /// When the socket cannot be bound.
-    pub fn bind(path: &Path, status: watch::Receiver<Arc<AgentStatus>>) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    /// When the socket cannot be bound or cannot be given to the group.
+    pub(crate) fn bind(options: LocalApiOptions) -> Result<Self, BindError> {
+        let LocalApiOptions {
+            path,
+            group,
+            status,
+            refresh,
+            counters,
+        } = options;
+        // Before anything is touched: a wrong name changes nothing.
+        let gid = group.as_deref().map(group_id).transpose()?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        let listener = UnixListener::bind(&path)?;
+        if let (Some(gid), Some(group)) = (gid, group) {
+            chown(&path, None, Some(gid)).map_err(|source| BindError::Group { group, source })?;
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o660))?;
+        let group = fs::symlink_metadata(&path)?.gid();
         Ok(Self {
             listener,
-            path: path.to_owned(),
-            status,
+            path,
+            group,
+            answers: Answers {
+                status,
+                refresh,
+                counters,
+            },
         })
     }
 
     /// Serves for ever.
     pub async fn serve(self) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Places::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
-                return;
-            };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let status = self.status.clone();
-                    tokio::spawn(async move {
-                        converse(stream, status).await;
-                        drop(place);
-                    });
+                    let Some(peer) = Peer::of(&stream) else {
+                        debug!("Local connection of nobody known.");
+                        continue;
+                    };
+                    let place = places.take(peer.uid);
+                    let admitted = peer.admit(self.group);
+                    let answers = self.answers.clone();
+                    tokio::spawn(converse(stream, peer, admitted, place, answers));
+                    // Who is there already comes before who comes next.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     warn!(%error, "The local socket cannot take a connection.");
@@ -111,19 +174,56 @@ impl Drop for LocalApi {
 impl AgentStatus {
     /// A service's deployments, by `ORG/URL` or the url alone.
     pub fn of_service<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a ServiceStatus> {
-        self.services.iter().filter(move |status| {
-            status.service.url.as_str() == name || status.service.to_string() == name
-        })
+        self.services
+            .iter()
+            .filter(move |status| status.is_called(name))
     }
 }
 
-async fn converse(stream: UnixStream, status: watch::Receiver<Arc<AgentStatus>>) {
-    // Who may connect is what the socket's mode says; the kernel names the peer for the log.
-    let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+impl ServiceStatus {
+    /// Whether this is the service's name: `ORG/URL`, or the url alone.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.service.url.as_str() == name || self.service.to_string() == name
+    }
+}
+
+/// A group's number, by its name or as it is.
+pub(crate) fn group_id(group: &str) -> Result<u32, BindError> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    match Group::from_name(group) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(BindError::UnknownGroup(group.to_owned())),
+        Err(errno) => Err(BindError::Group {
+            group: group.to_owned(),
+            source: errno.into(),
+        }),
+    }
+}
+
+async fn converse(
+    stream: UnixStream,
+    peer: Peer,
+    admitted: Result<(), Problem>,
+    place: Place,
+    answers: Answers,
+) {
+    let uid = peer.uid;
     debug!(uid, "Local request.");
-    let service = service_fn(move |request| {
-        let status = status.clone();
-        async move { Ok::<_, Infallible>(answer(request, status).await) }
+    if admitted.is_err() {
+        warn!(uid, "Local request of somebody who may not ask.");
+    }
+    let place = Arc::new(place);
+    let service = service_fn(|request| {
+        let (answers, place, admitted) = (answers.clone(), place.clone(), admitted.clone());
+        async move {
+            Ok::<_, Infallible>(match admitted {
+                Ok(()) => answers.to(request, &place).await,
+                Err(problem) => refuse(&problem),
+            })
+        }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -131,90 +231,21 @@ async fn converse(stream: UnixStream, status: watch::Receiver<Arc<AgentStatus>>)
         .max_buf_size(MAX_HEADERS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(MAX_WAIT + HEADER_TIMEOUT, conversation).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "Local request broken off."),
-        Err(_) => debug!("Local request took too long."),
-    }
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    status: watch::Receiver<Arc<AgentStatus>>,
-) -> Response<Full<Bytes>> {
-    match (request.uri().path(), request.method()) {
-        (STATUS, &Method::GET) => json(StatusCode::OK, JSON, &*status.borrow().clone()),
-        (WAIT, &Method::POST) => match read(request).await {
-            Ok(request) => json(StatusCode::OK, JSON, &applied(&request, status).await),
-            Err(problem) => refuse(&problem),
+    tokio::select! {
+        ended = timeout(MAX_WAIT + 2 * HEADER_TIMEOUT, conversation) => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(uid, %error, "Local request broken off."),
+            Err(_) => debug!(uid, "Local request took too long."),
         },
-        (STATUS | WAIT, _) => refuse(&Problem::new(
-            Code::MethodNotAllowed,
-            "GET /v1/status or POST /v1/wait",
-        )),
-        _ => refuse(&Problem::new(
-            Code::NotFound,
-            "there is /v1/status and /v1/wait",
-        )),
+        () = place.displaced() => debug!(uid, "Local connection made room for newer ones."),
     }
-}
-
-async fn read(request: Request<Incoming>) -> Result<WaitRequest, Problem> {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = within(HEADER_TIMEOUT, body)
-        .await
-        .and_then(Result::ok)
-        .ok_or_else(|| Problem::new(Code::TooLarge, "the body is too large or too slow"))?;
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| Problem::new(Code::BadRequest, error.to_string()))
-}
-
-async fn applied(
-    request: &WaitRequest,
-    mut status: watch::Receiver<Arc<AgentStatus>>,
-) -> WaitAnswer {
-    let limit = Duration::from_millis(request.timeout_ms).min(MAX_WAIT);
-    let look = |status: &AgentStatus| {
-        let services: Vec<_> = status.of_service(&request.service).cloned().collect();
-        let applied = !services.is_empty() && services.iter().all(ServiceStatus::is_applied);
-        WaitAnswer { applied, services }
-    };
-    // Whatever came of waiting, the answer is how things stand now.
-    let _answered = within(limit, status.wait_for(|status| look(status).applied))
-        .await
-        .is_some();
-    let now = status.borrow().clone();
-    look(&now)
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, work).await.ok()
-}
-
-fn refuse(problem: &Problem) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json(status, PROBLEM_TYPE, problem)
-}
-
-fn json(
-    status: StatusCode,
-    media_type: &'static str,
-    body: &impl Serialize,
-) -> Response<Full<Bytes>> {
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
 }
 
 const STATUS: &str = "/v1/status";
+const SERVICES: &str = "/v1/services";
 const WAIT: &str = "/v1/wait";
-const JSON: &str = "application/json";
-const MAX_CONNECTIONS: usize = 16;
-const MAX_BODY: usize = 4096;
+const REFRESH: &str = "/v1/refresh";
+const METRICS: &str = "/metrics";
 const MAX_HEADERS: usize = 16 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(600);

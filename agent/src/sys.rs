@@ -1,9 +1,9 @@
 //! The only unsafe code of the agent: memory mappings as slices, the calls that nix lacks
-//! (`memfd_secret`, write leases), and descriptors that were inherited. Everything here has a safe
-//! face.
+//! (`memfd_secret`, write leases, what is unsent on a socket, a peer's groups), and descriptors that
+//! were inherited. Everything here has a safe face.
 #![expect(
     unsafe_code,
-    reason = "raw mappings, inherited descriptors and two system calls that have no safe wrapper \
+    reason = "raw mappings, inherited descriptors and a few system calls that have no safe wrapper \
               elsewhere"
 )]
 
@@ -142,5 +142,32 @@ pub(crate) fn unread_by_peer(socket: BorrowedFd<'_>) -> nix::Result<usize> {
     Ok(usize::try_from(size).unwrap_or(0))
 }
 
+/// The supplementary groups that the other end of a Unix socket had when it connected (unix(7),
+/// `SO_PEERGROUPS`).
+///
+/// # Errors
+/// When the kernel is older than Linux 4.13, or the socket is none of these.
+pub(crate) fn peer_groups(fd: BorrowedFd<'_>) -> nix::Result<Vec<libc::gid_t>> {
+    let mut groups = vec![0; MAX_GROUPS];
+    let size = size_of::<libc::gid_t>();
+    let mut len = libc::socklen_t::try_from(groups.len() * size).map_err(|_| Errno::ERANGE)?;
+    // SAFETY: the kernel writes at most `len` bytes into the vector's own memory, which is as long,
+    // and any bytes are valid ids; `len` outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(result)?;
+    groups.truncate(usize::try_from(len).unwrap_or(0) / size);
+    Ok(groups)
+}
+
+/// Far more than anybody is in; a peer with more gets `ERANGE`.
+const MAX_GROUPS: usize = 1024;
 /// `F_SETSIG` of Linux (`include/uapi/asm-generic/fcntl.h`); the libc crate lacks it.
 const F_SETSIG: libc::c_int = 10;

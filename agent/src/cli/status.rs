@@ -1,33 +1,58 @@
-//! `status` and `wait`: what the running agent tells.
+//! `status`, `services` and `wait`: what the running agent tells.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use edge_secrets_protocol::Code;
 use edge_secrets_protocol::status::DeploymentState;
 use serde::Serialize;
 
-use super::{Exit, Failure, Output, WAIT_SLICE, say};
-use crate::local_api;
-use crate::status::{AgentStatus, HubState, ServiceStatus};
+use super::{Exit, Failure, Output, WAIT_SLICE, print, say};
+use crate::local_api::{self, ClientError};
+use crate::status::{AgentStatus, ConsumerStatus, HubState, ProfileEffect, ServiceStatus};
 
 pub(super) async fn show(socket: &Path, output: Output) -> Result<(), Failure> {
     let status = local_api::status(socket).await?;
-    let other = |error: &dyn std::fmt::Display| Failure::new(Exit::Other, error);
-    match output {
-        Output::Table => say(table(&status).trim_end()),
-        Output::Json => say(serde_json::to_string_pretty(&status).map_err(|e| other(&e))?),
-        Output::Yaml => say(serde_yaml::to_string(&status)
-            .map_err(|e| other(&e))?
-            .trim_end()),
+    print(&status, output, |status| Some(table(status)))
+}
+
+pub(super) async fn services(
+    socket: &Path,
+    service: Option<&str>,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut services = local_api::services(socket).await?;
+    if let Some(name) = service {
+        services.retain(|status| status.is_called(name));
+        if services.is_empty() {
+            let why = "is not deployed to this node: see `edge-secrets explain`";
+            return Err(Failure::new(Exit::Other, format_args!("{name} {why}")));
+        }
     }
+    print(&services, output, |services| {
+        Some(if services.is_empty() {
+            "Nothing is deployed to this node.".into()
+        } else {
+            service_table(services)
+        })
+    })
 }
 
 pub(super) async fn wait(socket: &Path, service: &str, limit: Duration) -> Result<(), Failure> {
     let end = Instant::now() + limit;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let answer = local_api::wait(socket, service, left.min(WAIT_SLICE)).await?;
+        let answer = match local_api::wait(socket, service, left.min(WAIT_SLICE)).await {
+            // Many wait already, as at boot: there will be room.
+            Err(ClientError::Refused(problem))
+                if problem.code == Code::RateLimited && left > QUEUE =>
+            {
+                tokio::time::sleep(QUEUE).await;
+                continue;
+            }
+            answer => answer?,
+        };
         if answer.applied {
             return say(format_args!("{service} is applied."));
         }
@@ -75,6 +100,16 @@ fn table(status: &AgentStatus) -> String {
         let name = if at == 0 { "protection" } else { "" };
         line(name, format_args!("{protection}"));
     }
+    for problem in &status.profile_problems {
+        let at = problem.line.map(|at| format!(":{at}")).unwrap_or_default();
+        let effect = match problem.effect {
+            ProfileEffect::FormerStays => "refused, its last good version stays",
+            ProfileEffect::Ignored => "refused",
+            ProfileEffect::Warning => "in force, but",
+        };
+        let (file, reason) = (&problem.file, &problem.reason);
+        line("profile", format_args!("{file}{at}: {effect}: {reason}"));
+    }
     text.push('\n');
     if status.services.is_empty() {
         let why = match hub.state {
@@ -82,11 +117,16 @@ fn table(status: &AgentStatus) -> String {
             _ => "Nothing is delivered.",
         };
         text.push_str(why);
-        return text;
+    } else {
+        text.push_str(&service_table(&status.services));
     }
+    text
+}
+
+fn service_table(services: &[ServiceStatus]) -> String {
     let mut rows =
         vec![["SERVICE", "SECRET", "STATE", "VERSION", "WANTED", "SINCE"].map(String::from)];
-    for service in &status.services {
+    for service in services {
         let name = format!("{} {}", service.service, service.service_version);
         rows.push([
             name,
@@ -110,24 +150,50 @@ fn table(status: &AgentStatus) -> String {
             ]);
         }
     }
-    text.push_str(&columns(&rows));
-    for service in &status.services {
+    let mut text = columns(&rows);
+    for service in services {
+        let id = &service.service;
         if let Some(error) = &service.error {
-            writeln!(
-                text,
-                "\n{}: {}: {}",
-                service.service, error.code, error.detail
-            )
-            .ok();
+            writeln!(text, "\n{id}: {}: {}", error.code, error.detail).ok();
         }
         if service.state != DeploymentState::Wiped {
             for consumer in &service.consumers {
-                let name = &consumer.name;
-                writeln!(text, "{} {name}: {}", service.service, consumer.directory).ok();
+                consumer_lines(&mut text, &format!("{id} {}", consumer.name), consumer);
             }
         }
     }
     text
+}
+
+/// Where a consumer reads, and what its profile makes of it.
+fn consumer_lines(text: &mut String, name: &str, consumer: &ConsumerStatus) {
+    writeln!(text, "{name}: {}", consumer.directory).ok();
+    if let Some(profile) = &consumer.profile {
+        writeln!(text, "  profile    {profile}").ok();
+    }
+    if let Some(action) = &consumer.on_change {
+        let (state, since) = (word(&action.state), second(action.since));
+        write!(
+            text,
+            "  on change  {}: {state} since {since}",
+            action.action
+        )
+        .ok();
+        if action.failures > 0 {
+            write!(text, ", {} failed", action.failures).ok();
+        }
+        if let Some(error) = &action.error {
+            write!(text, ": {error}").ok();
+        }
+        text.push('\n');
+    }
+    if let Some(life) = &consumer.lifecycle {
+        write!(text, "  lifecycle  {}: {}", life.workload, life.presence).ok();
+        if let Some(reason) = &life.reason {
+            write!(text, ": {reason}").ok();
+        }
+        text.push('\n');
+    }
 }
 
 /// Left-aligned columns, as wide as their widest cell.
@@ -162,6 +228,9 @@ fn second(at: jiff::Timestamp) -> String {
     at.strftime("%FT%TZ").to_string()
 }
 
+/// How long to stand back when too many wait.
+const QUEUE: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,8 +249,14 @@ mod tests {
                 "error": {"code": "missing", "detail": "cred does not exist"},
                 "secrets": [{"name": "cred", "state": "applied", "version": "3", "wanted": "4",
                              "since": "2026-01-02T00:00:00Z"}],
-                "consumers": [{"name": "main", "directory": "/run/x"}],
+                "consumers": [{"name": "main", "directory": "/run/x", "profile": "uplink.yaml",
+                    "on_change": {"action": "reload uplink.service", "state": "failing",
+                        "since": "2026-01-03T00:00:00Z", "failures": 2, "error": "no such unit"},
+                    "lifecycle": {"workload": "unit uplink.service", "presence": "unknown",
+                        "reason": "no D-Bus"}}],
             }],
+            "profile_problems": [{"file": "b.yaml", "line": 3, "reason": "unknown key",
+                "effect": "former_stays"}],
         }))
         .unwrap();
         let table = table(&status);
@@ -191,7 +266,10 @@ mod tests {
             "cannot be reached",
             "com.example.uplink 1.2.3",
             "missing: cred does not exist",
-            "main: /run/x",
+            "main: /run/x\n  profile    uplink.yaml\n",
+            "reload uplink.service: failing since 2026-01-03T00:00:00Z, 2 failed: no such unit\n",
+            "unit uplink.service: unknown: no D-Bus\n",
+            "b.yaml:3: refused, its last good version stays: unknown key\n",
         ] {
             assert!(table.contains(part), "{part} in\n{table}");
         }

@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{MAX_WAIT, STATUS, WAIT, WaitAnswer, WaitRequest};
+use super::{MAX_WAIT, METRICS, REFRESH, SERVICES, STATUS, WAIT, WaitAnswer, WaitRequest};
 use crate::app::AbortOnDrop;
-use crate::status::AgentStatus;
+use crate::status::{AgentStatus, ServiceStatus};
 
 /// Why the agent did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,32 @@ pub async fn status(socket: &Path) -> Result<AgentStatus, ClientError> {
     ask(socket, Method::GET, STATUS, Bytes::new()).await
 }
 
+/// Asks how the services stand.
+///
+/// # Errors
+/// When the agent does not answer.
+pub async fn services(socket: &Path) -> Result<Vec<ServiceStatus>, ClientError> {
+    ask(socket, Method::GET, SERVICES, Bytes::new()).await
+}
+
+/// Asks the agent to look again at its files and its hub. It has heard, not done, when this ends.
+///
+/// # Errors
+/// When the agent does not answer.
+pub async fn refresh(socket: &Path) -> Result<(), ClientError> {
+    call(socket, Method::POST, REFRESH, Bytes::new()).await?;
+    Ok(())
+}
+
+/// The metrics as text.
+///
+/// # Errors
+/// When the agent does not answer.
+pub async fn metrics(socket: &Path) -> Result<String, ClientError> {
+    let body = call(socket, Method::GET, METRICS, Bytes::new()).await?;
+    String::from_utf8(body.into()).map_err(|_| ClientError::Answer("it is no text".into()))
+}
+
 /// Waits until a service is applied, at most so long; says how things stand then.
 ///
 /// # Errors
@@ -66,6 +92,17 @@ async fn ask<T: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<T, ClientError> {
+    let body = call(socket, method, path, body).await?;
+    serde_json::from_slice(&body).map_err(|_| ClientError::Answer("it is of another kind".into()))
+}
+
+/// The body of an answer that is no refusal.
+async fn call(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, ClientError> {
     let shown = socket.display().to_string();
     let stream = UnixStream::connect(socket)
         .await
@@ -85,6 +122,7 @@ async fn ask<T: DeserializeOwned>(
         .method(method)
         .uri(path)
         .header("host", "agent")
+        .header("content-type", "application/json")
         .body(Full::new(body))
         .map_err(|error| ClientError::Answer(error.to_string()))?;
     let call = async {
@@ -99,14 +137,13 @@ async fn ask<T: DeserializeOwned>(
     let (status, body) = timeout(MAX_WAIT + SLACK, call)
         .await
         .unwrap_or_else(|_| Err(ClientError::Answer("it takes too long".into())))?;
-    let wrong = |_| ClientError::Answer(format!("HTTP status {status}"));
     if status.is_success() {
-        serde_json::from_slice(&body).map_err(wrong)
-    } else {
-        Err(ClientError::Refused(
-            serde_json::from_slice(&body).map_err(wrong)?,
-        ))
+        return Ok(body);
     }
+    Err(match serde_json::from_slice(&body) {
+        Ok(problem) => ClientError::Refused(problem),
+        Err(_) => ClientError::Answer(format!("HTTP status {status}")),
+    })
 }
 
 const MAX_ANSWER: usize = 16 * 1024 * 1024;

@@ -3,6 +3,12 @@ use edge_secrets_protocol::status::DeploymentState;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use std::path::Path;
+
+use edge_secrets_protocol::problem::CONTENT_TYPE as PROBLEM_TYPE;
+use nix::unistd::{getegid, geteuid};
+
+use super::places::{MAX_PER_USER, MAX_WAITS};
 use super::*;
 use crate::app::AbortOnDrop;
 use crate::status::{HubState, HubStatus};
@@ -22,7 +28,7 @@ fn agent(services: Vec<ServiceStatus>) -> AgentStatus {
         generation: Generation(0),
         protection: vec![],
         services,
-        profile_problems: Vec::new(),
+        profile_problems: vec![],
     }
 }
 
@@ -44,7 +50,25 @@ struct Served {
     _dir: tempfile::TempDir,
     path: PathBuf,
     sender: watch::Sender<Arc<AgentStatus>>,
+    refresh: Arc<Notify>,
     task: Option<AbortOnDrop>,
+}
+
+fn bind(
+    path: &Path,
+    group: Option<&str>,
+    status: AgentStatus,
+) -> Result<(LocalApi, watch::Sender<Arc<AgentStatus>>, Arc<Notify>), BindError> {
+    let (sender, receiver) = watch::channel(Arc::new(status));
+    let refresh = Arc::new(Notify::new());
+    let api = LocalApi::bind(LocalApiOptions {
+        path: path.to_owned(),
+        group: group.map(str::to_owned),
+        status: receiver,
+        refresh: refresh.clone(),
+        counters: Arc::default(),
+    })?;
+    Ok((api, sender, refresh))
 }
 
 fn serve(status: AgentStatus) -> Served {
@@ -52,14 +76,41 @@ fn serve(status: AgentStatus) -> Served {
     let path = dir.path().join("agent.sock");
     // A socket that a killed agent left must not be in the way.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let (sender, receiver) = watch::channel(Arc::new(status));
-    let api = LocalApi::bind(&path, receiver).unwrap();
+    let (api, sender, refresh) = bind(&path, None, status).unwrap();
     Served {
         _dir: dir,
         path,
         sender,
+        refresh,
         task: Some(AbortOnDrop::new(tokio::spawn(api.serve()))),
     }
+}
+
+/// Sends a request as it is and gives the answer as it is.
+async fn raw(path: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that does not read the whole request resets the connection after its answer.
+    stream.read_to_end(&mut answer).await.ok();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn get(path: &Path, resource: &str) -> String {
+    raw(path, &format!("GET {resource} HTTP/1.1\r\nhost: a\r\n\r\n")).await
+}
+
+/// A wait that has been sent and not answered.
+async fn waiting(path: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    let body = r#"{"service":"other","timeout_ms":600000}"#;
+    let head = format!(
+        "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: {}",
+        body.len()
+    );
+    let request = format!("{head}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
 }
 
 #[tokio::test]
@@ -101,28 +152,178 @@ async fn waiting_in_vain_says_how_things_stand() {
 #[tokio::test]
 async fn what_is_asked_wrongly_is_answered_with_a_problem() {
     let served = serve(agent(vec![]));
-    for (request, code) in [
-        ("GET /v1/nothing HTTP/1.1\r\nhost: a\r\n\r\n", "not_found"),
+    let get = "GET /v1/nothing HTTP/1.1\r\nhost: a\r\n\r\n".to_owned();
+    let post = |rest: &str| format!("POST /v1/wait HTTP/1.1\r\nhost: a\r\n{rest}");
+    for (request, status, code) in [
+        (get.clone(), 404, "not_found"),
         (
-            "DELETE /v1/status HTTP/1.1\r\nhost: a\r\n\r\n",
+            get.replace("nothing", "services/myorg/absent"),
+            404,
+            "not_found",
+        ),
+        (get.replace("nothing", "services/myorg"), 400, "bad_request"),
+        (
+            get.replace("nothing", "services/myorg/%2"),
+            400,
+            "bad_request",
+        ),
+        (get.replace("nothing", "wait"), 405, "method_not_allowed"),
+        (get.replace("nothing", "refresh"), 405, "method_not_allowed"),
+        (
+            get.replace("GET /v1/nothing", "DELETE /v1/status"),
+            405,
             "method_not_allowed",
         ),
         (
-            "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n{",
-            "bad_request",
+            get.replace("GET /v1/nothing", "POST /metrics"),
+            405,
+            "method_not_allowed",
         ),
+        (post("content-length: 1\r\n\r\n{"), 400, "bad_request"),
+        (post("content-length: 2\r\n\r\n[]"), 400, "bad_request"),
         (
-            "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\n",
-            "too_large",
+            post("content-type: text/plain\r\ncontent-length: 2\r\n\r\n{}"),
+            415,
+            "unsupported_media_type",
         ),
+        (post("content-length: 99999\r\n\r\n"), 413, "too_large"),
     ] {
-        let mut stream = UnixStream::connect(&served.path).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = raw(&served.path, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
         assert!(answer.contains(PROBLEM_TYPE), "{answer}");
         assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
     }
+    let huge = get.replace("nothing", &"x".repeat(2 * MAX_HEADERS));
+    let answer = raw(&served.path, &huge).await;
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_asks_is_let_go() {
+    let served = serve(agent(vec![]));
+    // Both end because the server's time limit does.
+    let (head, body) = tokio::join!(
+        raw(&served.path, "GET /v1/st"),
+        raw(
+            &served.path,
+            "POST /v1/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{",
+        ),
+    );
+    assert!(!head.contains("200 OK"), "{head}");
+    assert!(body.contains("too slowly"), "{body}");
+}
+
+#[tokio::test]
+async fn services_are_told_all_or_one() {
+    let served = serve(agent(vec![service(DeploymentState::Applied)]));
+    let all = services(&served.path).await.unwrap();
+    assert_eq!(all, [service(DeploymentState::Applied)]);
+    for name in ["https%3A%2F%2Fx.y%2Fa%3Fb", "https://x.y/a%3fb"] {
+        let answer = get(&served.path, &format!("/v1/services/myorg/{name}")).await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let one: Vec<ServiceStatus> = serde_json::from_str(body).unwrap();
+        assert_eq!(one, all);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_rings_the_bell() {
+    let served = serve(agent(vec![]));
+    refresh(&served.path).await.unwrap();
+    served.refresh.notified().await;
+    let post = "POST /v1/refresh HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = raw(&served.path, post).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
+    served.refresh.notified().await;
+}
+
+#[tokio::test]
+async fn metrics_are_told_as_prometheus_wants_them() {
+    let served = serve(agent(vec![]));
+    let answer = get(&served.path, "/metrics").await;
+    assert!(
+        answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{answer}"
+    );
+    let text = metrics(&served.path).await.unwrap();
+    assert!(text.contains("\nedge_secrets_hub_connected 0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn waits_do_not_hold_up_short_calls_and_have_a_bound() {
+    let served = serve(agent(vec![]));
+    let mut waits = Vec::new();
+    for _ in 0..MAX_WAITS {
+        waits.push(waiting(&served.path).await);
+    }
+    // Answered after those, so that all of them wait by then.
+    status(&served.path).await.unwrap();
+    let error = wait(&served.path, "other", MAX_WAIT).await.unwrap_err();
+    let ClientError::Refused(problem) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(problem.status, 429);
+    // Who goes away makes room for another.
+    waits.pop();
+    loop {
+        match wait(&served.path, "other", Duration::ZERO).await {
+            Ok(answer) => break assert!(!answer.applied),
+            Err(ClientError::Refused(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_starves_nobody() {
+    let served = serve(agent(vec![]));
+    let mut flood = Vec::new();
+    for round in 0..4 {
+        for _ in 0..MAX_PER_USER {
+            flood.push(UnixStream::connect(&served.path).await.unwrap());
+        }
+        status(&served.path).await.unwrap();
+        // The oldest had to make room.
+        if round > 0 {
+            let gone = flood.remove(0).read(&mut [0]).await;
+            assert!(matches!(gone, Ok(0) | Err(_)), "{gone:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_socket_goes_to_the_configured_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    // Root may give it to any group, others to one of their own.
+    let group = if geteuid().is_root() {
+        12345
+    } else {
+        getegid().as_raw()
+    };
+    let (api, ..) = bind(&path, Some(&group.to_string()), agent(vec![])).unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.gid(), found.mode() & 0o777), (group, 0o660));
+    assert_eq!(api.group, group);
+    drop(api);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn an_unknown_group_changes_nothing_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    fs::write(&path, "there before").unwrap();
+    let error = bind(&path, Some("no-such-group-here"), agent(vec![]))
+        .err()
+        .unwrap();
+    assert!(matches!(error, BindError::UnknownGroup(_)));
+    assert!(error.to_string().contains("groupadd"), "{error}");
+    assert!(path.exists());
 }
 
 #[tokio::test]
