@@ -18,12 +18,13 @@ mod session;
 mod signals;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge_secrets_protocol::{NodeId, OrgId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,8 @@ pub use facts::gather as gather_facts;
 pub use log::init as init_log;
 
 use crate::config::Config;
-use crate::consumers::credentials::{self, CredentialServer, Ending};
+use crate::consumers::credentials::{self, CredentialServer, Ending, Keeper, Shelf};
+use crate::delivery::ConsumerId;
 use crate::identity::{IdentityError, NodeIdentity, Store};
 use crate::local_api::{BindError, LocalApi, LocalApiOptions};
 use crate::metrics::Counters;
@@ -51,13 +53,13 @@ pub struct Bound {
     agent: Agent,
     api: LocalApi,
     credentials: Credentials,
-    notifier: Notifier,
     stop: CancellationToken,
 }
 
 /// The server of systemd credentials, and how it is told to end.
 struct Credentials {
-    server: CredentialServer<Notifier>,
+    server: CredentialServer<Stored>,
+    keeps: bool,
     ending: watch::Sender<Ending>,
 }
 
@@ -120,7 +122,8 @@ pub fn build(
     reconciler.deliver_as(&identity.sealing_key.public());
     let board = Board::new(&config, &identity, protection, &reconciler);
     let notifier = Notifier::from_env();
-    let credentials = credentials(&config, &host, &notifier)?;
+    let (shelf, asked) = (host.shelf(), host.asked());
+    let credentials_socket = config.credentials_socket();
     let stop = CancellationToken::new();
     let status = board.watch();
     let (group, path) = (config.local_api.group.clone(), config.socket());
@@ -147,11 +150,12 @@ pub fn build(
         counters,
     })
     .map_err(|source| AppError::Socket { path, source })?;
+    // Last, so that what fails before leaves waiting units to `refuse_waiting`.
+    let credentials = credentials(credentials_socket, shelf, asked, notifier)?;
     Ok(Bound {
         agent,
         api,
         credentials,
-        notifier,
         stop,
     })
 }
@@ -184,12 +188,16 @@ impl Bound {
     /// Runs until [`stopper`](Self::stopper) is cancelled.
     pub async fn run(mut self) {
         let _api = AbortOnDrop(tokio::spawn(self.api.serve()));
-        let Credentials { server, ending } = self.credentials;
-        let mut credentials = tokio::spawn(server.serve());
+        let Credentials {
+            server,
+            keeps,
+            ending,
+        } = self.credentials;
+        let mut credentials = tokio::spawn(server.serve(ending.subscribe()));
         self.agent.run().await;
         // Units that wait for a credential go on waiting over a restart; a real end must not give
         // them an empty one.
-        let restart = self.notifier.keeps() && self.agent.restarts().await;
+        let restart = keeps && self.agent.restarts().await;
         ending.send_replace(if restart {
             Ending::Restart
         } else {
@@ -203,9 +211,15 @@ impl Bound {
 }
 
 /// The socket that the service manager hands over, else one of the agent's own.
-fn credentials(config: &Config, host: &Host, notifier: &Notifier) -> Result<Credentials, AppError> {
+fn credentials(
+    path: PathBuf,
+    shelf: watch::Receiver<Arc<Shelf>>,
+    asked: mpsc::UnboundedSender<ConsumerId>,
+    notifier: Notifier,
+) -> Result<Credentials, AppError> {
     let inherited = activation::take();
-    let path = config.credentials_socket();
+    // Whoever hands a socket over keeps descriptors too: they are told in the same way.
+    let keeps = inherited.credentials.is_some() && notifier.is_heard();
     let failed = |source| AppError::Credentials {
         path: path.clone(),
         source,
@@ -214,17 +228,54 @@ fn credentials(config: &Config, host: &Host, notifier: &Notifier) -> Result<Cred
         Some(listener) => listener,
         None => credentials::bind(&path).map_err(failed)?,
     };
-    let (ending, ends) = watch::channel(Ending::Running);
-    let server = CredentialServer::new(
-        listener,
-        inherited.stored,
-        host.shelf(),
-        notifier.clone(),
-        host.asked(),
-        ends,
-    )
-    .map_err(failed)?;
-    Ok(Credentials { server, ending })
+    let stored = Stored { notifier, keeps };
+    let server = CredentialServer::new(listener, inherited.stored, shelf, stored, asked);
+    Ok(Credentials {
+        server: server.map_err(failed)?,
+        keeps,
+        ending: watch::Sender::new(Ending::Running),
+    })
+}
+
+/// The agent does not start: units that wait since a former life fail, instead of starting with an
+/// empty credential when the service manager gives their connections up.
+pub async fn refuse_waiting() {
+    let inherited = activation::take();
+    let Some(listener) = inherited.credentials else {
+        return;
+    };
+    let notifier = Notifier::from_env();
+    let shelf = watch::Sender::new(Arc::default()).subscribe();
+    let stored = Stored {
+        keeps: notifier.is_heard(),
+        notifier,
+    };
+    let (asked, _nobody) = mpsc::unbounded_channel();
+    match CredentialServer::new(listener, inherited.stored, shelf, stored, asked) {
+        Ok(server) => server.serve(watch::Sender::new(Ending::Stop).subscribe()).await,
+        Err(error) => warn!(%error, "Units that wait for credentials cannot be refused."),
+    }
+}
+
+/// The service manager's descriptor store.
+#[derive(Debug)]
+struct Stored {
+    notifier: Notifier,
+    keeps: bool,
+}
+
+impl Keeper for Stored {
+    fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    fn store(&self, name: &str, fd: BorrowedFd<'_>) {
+        self.notifier.store(name, fd);
+    }
+
+    fn unstore(&self, name: &str) {
+        self.notifier.unstore(name);
+    }
 }
 
 /// How long units may take to read what they are answered at the end.

@@ -196,9 +196,11 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
 
 async fn serve(config: Config, path: &Path, protection: Vec<String>) -> Result<(), Failure> {
     app::init_log(&config.log);
-    app::build(config, path, protection)?
-        .run_until_signal()
-        .await?;
+    let built = app::build(config, path, protection);
+    if built.is_err() {
+        app::refuse_waiting().await;
+    }
+    built?.run_until_signal().await?;
     Ok(())
 }
 
@@ -270,7 +272,7 @@ impl From<AppError> for Failure {
                 BindError::UnknownGroup(_) | BindError::Group { .. } => Exit::Usage,
                 BindError::Io(_) => Exit::Other,
             },
-            AppError::Signals(_) => Exit::Other,
+            AppError::Signals(_) | AppError::Credentials { .. } => Exit::Other,
         };
         Self::new(exit, error)
     }

@@ -13,14 +13,14 @@ use edge_secrets_protocol::status::{DeploymentError, DeploymentState, StatusRepo
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::AbortOnDrop;
 use crate::config::Config;
 use crate::consumers::credentials::Shelf;
 use crate::consumers::lifecycle::{Lifecycles, Observed};
 use crate::consumers::names::{ContainerName, UnitName};
-use crate::consumers::on_change::perform::Host as Performer;
+use crate::consumers::on_change::perform::{Commands, Host as Performer};
 use crate::consumers::on_change::{Actions, Outcome};
 use crate::consumers::profile::Workload;
 use crate::consumers::profiles::{ProfileStore, Profiles};
@@ -66,7 +66,8 @@ impl Host {
         let manager = Manager::new(None);
         let engine = Engine::new(config.containers.socket.clone());
         let outcomes = Channel::new();
-        let performer = Performer::new(manager.clone(), engine.clone());
+        let commands = Commands::of_this_machine();
+        let performer = Performer::new(manager.clone(), engine.clone(), commands);
         let mut host = Self {
             store: ProfileStore::open(&config.services_dir, &config.kept_profiles()),
             profiles: Arc::default(),
@@ -157,14 +158,10 @@ impl Host {
             News::Outcome(outcome) => {
                 match &outcome.result {
                     Ok(()) => {
-                        self.counters.action_succeeded();
-                        info!(consumer = %outcome.consumer, "On-change action done.");
+                        self.counters.actions_ok.increment();
                         reconciler.announced(&outcome.consumer, &outcome.generation);
                     }
-                    Err(error) => {
-                        self.counters.action_failed();
-                        warn!(consumer = %outcome.consumer, %error, "On-change action failed.");
-                    }
+                    Err(_) => self.counters.actions_failed.increment(),
                 }
                 return false;
             }
@@ -176,10 +173,13 @@ impl Host {
     /// Tells the reconciler who may have secrets now, and says whether that has changed.
     pub(super) fn apply_lives(&self, reconciler: &mut Reconciler) -> bool {
         let now = Instant::now();
-        let living = self.profiles.iter().filter_map(|profile| {
-            let life = profile.lifecycle.as_ref()?;
+        let tied = self
+            .profiles
+            .iter()
+            .filter(|profile| profile.lifecycle.is_some());
+        let living = tied.map(|profile| {
             let key = (profile.service.clone(), profile.consumer.clone());
-            Some((key, self.lifecycles.verdict(life, now)))
+            (key, self.lifecycles.of_profile(profile, now))
         });
         reconciler.live_by(living.collect(), Timestamp::now())
     }
@@ -274,7 +274,7 @@ impl Host {
     /// Puts the profiles that are in force into use.
     fn adopt(&mut self) {
         self.profiles = self.store.profiles();
-        self.lifecycles.follow(&self.profiles);
+        self.lifecycles.follow(&self.profiles, Instant::now());
         let workloads = self.profiles.workloads();
         let units: BTreeSet<_> = workloads.iter().filter_map(unit).collect();
         let containers: BTreeSet<_> = workloads.iter().filter_map(container).collect();

@@ -85,6 +85,12 @@ impl Lifecycles {
         }
     }
 
+    /// Whether the consumers of a profile may have their secrets: yes where it ties them to no
+    /// workload. When to ask again is [`next`](Self::next).
+    pub(crate) fn of_profile(&self, profile: &Profile, now: Instant) -> Verdict {
+        self.judge(Some(profile), now)
+    }
+
     /// Whether the consumer may have its secrets: yes where no profile ties it to a workload. When to
     /// ask again is [`next`](Self::next).
     pub(crate) fn verdict(

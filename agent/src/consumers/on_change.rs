@@ -22,6 +22,7 @@
 mod command;
 pub(crate) mod perform;
 mod work;
+mod world;
 
 #[cfg(test)]
 mod tests;

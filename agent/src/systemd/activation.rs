@@ -14,8 +14,8 @@ use crate::sys;
 pub(crate) struct Inherited {
     /// The socket of `FileDescriptorName=credentials`.
     pub(crate) credentials: Option<UnixListener>,
-    /// Connections by the names under which they were stored; each starts with
-    /// [`STORED_PREFIX`].
+    /// Connections, and marks beside them, by the names under which they were stored; each starts
+    /// with [`STORED_PREFIX`].
     pub(crate) stored: Vec<(String, OwnedFd)>,
 }
 
@@ -49,6 +49,8 @@ fn sort(fds: Vec<(String, OwnedFd)>) -> Inherited {
                 Ok(()) => inherited.stored.push((name, stream.into())),
                 Err(reason) => warn!(name = %shown, %reason, "A stored connection is lost."),
             }
+        } else if name.starts_with(STORED_PREFIX) && is_mark(&fd) {
+            inherited.stored.push((name, fd));
         } else {
             warn!(
                 name = %shown,
@@ -74,6 +76,12 @@ fn is_stream(fd: &OwnedFd, listening: bool) -> bool {
     let listens = getsockopt(&fd.as_fd(), sockopt::AcceptConn) == Ok(true);
     let connected = getpeername::<UnixAddr>(fd.as_raw_fd()).is_ok();
     local && stream && listens == listening && (listening || connected)
+}
+
+/// Whether it is an AF_UNIX datagram socket, which is stored for its name alone.
+fn is_mark(fd: &OwnedFd) -> bool {
+    let local = getsockname::<UnixAddr>(fd.as_raw_fd()).is_ok();
+    local && getsockopt(&fd.as_fd(), sockopt::SockType) == Ok(SockType::Datagram)
 }
 
 const LISTENER: &str = "credentials";
@@ -107,7 +115,7 @@ mod tests {
             ("credentials".to_owned(), one.into()),
             ("credentials".to_owned(), listener(&dir).into()),
             ("credential-a".to_owned(), other.into()),
-            ("credential-b".to_owned(), datagram.into()),
+            ("credential-sending-a".to_owned(), datagram.into()),
             (
                 "credential-c".to_owned(),
                 std::fs::File::open("/dev/null").unwrap().into(),
@@ -120,7 +128,7 @@ mod tests {
             .iter()
             .map(|(name, _)| name.as_str())
             .collect();
-        assert_eq!(names, ["credential-a"]);
+        assert_eq!(names, ["credential-a", "credential-sending-a"]);
     }
 
     #[test]

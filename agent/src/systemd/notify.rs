@@ -11,9 +11,10 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 /// The way to the manager that started this process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Notifier {
     watchdog: Option<Duration>,
+    heard: bool,
 }
 
 impl Notifier {
@@ -21,7 +22,13 @@ impl Notifier {
     pub(crate) fn from_env() -> Self {
         Self {
             watchdog: sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()),
+            heard: std::env::var_os("NOTIFY_SOCKET").is_some(),
         }
+    }
+
+    /// Whether there is anybody to tell.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard
     }
 
     /// The agent is ready, or has read its configuration again.
