@@ -18,8 +18,10 @@
 //! there: the store ignores one that it has already. An answer of one piece, which the kernel takes
 //! as a whole, needs neither.
 //!
-//! What is left is a kill between the acceptance of a connection and the first of these, some
-//! microseconds: the unit then starts with an empty credential.
+//! What is left: a kill between the acceptance of a connection and the first of these, some
+//! microseconds; and an agent that dies and is not started again, when the service manager empties
+//! the store. The unit then starts with an empty credential. An agent that finds at its start that it
+//! cannot run serves what was stored with [`Ending::Stop`] and an empty shelf, so that it is refused.
 
 mod address;
 mod answer;

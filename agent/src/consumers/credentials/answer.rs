@@ -37,7 +37,7 @@ enum Denied {
     #[error("{0}")]
     Refused(#[from] Refusal),
     #[error(
-        "nothing was delivered in {} s (credentials.wait); `edge-secrets-agent status` says why",
+        "nothing was delivered in {} s (systemd.wait); `edge-secrets-agent status` says why",
         _0.as_secs_f32()
     )]
     TooLate(Duration),

@@ -34,13 +34,13 @@ pub(super) enum Found<'s> {
 pub(super) enum Refusal {
     /// No profile names the unit.
     #[error(
-        "no profile gives this unit credentials; name it under credentials.units in a file of \
+        "no profile gives this unit credentials; name it under systemd.units in a file of \
          services.d"
     )]
     UnknownUnit,
     /// The credential's name cannot be a file's.
     #[error(
-        "no file can have this credential's name; say which file it is under credentials.ids in \
+        "no file can have this credential's name; say which file it is under systemd.credentials in \
          {0}"
     )]
     NoFileName(String),

@@ -103,11 +103,7 @@ async fn another_users_process_learns_nothing() {
 
 #[tokio::test]
 async fn a_flood_of_other_users_is_closed_and_holds_up_nobody() {
-    let node = Node::with(vec![profile("a.service")], |mut server| {
-        // Trusted once the flood is over.
-        server.service.trusts = |_| false;
-        server
-    });
+    let node = Node::with(vec![profile("a.service")], CredentialServer::trust_nobody);
     let flood: Vec<_> = (0..2 * MAX_OPEN)
         .map(|_| node.ask("a.service", "x"))
         .collect();

@@ -114,7 +114,10 @@ fn an_id_is_its_file_unless_the_profile_says_which() {
     assert_eq!(meant(&shelf, "a.service", "+odd+"), file("main", "x"));
     assert_eq!(meant(&shelf, "a.service", "later"), Ok(None));
     let refused = meant(&shelf, "a.service", "..hidden").unwrap_err();
-    assert!(refused.to_string().contains("credentials.ids"), "{refused}");
+    assert!(
+        refused.to_string().contains("systemd.credentials"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -88,6 +88,19 @@ async fn a_stop_fails_whoever_waits() {
 }
 
 #[tokio::test]
+async fn a_life_that_ends_at_its_start_fails_whoever_waited_since_the_last() {
+    let mut node = Node::new(vec![profile("a.service")]);
+    let asked = node.ask("a.service", "password");
+    node.keeper.stored("credential-").await;
+    node.kill().await;
+    node.publish(|shelf| *shelf = Shelf::default());
+    node.start(|server| server);
+    let (got, ()) = tokio::join!(asked.read(), node.end(Ending::Stop));
+    assert!(got == Outcome::Fails);
+    assert!(node.keeper.names().is_empty());
+}
+
+#[tokio::test]
 async fn a_mark_without_its_connection_and_a_strangers_descriptor_do_no_harm() {
     let mut node = Node::new(vec![profile("a.service")]);
     node.kill().await;
