@@ -41,6 +41,7 @@ use crate::local_api::{BindError, LocalApi, LocalApiOptions};
 use crate::metrics::Counters;
 use crate::reconcile::{Reconciler, RuntimeError};
 use crate::systemd::activation;
+use crate::systemd::manager::Manager;
 use crate::systemd::notify::Notifier;
 
 use agent::{Agent, Parts};
@@ -117,6 +118,7 @@ pub fn build(
     identity.check_configured(&config.node)?;
     let counters = Arc::new(Counters::default());
     let mut reconciler = Reconciler::open(&config.runtime())?;
+    reconciler.count_in(counters.clone());
     let host = Host::new(&config, counters.clone());
     reconciler.shape_by(host.profiles());
     reconciler.deliver_as(&identity.sealing_key.public());
@@ -147,11 +149,12 @@ pub fn build(
         group,
         status,
         refresh: agent.reload_bell(),
-        counters,
+        counters: counters.clone(),
     })
     .map_err(|source| AppError::Socket { path, source })?;
     // Last, so that what fails before leaves waiting units to `refuse_waiting`.
-    let credentials = credentials(credentials_socket, shelf, asked, notifier)?;
+    let mut credentials = credentials(credentials_socket, shelf, asked, notifier)?;
+    credentials.server = credentials.server.counted(counters);
     Ok(Bound {
         agent,
         api,
@@ -197,7 +200,7 @@ impl Bound {
         self.agent.run().await;
         // Units that wait for a credential go on waiting over a restart; a real end must not give
         // them an empty one.
-        let restart = keeps && self.agent.restarts().await;
+        let restart = keeps && restarts(self.agent.manager()).await;
         ending.send_replace(if restart {
             Ending::Restart
         } else {
@@ -208,6 +211,14 @@ impl Bound {
             credentials.abort();
         }
     }
+}
+
+/// Whether the service manager stops this process to start it again.
+async fn restarts(manager: Manager) -> bool {
+    let asked = manager.restarts().await;
+    asked
+        .inspect_err(|error| warn!(%error, "Whether this is a restart is not known."))
+        .unwrap_or(false)
 }
 
 /// The socket that the service manager hands over, else one of the agent's own.
@@ -252,7 +263,11 @@ pub async fn refuse_waiting() {
     };
     let (asked, _nobody) = mpsc::unbounded_channel();
     match CredentialServer::new(listener, inherited.stored, shelf, stored, asked) {
-        Ok(server) => server.serve(watch::Sender::new(Ending::Stop).subscribe()).await,
+        Ok(server) => {
+            server
+                .serve(watch::Sender::new(Ending::Stop).subscribe())
+                .await
+        }
         Err(error) => warn!(%error, "Units that wait for credentials cannot be refused."),
     }
 }

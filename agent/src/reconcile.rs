@@ -40,6 +40,7 @@ use crate::consumers::credentials::Shelved;
 use crate::consumers::profiles::Profiles;
 use crate::delivery::{ConsumerId, Delivery};
 use crate::memory::LockedBuffer;
+use crate::metrics::Counters;
 use crate::status::ServiceStatus;
 
 /// Where and how values are delivered.
@@ -68,6 +69,7 @@ pub struct Reconciler {
     standings: Standings,
     /// The generation that is worked through.
     worked: Generation,
+    counters: Arc<Counters>,
 }
 
 /// Why the runtime directory cannot be used at all. Says what to do.
@@ -94,6 +96,7 @@ impl Reconciler {
             planner,
             sealed: BTreeMap::new(),
             worked: Generation::default(),
+            counters: Arc::default(),
         };
         reconciler.verify();
         Ok(reconciler)
@@ -179,6 +182,11 @@ impl Reconciler {
         all.iter()
             .map(|consumer| self.verify_consumer(consumer))
             .sum()
+    }
+
+    /// Counts deliveries and wipes there.
+    pub(crate) fn count_in(&mut self, counters: Arc<Counters>) {
+        self.counters = counters;
     }
 
     /// Takes what the node's administrator says of services. What should look otherwise is among the

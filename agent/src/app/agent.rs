@@ -30,6 +30,7 @@ use crate::identity::{NodeIdentity, Store, renewal};
 use crate::metrics::Counters;
 use crate::reconcile::Reconciler;
 use crate::status::HubState;
+use crate::systemd::manager::Manager;
 
 pub(super) struct Agent {
     pub(super) config: Config,
@@ -128,12 +129,8 @@ impl Agent {
         self.files.bell()
     }
 
-    /// Whether the service manager stops this process to start it again.
-    pub(super) async fn restarts(&self) -> bool {
-        let asked = self.host.manager().restarts().await;
-        asked
-            .inspect_err(|error| warn!(%error, "Whether this is a restart is not known."))
-            .unwrap_or(false)
+    pub(super) fn manager(&self) -> Manager {
+        self.host.manager()
     }
 
     /// Lives until told to stop.

@@ -97,8 +97,8 @@ impl Host {
         self.asked.sender.clone()
     }
 
-    pub(super) fn manager(&self) -> &Manager {
-        &self.manager
+    pub(super) fn manager(&self) -> Manager {
+        self.manager.clone()
     }
 
     pub(super) fn profiles(&self) -> Arc<Profiles> {

@@ -91,6 +91,8 @@ impl Agent {
     /// The hub has taken this identity.
     fn accepted(&mut self) {
         self.board.hub_is(HubState::Connected, None);
+        self.counters.reconnects.increment();
+        self.counters.contacted(Timestamp::now());
         self.publish();
         info!(hub = %self.config.hub.url, "Connected.");
         if !self.proven {
@@ -133,9 +135,13 @@ impl Agent {
 
     /// Pulls, plans, fetches and delivers; tried again later for what does not come.
     async fn converge(&mut self, session: &mut Session) -> Result<(), End> {
-        if let Err(error) = self.pull(session).await? {
+        let pulled = self.pull(session).await?;
+        self.counters.pulls.increment();
+        if let Err(error) = pulled {
+            self.counters.pull_failures.increment();
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
+        self.counters.contacted(Timestamp::now());
         let Some(bindings) = &self.bindings else {
             self.agenda.converge.done();
             self.readiness.ready();

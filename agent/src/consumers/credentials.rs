@@ -59,6 +59,7 @@ use self::seldom::Seldom;
 use super::names::FileName;
 use super::profiles::Profiles;
 use crate::delivery::ConsumerId;
+use crate::metrics::Counters;
 
 /// What can be given out now. Published by the agent whenever it changes.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +136,7 @@ impl<K: Keeper> CredentialServer<K> {
                 places: Places::default(),
                 strangers: Seldom::new(1, LOG_WINDOW),
                 refusals: Seldom::new(LOG_BURST, LOG_WINDOW),
+                counters: Arc::default(),
             },
         })
     }
@@ -185,6 +187,12 @@ impl<K: Keeper> CredentialServer<K> {
         while let Some(done) = connections.join_next().await {
             report(done);
         }
+    }
+
+    /// Counts what is given and what is refused.
+    pub(crate) fn counted(mut self, counters: Arc<Counters>) -> Self {
+        self.service.counters = counters;
+        self
     }
 
     /// As if another user's service manager connected.

@@ -92,12 +92,16 @@ impl Reconciler {
                 result = self.deliver_work(&id, &work, opener, now);
             }
             match result {
-                Ok(()) => info!(deployment = %id, "Deployment delivered."),
+                Ok(()) => {
+                    self.counters.deliveries.increment();
+                    info!(deployment = %id, "Deployment delivered.");
+                }
                 Err(Trouble::Damaged) => {
                     // Its values stay at hand for the next attempt.
                     continue;
                 }
                 Err(Trouble::Error(error) | Trouble::Full(error)) => {
+                    self.counters.delivery_failures.increment();
                     warn!(deployment = %id, error = %error.detail, "Deployment not delivered.");
                     self.planner.failed(&id, error);
                 }
@@ -114,7 +118,8 @@ impl Reconciler {
         for consumer in self.planner.leftovers() {
             let errors = self.delivery.undeploy(&consumer);
             let Some(first) = errors.first() else {
-                info!(%consumer, "Undeployed and wiped.");
+                self.counters.wipes.increment();
+                info!(%consumer, "Wiped.");
                 self.planner.wiped(&consumer);
                 continue;
             };

@@ -17,6 +17,7 @@ use super::places::{MAX_OF_UNIT, MAX_WAITING, Places};
 use super::seldom::Seldom;
 use super::{Ending, Shelf};
 use crate::delivery::ConsumerId;
+use crate::metrics::Counters;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Service<K> {
     pub(super) places: Places,
     pub(super) strangers: Seldom,
     pub(super) refusals: Seldom,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// Why there is no value.
@@ -136,8 +138,12 @@ async fn answer<K: Keeper>(
         None => Sought::Denied(Denied::TooMany),
     };
     match sought {
-        Sought::Value(offer, consumer) => give(&request, &consumer, offer, peer, kept).await,
+        Sought::Value(offer, consumer) => {
+            service.counters.credentials_served.increment();
+            give(&request, &consumer, offer, peer, kept).await;
+        }
         Sought::Denied(reason) => {
+            service.counters.credentials_refused.increment();
             if let Some(unsaid) = service.refusals.may(Instant::now()) {
                 let (unit, credential) = (&request.unit, &request.credential);
                 warn!(%unit, %credential, %reason, unsaid, "A credential is refused: the unit must fail.");
