@@ -57,6 +57,8 @@ pub(super) struct Agent {
     /// Drawn once per certificate.
     renewal_jitter: u64,
     files: FileWatch,
+    /// Rings when somebody asks the agent to look at everything again.
+    asked: Arc<Notify>,
     /// Files are looked at then, though nobody said that they changed.
     look_at: Instant,
     stop: CancellationToken,
@@ -108,6 +110,7 @@ impl Agent {
             complaint: None,
             tick_at: None,
             files: FileWatch::new(),
+            asked: Arc::new(Notify::new()),
             look_at: Instant::now() + LOOK,
             renewal_jitter: random(),
             stop: parts.stop,
@@ -126,7 +129,7 @@ impl Agent {
     }
 
     pub(super) fn reload_bell(&self) -> Arc<Notify> {
-        self.files.bell()
+        self.asked.clone()
     }
 
     pub(super) fn manager(&self) -> Manager {
@@ -188,6 +191,10 @@ impl Agent {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(End::Stop),
+            () = self.asked.notified() => {
+                self.refresh()?;
+                Ok(None)
+            }
             () = self.files.rung() => {
                 self.files.settle(Instant::now());
                 Ok(None)
@@ -208,11 +215,11 @@ impl Agent {
                 }
                 Ok(None)
             }
+            done = work => Ok(Some(done)),
             news = self.host.next() => {
                 self.take_news(news);
                 Ok(None)
             }
-            done = work => Ok(Some(done)),
         }
     }
 
@@ -331,16 +338,23 @@ impl Agent {
         }
     }
 
-    /// Reads configuration, profiles, node policy and identity again; what is malformed changes
-    /// nothing.
-    fn reload(&mut self) -> Result<(), End> {
+    /// Looks at everything, as after a long time, because somebody asks for it.
+    fn refresh(&mut self) -> Result<(), End> {
+        info!("Asked to look at everything again.");
         self.readiness.reloading();
-        let reloaded = self.reload_all();
+        self.reconciler.verify();
+        self.reported = None;
+        let now = Instant::now();
+        self.agenda.converge.by(now);
+        self.agenda.report.by(now);
+        let reloaded = self.reload();
         self.readiness.reloaded();
         reloaded
     }
 
-    fn reload_all(&mut self) -> Result<(), End> {
+    /// Reads configuration, profiles, node policy and identity again; what is malformed changes
+    /// nothing.
+    fn reload(&mut self) -> Result<(), End> {
         if self.host.reload() {
             info!("Delivery profiles read again.");
             self.reconciler.shape_by(self.host.profiles());

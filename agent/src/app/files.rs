@@ -44,10 +44,6 @@ impl FileWatch {
         }
     }
 
-    pub(super) fn bell(&self) -> Arc<Notify> {
-        self.bell.clone()
-    }
-
     /// Watches the directories where these stand, and those they point to, and no others.
     pub(super) fn watch_beside(&mut self, files: &[&Path]) {
         let Some(watcher) = &mut self.watcher else {
