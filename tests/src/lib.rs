@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod hub;
 pub mod node;
 pub mod operator;
+pub mod podman;
 pub mod port;
 pub mod reader;
 pub mod samples;
@@ -32,6 +33,7 @@ pub use client::{Answer, Client, Credentials};
 pub use hub::TestHub;
 pub use node::RawNode;
 pub use operator::Operator;
+pub use podman::Podman;
 pub use wait::DEADLINE;
 
 /// The organisation that every test hub serves.

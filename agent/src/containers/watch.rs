@@ -148,8 +148,7 @@ impl Again {
         self.at = Instant::now() + self.wait;
     }
 
-    /// Something was not answered: after the present wait, and never more than
-    /// [`SOON`].
+    /// Something was not answered: looks again after the present wait, or [`SOON`] if that is less.
     fn soon(&mut self) {
         let wait = self.wait.min(SOON).max(self.first);
         self.at = self.at.min(Instant::now() + wait);
