@@ -46,10 +46,12 @@ fn service(state: DeploymentState) -> ServiceStatus {
     }
 }
 
+type Teller = watch::Sender<Arc<AgentStatus>>;
+
 struct Served {
     _dir: tempfile::TempDir,
     path: PathBuf,
-    sender: watch::Sender<Arc<AgentStatus>>,
+    sender: Teller,
     refresh: Arc<Notify>,
     task: Option<AbortOnDrop>,
 }
@@ -58,7 +60,7 @@ fn bind(
     path: &Path,
     group: Option<&str>,
     status: AgentStatus,
-) -> Result<(LocalApi, watch::Sender<Arc<AgentStatus>>, Arc<Notify>), BindError> {
+) -> Result<(LocalApi, Teller, Arc<Notify>), BindError> {
     let (sender, receiver) = watch::channel(Arc::new(status));
     let refresh = Arc::new(Notify::new());
     let api = LocalApi::bind(LocalApiOptions {
@@ -214,6 +216,35 @@ async fn a_peer_that_never_asks_is_let_go() {
     );
     assert!(!head.contains("200 OK"), "{head}");
     assert!(body.contains("too slowly"), "{body}");
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_told_so_and_nothing_else() {
+    let (mut here, there) = UnixStream::pair().unwrap();
+    let (_sender, status) = watch::channel(Arc::new(agent(vec![])));
+    let answers = Answers {
+        status,
+        refresh: Arc::default(),
+        counters: Arc::default(),
+    };
+    let peer = Peer::of(&there).unwrap();
+    let denied = Problem::new(edge_secrets_protocol::Code::Denied, "not you");
+    let place = Places::new().take(peer.uid);
+    let served = converse(there, peer, Err(denied), place, answers);
+    let asked = async {
+        let request = "GET /v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
+        here.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        here.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let ((), answer) = tokio::join!(served, asked);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(
+        answer.contains(PROBLEM_TYPE) && answer.contains("not you"),
+        "{answer}"
+    );
+    assert!(!answer.contains("myorg"), "{answer}");
 }
 
 #[tokio::test]
