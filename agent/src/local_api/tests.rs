@@ -247,6 +247,47 @@ async fn who_may_not_ask_is_told_so_and_nothing_else() {
     assert!(!answer.contains("myorg"), "{answer}");
 }
 
+/// What another user, in these groups, is answered with: the HTTP status, or none.
+async fn asked_as(path: &Path, uid: u32, groups: &str) -> String {
+    let user = [
+        format!("--reuid={uid}"),
+        format!("--regid={uid}"),
+        groups.to_owned(),
+    ];
+    let ended = tokio::process::Command::new("setpriv")
+        .args(user)
+        .args([
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--unix-socket",
+        ])
+        .arg(path)
+        .arg("http://agent/v1/status")
+        .output();
+    String::from_utf8(ended.await.unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs root, setpriv and curl"]
+async fn other_users_may_ask_when_their_process_is_in_the_group() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("agent.sock");
+    let (api, _sender, _refresh) = bind(&path, Some("54321"), agent(vec![])).unwrap();
+    let _task = AbortOnDrop::new(tokio::spawn(api.serve()));
+    assert_eq!(asked_as(&path, 12345, "--clear-groups").await, "000");
+    assert_eq!(asked_as(&path, 12345, "--groups=54321").await, "200");
+    assert_eq!(asked_as(&path, 54321, "--clear-groups").await, "200");
+    // Where somebody loosened the mode, the peer is still checked.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(asked_as(&path, 12345, "--clear-groups").await, "403");
+    assert_eq!(asked_as(&path, 12345, "--groups=54321").await, "200");
+}
+
 #[tokio::test]
 async fn services_are_told_all_or_one() {
     let served = serve(agent(vec![service(DeploymentState::Applied)]));
