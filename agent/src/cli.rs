@@ -109,6 +109,7 @@ enum Output {
 }
 
 /// A command that failed: what to say, and how to exit.
+#[derive(Debug)]
 struct Failure {
     exit: Exit,
     message: String,

@@ -141,7 +141,7 @@ impl LocalApi {
 
     /// Serves for ever.
     pub async fn serve(self) {
-        let places = Places::new();
+        let places = Places::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {

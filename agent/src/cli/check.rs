@@ -62,3 +62,50 @@ const CHECKS: &[fn(&Patient) -> Vec<Finding>] = &[
     containers::check,
     agent::check,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
+    use super::super::Exit;
+    use super::patient::fabricated;
+    use super::*;
+
+    /// Everything below a directory, with what would tell a change.
+    fn tree(dir: &Path, found: &mut BTreeMap<PathBuf, (u32, u64, i64, i64)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let it = fs::symlink_metadata(&path).unwrap();
+            let marks = (it.mode(), it.ino(), it.mtime(), it.mtime_nsec());
+            if it.is_dir() {
+                tree(&path, found);
+            }
+            found.insert(path, marks);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_looked_at_as_a_whole_and_nothing_is_changed() {
+        let (root, patient) = fabricated::patient();
+        patient.write("etc/edge-secrets/services.d/a.yaml", "service: myorg/a\n");
+        patient.write("state/x", "");
+        fs::create_dir(&patient.config.runtime_dir).unwrap();
+        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+        tree(root.path(), &mut before);
+        let ended = run(&patient.config_path, Output::Table).await;
+        assert!(ended.is_err(), "the node is not enrolled");
+        tree(root.path(), &mut after);
+        assert_eq!(before, after);
+    }
+
+    #[tokio::test]
+    async fn a_refused_configuration_ends_it_with_64() {
+        let (_root, patient) = fabricated::patient();
+        fs::write(&patient.config_path, "of_tomorrow: 1\n").unwrap();
+        let ended = run(&patient.config_path, Output::Json).await;
+        assert_eq!(ended.unwrap_err().exit, Exit::Usage);
+    }
+}

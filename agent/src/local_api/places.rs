@@ -5,22 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// All places of one socket.
-#[derive(Debug, Clone)]
-pub(super) struct Places {
-    short: Arc<Mutex<Short>>,
-    waits: Arc<Semaphore>,
-}
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(Arc<Mutex<Taken>>);
 
-/// Connections that do not wait for anything but their peer.
 #[derive(Debug, Default)]
-struct Short {
+struct Taken {
     last: u64,
-    /// In the order of their coming.
-    held: BTreeMap<u64, Held>,
+    /// Connections that wait for nothing but their peer, in the order of their coming.
+    short: BTreeMap<u64, Held>,
+    /// How many calls of each user wait.
+    waits: BTreeMap<u32, usize>,
 }
 
 #[derive(Debug)]
@@ -43,17 +40,9 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     place: &'a Place,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Places {
-    pub(super) fn new() -> Self {
-        Self {
-            short: Arc::default(),
-            waits: Arc::new(Semaphore::new(MAX_WAITS)),
-        }
-    }
-
     /// A place for a new connection. There always is one: where the user has too many, or all
     /// together have, the longest-held place is taken away. Who asks right after connecting is
     /// answered long before it comes to that.
@@ -61,34 +50,34 @@ impl Places {
         let displaced = CancellationToken::new();
         Place {
             uid,
-            number: AtomicU64::new(self.short().enter(uid, displaced.clone())),
+            number: AtomicU64::new(self.taken().enter(uid, displaced.clone())),
             displaced,
             places: self.clone(),
         }
     }
 
-    fn short(&self) -> MutexGuard<'_, Short> {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
         // Nothing between two locks leaves it half changed.
-        self.short.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Short {
+impl Taken {
     fn enter(&mut self, uid: u32, displaced: CancellationToken) -> u64 {
-        let own = self.held.values().filter(|held| held.uid == uid).count();
+        let own = self.short.values().filter(|held| held.uid == uid).count();
         let oldest = if own >= MAX_PER_USER {
-            let mut own = self.held.iter().filter(|(_, held)| held.uid == uid);
+            let mut own = self.short.iter().filter(|(_, held)| held.uid == uid);
             own.next().map(|(number, _)| *number)
-        } else if self.held.len() >= MAX_SHORT {
-            self.held.keys().next().copied()
+        } else if self.short.len() >= MAX_SHORT {
+            self.short.keys().next().copied()
         } else {
             None
         };
-        if let Some(held) = oldest.and_then(|oldest| self.held.remove(&oldest)) {
+        if let Some(held) = oldest.and_then(|oldest| self.short.remove(&oldest)) {
             held.displaced.cancel();
         }
         self.last += 1;
-        self.held.insert(self.last, Held { uid, displaced });
+        self.short.insert(self.last, Held { uid, displaced });
         self.last
     }
 }
@@ -99,19 +88,24 @@ impl Place {
         self.displaced.cancelled().await;
     }
 
-    /// Leaves the short calls' place for one of the waits'; `None` when all of these are taken.
+    /// Leaves the short calls' place for one of the waits'; `None` when all of these are taken, or
+    /// all that one user may have.
     pub(super) fn wait(&self) -> Option<Waiting<'_>> {
-        let permit = self.places.waits.clone().try_acquire_owned().ok()?;
+        let mut taken = self.places.taken();
+        let all: usize = taken.waits.values().sum();
+        let own = taken.waits.entry(self.uid).or_default();
+        if *own >= MAX_WAITS_PER_USER || all >= MAX_WAITS {
+            return None;
+        }
+        *own += 1;
+        drop(taken);
         self.leave();
-        Some(Waiting {
-            place: self,
-            _permit: permit,
-        })
+        Some(Waiting { place: self })
     }
 
     fn leave(&self) {
         let number = self.number.load(Ordering::Relaxed);
-        self.places.short().held.remove(&number);
+        self.places.taken().short.remove(&number);
     }
 }
 
@@ -123,8 +117,12 @@ impl Drop for Waiting<'_> {
             displaced,
             places,
         } = self.place;
-        let fresh = places.short().enter(*uid, displaced.clone());
-        number.store(fresh, Ordering::Relaxed);
+        let mut taken = places.taken();
+        match taken.waits.get_mut(uid) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(taken.waits.remove(uid)),
+        }
+        number.store(taken.enter(*uid, displaced.clone()), Ordering::Relaxed);
     }
 }
 
@@ -134,7 +132,8 @@ impl Drop for Place {
     }
 }
 
-pub(super) const MAX_WAITS: usize = 64;
+pub(super) const MAX_WAITS_PER_USER: usize = 64;
+const MAX_WAITS: usize = 128;
 const MAX_SHORT: usize = 128;
 pub(super) const MAX_PER_USER: usize = 32;
 
@@ -148,7 +147,7 @@ mod tests {
 
     #[test]
     fn who_takes_too_many_places_loses_the_oldest_of_his_own() {
-        let places = Places::new();
+        let places = Places::default();
         let other = places.take(1);
         let own: Vec<_> = (0..MAX_PER_USER).map(|_| places.take(2)).collect();
         assert!(!own.iter().any(gone));
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn all_together_lose_the_oldest_of_all() {
-        let places = Places::new();
+        let places = Places::default();
         let held: Vec<_> = (0..MAX_SHORT as u32).map(|uid| places.take(uid)).collect();
         assert!(!held.iter().any(gone));
         let _more = places.take(u32::MAX);
@@ -168,20 +167,36 @@ mod tests {
 
     #[test]
     fn a_wait_leaves_its_place_and_comes_back_and_waits_are_bounded() {
-        let places = Places::new();
-        let held: Vec<_> = (0..=MAX_WAITS as u32).map(|uid| places.take(uid)).collect();
+        let places = Places::default();
+        let held: Vec<_> = (0..=MAX_WAITS_PER_USER).map(|_| places.take(1)).collect();
+        // The first ones had to make room, which does not keep a call that is being read from it.
         let mut waits: Vec<_> = held[1..]
             .iter()
             .map(|place| place.wait().unwrap())
             .collect();
-        assert_eq!(places.short().held.len(), 1);
-        assert!(held[0].wait().is_none(), "every wait is taken");
-        assert_eq!(places.short().held.len(), 1, "it keeps its short place");
+        assert!(held[0].wait().is_none(), "every wait of this user is taken");
         waits.pop();
-        assert_eq!(places.short().held.len(), 2, "who has waited is back");
+        assert_eq!(places.taken().short.len(), 1, "who has waited is back");
         assert!(held[0].wait().is_some());
         drop(waits);
         drop(held);
-        assert!(places.short().held.is_empty());
+        assert!(places.taken().short.is_empty() && places.taken().waits.is_empty());
+    }
+
+    #[test]
+    fn one_user_cannot_take_every_wait() {
+        let places = Places::default();
+        let take = |uid| {
+            (0..MAX_WAITS_PER_USER)
+                .map(|_| places.take(uid))
+                .collect::<Vec<_>>()
+        };
+        let (one, two, third) = (take(1), take(2), places.take(3));
+        let first: Vec<_> = one.iter().filter_map(Place::wait).collect();
+        assert_eq!(first.len(), MAX_WAITS_PER_USER);
+        assert!(third.wait().is_some());
+        let second: Vec<_> = two.iter().filter_map(Place::wait).collect();
+        assert_eq!(second.len(), MAX_WAITS - MAX_WAITS_PER_USER);
+        assert!(third.wait().is_none(), "all together are bounded too");
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use edge_secrets_protocol::problem::CONTENT_TYPE as PROBLEM_TYPE;
 use nix::unistd::{getegid, geteuid};
 
-use super::places::{MAX_PER_USER, MAX_WAITS};
+use super::places::{MAX_PER_USER, MAX_WAITS_PER_USER};
 use super::*;
 use crate::app::AbortOnDrop;
 use crate::status::{HubState, HubStatus};
@@ -46,10 +46,12 @@ fn service(state: DeploymentState) -> ServiceStatus {
     }
 }
 
+type Teller = watch::Sender<Arc<AgentStatus>>;
+
 struct Served {
     _dir: tempfile::TempDir,
     path: PathBuf,
-    sender: watch::Sender<Arc<AgentStatus>>,
+    sender: Teller,
     refresh: Arc<Notify>,
     task: Option<AbortOnDrop>,
 }
@@ -58,7 +60,7 @@ fn bind(
     path: &Path,
     group: Option<&str>,
     status: AgentStatus,
-) -> Result<(LocalApi, watch::Sender<Arc<AgentStatus>>, Arc<Notify>), BindError> {
+) -> Result<(LocalApi, Teller, Arc<Notify>), BindError> {
     let (sender, receiver) = watch::channel(Arc::new(status));
     let refresh = Arc::new(Notify::new());
     let api = LocalApi::bind(LocalApiOptions {
@@ -217,6 +219,76 @@ async fn a_peer_that_never_asks_is_let_go() {
 }
 
 #[tokio::test]
+async fn who_may_not_ask_is_told_so_and_nothing_else() {
+    let (mut here, there) = UnixStream::pair().unwrap();
+    let (_sender, status) = watch::channel(Arc::new(agent(vec![])));
+    let answers = Answers {
+        status,
+        refresh: Arc::default(),
+        counters: Arc::default(),
+    };
+    let peer = Peer::of(&there).unwrap();
+    let denied = Problem::new(edge_secrets_protocol::Code::Denied, "not you");
+    let place = Places::default().take(peer.uid);
+    let served = converse(there, peer, Err(denied), place, answers);
+    let asked = async {
+        let request = "GET /v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
+        here.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        here.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let ((), answer) = tokio::join!(served, asked);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(
+        answer.contains(PROBLEM_TYPE) && answer.contains("not you"),
+        "{answer}"
+    );
+    assert!(!answer.contains("myorg"), "{answer}");
+}
+
+/// What another user, in these groups, is answered with: the HTTP status, or none.
+async fn asked_as(path: &Path, uid: u32, groups: &str) -> String {
+    let user = [
+        format!("--reuid={uid}"),
+        format!("--regid={uid}"),
+        groups.to_owned(),
+    ];
+    let ended = tokio::process::Command::new("setpriv")
+        .args(user)
+        .args([
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--unix-socket",
+        ])
+        .arg(path)
+        .arg("http://agent/v1/status")
+        .output();
+    String::from_utf8(ended.await.unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs root, setpriv and curl"]
+async fn other_users_may_ask_when_their_process_is_in_the_group() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("agent.sock");
+    let (api, _sender, _refresh) = bind(&path, Some("54321"), agent(vec![])).unwrap();
+    let _task = AbortOnDrop::new(tokio::spawn(api.serve()));
+    assert_eq!(asked_as(&path, 12345, "--clear-groups").await, "000");
+    assert_eq!(asked_as(&path, 12345, "--groups=54321").await, "200");
+    assert_eq!(asked_as(&path, 54321, "--clear-groups").await, "200");
+    // Where somebody loosened the mode, the peer is still checked.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(asked_as(&path, 12345, "--clear-groups").await, "403");
+    assert_eq!(asked_as(&path, 12345, "--groups=54321").await, "200");
+}
+
+#[tokio::test]
 async fn services_are_told_all_or_one() {
     let served = serve(agent(vec![service(DeploymentState::Applied)]));
     let all = services(&served.path).await.unwrap();
@@ -257,7 +329,7 @@ async fn metrics_are_told_as_prometheus_wants_them() {
 async fn waits_do_not_hold_up_short_calls_and_have_a_bound() {
     let served = serve(agent(vec![]));
     let mut waits = Vec::new();
-    for _ in 0..MAX_WAITS {
+    for _ in 0..MAX_WAITS_PER_USER {
         waits.push(waiting(&served.path).await);
     }
     // Answered after those, so that all of them wait by then.

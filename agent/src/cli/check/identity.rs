@@ -20,22 +20,18 @@ pub(super) fn files(patient: &Patient) -> Vec<Finding> {
     let keys = ["node.key", "sealing.key"].map(|name| identity.join(name));
     let mut found = Vec::new();
     let mut looked = 0;
-    for (path, wanted) in [(dir, 0o700)]
-        .into_iter()
-        .chain(keys.iter().map(|key| (key, 0o600)))
-    {
+    for path in [dir].into_iter().chain(&keys) {
         let Ok(metadata) = fs::metadata(path) else {
             continue;
         };
         looked += 1;
         let (mode, shown) = (metadata.mode() & 0o7777, path.display());
-        if mode & 0o077 != 0 {
-            found.push(Finding::failed(
-                FILES,
-                Exit::Usage,
-                format!("{shown} is open to others (mode {mode:04o})"),
-                format!("chmod {wanted:04o} {shown}; if somebody read it, enrol again (--force)"),
-            ));
+        let what = format!("{shown} is open to others (mode {mode:04o})");
+        if mode & 0o077 != 0 && path == dir {
+            found.push(Finding::warning(FILES, what, format!("chmod 0700 {shown}")));
+        } else if mode & 0o077 != 0 {
+            let advice = format!("chmod 0600 {shown}; if somebody read it, enrol again (--force)");
+            found.push(Finding::failed(FILES, Exit::Usage, what, advice));
         }
         if metadata.uid() != patient.agent_uid() {
             found.push(Finding::failed(

@@ -85,7 +85,9 @@ impl Patient {
 /// The store remembers good files; here it gets a place that is thrown away at once.
 fn read_profiles(dir: &Path) -> (Profiles, Vec<ProfileProblem>) {
     let kept = mkdtemp(&std::env::temp_dir().join("edge-secrets-check-XXXXXX"));
-    let place = kept.as_deref().unwrap_or(Path::new("/nonexistent"));
+    let place = kept
+        .as_deref()
+        .unwrap_or_else(|_| Path::new("/nonexistent"));
     let store = ProfileStore::open(dir, place);
     if let Ok(kept) = &kept {
         // Left behind it would be a directory of the node's own configuration, of this user alone.

@@ -10,14 +10,26 @@ use super::patient::Patient;
 use super::unit_files::{Found, UnitFiles};
 use crate::consumers::names::UnitName;
 use crate::consumers::profile::{Action, Profile, Workload};
+use crate::status::ServiceStatus;
 
 pub(super) fn check(patient: &Patient) -> Vec<Finding> {
     let profiles: Vec<_> = patient.profiles().cloned().collect();
     let socket = patient.config.runtime_dir.join(SOCKET_NAME);
-    judge(&UnitFiles::new(&patient.root), &socket, &profiles)
+    let services = patient
+        .status
+        .as_ref()
+        .ok()
+        .map(|status| status.services.as_slice());
+    judge(&UnitFiles::new(&patient.root), &socket, &profiles, services)
 }
 
-fn judge(files: &UnitFiles, socket: &Path, profiles: &[Arc<Profile>]) -> Vec<Finding> {
+/// `services` is what is deployed, where that is known.
+fn judge(
+    files: &UnitFiles,
+    socket: &Path,
+    profiles: &[Arc<Profile>],
+    services: Option<&[ServiceStatus]>,
+) -> Vec<Finding> {
     let socket = socket.display().to_string();
     let loading = files.loading_from(&socket);
     let mut found = Vec::new();
@@ -25,7 +37,8 @@ fn judge(files: &UnitFiles, socket: &Path, profiles: &[Arc<Profile>]) -> Vec<Fin
     for profile in profiles {
         for unit in profile.credentials.iter().flat_map(|it| &it.units) {
             served.insert(unit);
-            found.extend(wired(files, &socket, profile, unit));
+            let known = services.and_then(|services| ids(profile, services));
+            found.extend(wired(files, &socket, profile, unit, known.as_ref()));
         }
         for unit in named(profile) {
             found.extend(there(files, profile, unit));
@@ -49,22 +62,65 @@ fn judge(files: &UnitFiles, socket: &Path, profiles: &[Arc<Profile>]) -> Vec<Fin
     found
 }
 
-/// Whether a unit that gets credentials asks for one.
-fn wired(files: &UnitFiles, socket: &str, profile: &Profile, unit: &UnitName) -> Option<Finding> {
+/// Whether a unit that gets credentials asks for some, and only for such as there are.
+fn wired(
+    files: &UnitFiles,
+    socket: &str,
+    profile: &Profile,
+    unit: &UnitName,
+    known: Option<&BTreeSet<String>>,
+) -> Vec<Finding> {
     let Found::Present(credentials) = files.find(unit) else {
-        return there(files, profile, unit);
+        return there(files, profile, unit).into_iter().collect();
     };
-    if credentials.values().any(|from| from == socket) {
-        return None;
+    let file = profile.file.display();
+    let ours = credentials.iter().filter(|(_, from)| *from == socket);
+    let asked: Vec<_> = ours.map(|(id, _)| id).collect();
+    if asked.is_empty() {
+        return vec![Finding::warning(
+            UNITS,
+            format!("{file}: {unit} loads no credential from {socket}"),
+            format!("in its [Service]: LoadCredential=NAME:{socket}, then systemctl daemon-reload"),
+        )];
     }
-    Some(Finding::warning(
-        UNITS,
-        format!(
-            "{}: {unit} loads no credential from {socket}",
-            profile.file.display()
-        ),
-        format!("in its [Service]: LoadCredential=NAME:{socket}, then systemctl daemon-reload"),
-    ))
+    let Some(known) = known else {
+        return Vec::new();
+    };
+    let strange = asked.into_iter().filter(|id| !known.contains(*id));
+    strange
+        .map(|id| {
+            let names: Vec<_> = known.iter().map(String::as_str).collect();
+            Finding::warning(
+                UNITS,
+                format!(
+                    "{unit} loads the credential {id:?}, which {} has not",
+                    profile.service
+                ),
+                format!("there is {}; or map it in {file}", names.join(", ")),
+            )
+        })
+        .collect()
+}
+
+/// The credentials that a profile's units can ask for, where its service is deployed.
+fn ids(profile: &Profile, services: &[ServiceStatus]) -> Option<BTreeSet<String>> {
+    let mut deployed = services
+        .iter()
+        .filter(|it| it.service == profile.service)
+        .peekable();
+    deployed.peek()?;
+    let secrets = deployed.flat_map(|service| &service.secrets);
+    let mut ids: BTreeSet<_> = secrets.map(|secret| secret.name.to_string()).collect();
+    ids.extend(
+        profile
+            .shape
+            .templates
+            .iter()
+            .map(|template| template.name.to_string()),
+    );
+    let mapped = profile.credentials.iter().flat_map(|it| it.ids.keys());
+    ids.extend(mapped.map(ToString::to_string));
+    Some(ids)
 }
 
 /// Whether there is such a unit at all.
@@ -149,6 +205,14 @@ mod tests {
 
     /// What is found with these unit files.
     fn judged(units: &[(&str, &str)], profile: Profile) -> Vec<(Verdict, String)> {
+        judged_with(units, profile, None)
+    }
+
+    fn judged_with(
+        units: &[(&str, &str)],
+        profile: Profile,
+        services: Option<&[ServiceStatus]>,
+    ) -> Vec<(Verdict, String)> {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("etc/systemd/system");
         fs::create_dir_all(&dir).unwrap();
@@ -157,7 +221,7 @@ mod tests {
         }
         let files = UnitFiles::new(root.path());
         let socket = Path::new("/run/edge-secrets/credentials.sock");
-        let found = judge(&files, socket, &[Arc::new(profile)]);
+        let found = judge(&files, socket, &[Arc::new(profile)], services);
         found
             .into_iter()
             .map(|found| (found.verdict, found.what))
@@ -173,6 +237,28 @@ mod tests {
         let found = judged(&[("u@.service", LOADS)], serving(&["u@.service"]));
         assert_eq!(found[0].0, Verdict::Ok, "{found:?}");
         assert_eq!(judged(&[], fabricated::profile()), []);
+    }
+
+    #[test]
+    fn a_credential_that_the_service_has_not_is_told_where_that_is_known() {
+        let service = |secret: &str| -> ServiceStatus {
+            serde_json::from_value(serde_json::json!({
+                "deployment": "d1", "service": {"org": "myorg", "url": "com.example.uplink"},
+                "service_version": "1.2.3", "policy": "p", "state": "applied",
+                "since": "2026-01-01T00:00:00Z", "consumers": [],
+                "secrets": [{"name": secret, "state": "applied", "since": "2026-01-02T00:00:00Z"}],
+            }))
+            .unwrap()
+        };
+        let with = |services: Option<&[ServiceStatus]>| {
+            judged_with(&[("u.service", LOADS)], serving(&["u.service"]), services)
+        };
+        let found = with(Some(&[service("b")]));
+        assert_eq!(found[0].0, Verdict::Warning, "{found:?}");
+        assert!(found[0].1.contains("\"a\""), "{found:?}");
+        for fine in [None, Some(&[][..]), Some(&[service("a")][..])] {
+            assert_eq!(with(fine)[0].0, Verdict::Ok);
+        }
     }
 
     #[test]
