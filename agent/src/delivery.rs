@@ -61,8 +61,8 @@ pub(crate) use self::generation::{Commit, Draft};
 #[cfg(test)]
 pub(crate) use self::manifest::{FileMark, ManifestFile};
 pub(crate) use self::manifest::{Manifest, Origin};
-pub use self::mount::prepare;
 use self::mount::RuntimeDir;
+pub use self::mount::prepare;
 pub(crate) use self::render::{bound, render};
 use self::wipe::{Wiper, wipe_tree};
 use crate::reconcile::{RuntimeError, RuntimeOptions};

@@ -35,9 +35,17 @@ mod tests {
         let found = options(&path).unwrap();
         assert_eq!(found.dir, Path::new("/run/edge-secrets"));
         assert!(found.mount);
-        fs::write(&path, "hub: { url: https://hub:1 }\nruntime_dir: /dev/shm/x\n").unwrap();
+        fs::write(
+            &path,
+            "hub: { url: https://hub:1 }\nruntime_dir: /dev/shm/x\n",
+        )
+        .unwrap();
         assert_eq!(options(&path).unwrap().dir, Path::new("/dev/shm/x"));
-        fs::write(&path, "hub: { url: https://hub:1 }\nruntime_dri: /dev/shm/x\n").unwrap();
+        fs::write(
+            &path,
+            "hub: { url: https://hub:1 }\nruntime_dri: /dev/shm/x\n",
+        )
+        .unwrap();
         assert!(options(&path).is_err());
     }
 }
