@@ -2,6 +2,7 @@
 
 mod check;
 mod enroll;
+mod mount;
 mod status;
 
 use std::fmt;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use edge_secrets_protocol::Code;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -46,6 +47,11 @@ enum Command {
     Metrics,
     /// Let the agent read its files again and ask the hub now.
     Refresh,
+    /// Mount the tmpfs at the runtime directory, where none is yet, and say how it keeps values.
+    ///
+    /// Needs no enrolment, and no configuration where the defaults are right. It is what
+    /// edge-secrets-runtime.service does, so that the agent itself never needs the right to mount.
+    Mount,
     /// Run the agent in the foreground.
     Run,
     /// Show each service's secrets and consumers.
@@ -137,6 +143,12 @@ impl Failure {
     }
 }
 
+/// What can be typed: man pages and completions are made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments name. `protection` says what was reached for the process's
 /// own memory.
 #[must_use]
@@ -173,6 +185,9 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
         if let Command::Check { output } = cli.command {
             return check::run(path, output).await;
         }
+        if matches!(cli.command, Command::Mount) {
+            return mount::run(path);
+        }
         let config = Config::load(path)?;
         match cli.command {
             Command::Enroll(args) => enroll::run(&config, args).await,
@@ -190,7 +205,7 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
                 status::wait(&config.socket(), &service, timeout.duration()).await
             }
             Command::Wipe => wipe(&config).await,
-            Command::Check { .. } => Ok(()),
+            Command::Check { .. } | Command::Mount => Ok(()),
         }
     })
 }
@@ -295,8 +310,6 @@ const WAIT_SLICE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {

@@ -329,6 +329,18 @@ impl Config {
     }
 }
 
+impl Default for RuntimeOptions {
+    /// What a configuration means that says nothing of it.
+    fn default() -> Self {
+        Self {
+            dir: default_runtime_dir(),
+            mount: Mount::default() == Mount::Auto,
+            size: default_tmpfs_size().bytes(),
+            grace: default_grace().duration(),
+        }
+    }
+}
+
 /// Reads a text file of at most 1 MiB.
 ///
 /// # Errors

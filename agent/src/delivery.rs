@@ -66,6 +66,7 @@ pub(crate) use self::generation::{Commit, Draft, Header};
 pub(crate) use self::manifest::{FileMark, ManifestFile};
 pub(crate) use self::manifest::{Manifest, ManifestSecret, Origin};
 use self::mount::RuntimeDir;
+pub use self::mount::prepare;
 pub(crate) use self::owner::{Ownership, resolve};
 pub(crate) use self::render::{RenderError, bound, render};
 pub(crate) use self::template::{MAX_RENDERED, TemplateError, check, render_template};

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod hub;
 pub mod init;
 pub mod managers;
+pub mod operator;
 pub mod pki;
 pub mod policy;
 pub mod reference;

@@ -18,6 +18,7 @@ pub mod client;
 pub mod daemon;
 pub mod hub;
 pub mod node;
+pub mod nspawn;
 pub mod operator;
 pub mod podman;
 pub mod port;

@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{major, minor, stat};
+use nix::sys::sysinfo::sysinfo;
 use nix::unistd::geteuid;
 
 use super::dir::{Dir, FileSystem};
@@ -23,39 +24,69 @@ pub(crate) struct RuntimeDir {
 }
 
 impl RuntimeDir {
+    /// Makes it as [`prepare`] does, and holds its lock.
     pub(crate) fn open(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
-        let path = options.dir.as_path();
-        let made = make(path)?;
-        let mut dir = open(path)?;
-        if made {
-            // Whatever the umask: services must get through.
-            dir.set_mode(0o755)
-                .map_err(|error| RuntimeError(error.to_string()))?;
-        }
-        require_own(&dir)?;
-        let mut kept = swap(&dir)?;
-        if options.mount && should_mount(path, &kept) {
-            match mount_tmpfs(path, options.size) {
-                Ok(()) => {
-                    // What was open lies under the mount now.
-                    dir = open(path)?;
-                    kept = swap(&dir)?;
-                }
-                // Not allowed: what is there must do, if it is tmpfs at all.
-                Err(errno) if kept == Swap::NotMemory => return Err(not_memory(path, Some(errno))),
-                Err(_) => {}
-            }
-        }
-        if kept == Swap::NotMemory {
-            return Err(not_memory(path, None));
-        }
+        let (dir, kept) = reach(options, Want::KeptOutOfSwap)?;
         let lock = lock(&dir)?;
         Ok(Self {
-            protection: format!("runtime directory {}: {}", path.display(), kept.describe()),
+            protection: protection(&options.dir, kept),
             dir,
             _lock: lock,
         })
     }
+}
+
+/// Makes and mounts the runtime directory as the options say, and says how it keeps what is written
+/// there out of swap. Part of a larger tmpfs, as below `/run`, gets a mount of its own too: with its
+/// own size, and safe from swap that is switched on later. What is mounted there already stays as it
+/// is, so that this may be done again at any time, while an agent uses it too.
+///
+/// # Errors
+/// When it is not in memory and cannot be mounted, or belongs to, or is open to, somebody else.
+pub fn prepare(options: &RuntimeOptions) -> Result<String, RuntimeError> {
+    let (_, kept) = reach(options, Want::OwnMount)?;
+    Ok(protection(&options.dir, kept))
+}
+
+/// What is worth a mount.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    KeptOutOfSwap,
+    OwnMount,
+}
+
+/// The directory, in memory.
+fn reach(options: &RuntimeOptions, want: Want) -> Result<(Dir, Swap), RuntimeError> {
+    let path = options.dir.as_path();
+    let made = make(path)?;
+    let mut dir = open(path)?;
+    if made {
+        // Whatever the umask: services must get through.
+        dir.set_mode(0o755)
+            .map_err(|error| RuntimeError(error.to_string()))?;
+    }
+    require_own(&dir)?;
+    let mut kept = swap(&dir)?;
+    if options.mount && should_mount(path, kept, want) {
+        match mount_tmpfs(path, options.size) {
+            Ok(()) => {
+                // What was open lies under the mount now.
+                dir = open(path)?;
+                kept = swap(&dir)?;
+            }
+            // Not allowed: what is there must do, if it is tmpfs at all.
+            Err(errno) if kept == Swap::NotMemory => return Err(not_memory(path, Some(errno))),
+            Err(_) => {}
+        }
+    }
+    if kept == Swap::NotMemory {
+        return Err(not_memory(path, None));
+    }
+    Ok((dir, kept))
+}
+
+fn protection(path: &Path, kept: Swap) -> String {
+    format!("runtime directory {}: {}", path.display(), kept.describe())
 }
 
 /// How what is written to a directory is kept out of swap.
@@ -139,9 +170,14 @@ fn swap(dir: &Dir) -> Result<Swap, RuntimeError> {
     })
 }
 
-/// What is a mount of its own already is the administrator's choice and stays.
-fn should_mount(path: &Path, kept: &Swap) -> bool {
-    matches!(kept, Swap::NotMemory | Swap::Swappable) && !is_mount_point(path)
+/// What is a mount of its own already is the administrator's choice and stays, and what is delivered
+/// never vanishes below one that nobody needs.
+fn should_mount(path: &Path, kept: Swap, want: Want) -> bool {
+    if is_mount_point(path) {
+        return false;
+    }
+    let empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    matches!(kept, Swap::NotMemory | Swap::Swappable) || want == Want::OwnMount && empty()
 }
 
 fn is_mount_point(path: &Path) -> bool {
@@ -218,8 +254,9 @@ fn has_noswap(dir: &Dir) -> bool {
         .any(|options| options.split(',').any(|option| option == "noswap"))
 }
 
+/// Asked of the kernel and not of `/proc/swaps`, which a service with `ProcSubset=pid` does not see.
 fn no_swap_at_all() -> bool {
-    fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() <= 1)
+    sysinfo().is_ok_and(|machine| machine.swap_total() == 0)
 }
 
 const LOCK: &str = "lock";

@@ -1,5 +1,7 @@
 //! What each command does.
 
+use clap::CommandFactory;
+use clap_complete::Shell;
 use edge_secrets_hub::wire::{HubInfo, paths};
 
 use crate::cli::{Cli, Command};
@@ -50,6 +52,10 @@ impl Session<'_> {
 /// # Errors
 /// With what ended it.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), Error> {
+    // Needs no hub, and so no context.
+    if let Command::Completions { shell } = cli.command {
+        return completions(shell, ui);
+    }
     let file = context::locate(cli.context, |name| std::env::var_os(name).map(Into::into))?;
     let context = Context::load(&file)?;
     if context.key_is_exposed() {
@@ -75,7 +81,14 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<(), Err
         Command::Explain(args) => explain::run(args, session).await,
         Command::User(command) => user::run(command, session).await,
         Command::Audit(args) => audit::run(args, session).await,
+        Command::Completions { shell } => completions(shell, session.ui),
     }
+}
+
+fn completions(shell: Shell, ui: &mut Ui) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "edge-secrets", &mut script);
+    ui.raw(&script)
 }
 
 #[cfg(test)]

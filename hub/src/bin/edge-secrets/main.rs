@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use edge_secrets_hub::operator::{cli, times};
 use nix::sys::prctl;
 use zeroizing_alloc::ZeroAlloc;
 
 use crate::cli::Cli;
 use crate::output::Ui;
 
-mod cli;
 mod client;
 mod commands;
 mod context;
@@ -21,7 +21,6 @@ mod input;
 mod output;
 #[cfg(test)]
 mod testing;
-mod times;
 
 /// Wipes what is freed: values pass through buffers of libraries too.
 #[global_allocator]

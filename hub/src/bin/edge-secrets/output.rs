@@ -12,20 +12,10 @@ use serde::Serialize;
 
 use crate::error::Error;
 
+pub(crate) use edge_secrets_hub::operator::cli::Format;
 pub(crate) use table::{Table, count};
 
 mod table;
-
-/// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// For programs: what the hub said, as it is.
-    Json,
-    /// The same as YAML.
-    Yaml,
-}
 
 /// The three standard streams, and how to use them.
 pub(crate) struct Ui {

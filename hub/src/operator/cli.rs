@@ -4,36 +4,36 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use edge_secrets_hub::catalog::records::Role;
-use edge_secrets_hub::reference::SecretRef;
+use clap_complete::Shell;
 use edge_secrets_protocol::{NodeId, PolicyName, SecretVersion, UserId};
 
-use crate::output::Format;
-use crate::times::{Since, parse_duration};
+use super::times::{Since, parse_duration};
+use crate::catalog::records::Role;
+use crate::reference::SecretRef;
 
 /// Operate an edge-secrets hub: secrets, services, policies and nodes.
 #[derive(Debug, Parser)]
 #[command(name = "edge-secrets", version, max_term_width = 100, after_help = EXIT_CODES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-pub(crate) struct Cli {
+pub struct Cli {
     /// Which hub, and who you are there [default: $EDGE_SECRETS_CONTEXT, else
     /// ~/.config/edge-secrets/context.yaml]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
-    pub(crate) context: Option<PathBuf>,
+    pub context: Option<PathBuf>,
     /// How results are written [default: table]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", help_heading = GLOBAL)]
-    pub(crate) output: Option<Format>,
+    pub output: Option<Format>,
     /// Do not ask before something is removed or revoked; needed where nobody can be asked
     #[arg(short, long, global = true, help_heading = GLOBAL)]
-    pub(crate) yes: bool,
+    pub yes: bool,
     /// What to do.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Set, list, show, restore and remove secrets
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -58,11 +58,28 @@ pub(crate) enum Command {
     /// Show who did what, when, and with which result
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(AuditArgs),
+    /// Write a completion script for a shell to standard output; the package installs them
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: what the hub said, as it is.
+    Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// `edge-secrets secret …`
 #[derive(Debug, Subcommand)]
-pub(crate) enum SecretCommand {
+pub enum SecretCommand {
     /// Set a secret's value, or one value per field; every set makes a new version
     #[command(after_help = SET_EXAMPLES)]
     Set(SetArgs),
@@ -105,31 +122,31 @@ pub(crate) enum SecretCommand {
 
 /// Where a new value comes from.
 #[derive(Debug, Args)]
-pub(crate) struct SetArgs {
+pub struct SetArgs {
     /// The secret's reference: NAME, user/USER/NAME, node/NODE/NAME, MANAGER:PATH
-    pub(crate) name: SecretRef,
+    pub name: SecretRef,
     /// Read the value from a file, or from standard input with `-`; the bytes are taken as they
     /// are, a line end included
     #[arg(long, value_name = "F", conflicts_with_all = ["field_files", "from_file"])]
-    pub(crate) value_file: Option<String>,
+    pub value_file: Option<String>,
     /// Read one field from a file (`K=F`, or `K=-` for standard input); can be given again
     #[arg(long = "field-file", value_name = "K=F", conflicts_with = "from_file")]
-    pub(crate) field_files: Vec<String>,
+    pub field_files: Vec<String>,
     /// Read all fields from a file that holds a JSON object of strings, such as
     /// {"key": "…", "value": "…"}
     #[arg(long, value_name = "F")]
-    pub(crate) from_file: Option<String>,
+    pub from_file: Option<String>,
     /// Leave out one line end at the end of every value that is read from a file
     #[arg(long, conflicts_with = "from_file")]
-    pub(crate) strip_newline: bool,
+    pub strip_newline: bool,
     /// Catches values on the command line, so that they are refused without being repeated.
     #[arg(hide = true, allow_hyphen_values = false)]
-    pub(crate) stray: Vec<String>,
+    pub stray: Vec<String>,
 }
 
 /// `edge-secrets service …`
 #[derive(Debug, Subcommand)]
-pub(crate) enum ServiceCommand {
+pub enum ServiceCommand {
     /// Publish a service definition in Open Horizon's schema, JSON or YAML
     Publish {
         /// The definition's file, or `-` for standard input
@@ -145,20 +162,20 @@ pub(crate) enum ServiceCommand {
 
 /// Which service definition.
 #[derive(Debug, Args)]
-pub(crate) struct ServiceArgs {
+pub struct ServiceArgs {
     /// The service's url, such as com.example.uplink
-    pub(crate) url: String,
+    pub url: String,
     /// The version, where the url has several definitions
     #[arg(long, value_name = "V")]
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     /// The architecture, where the url has several definitions
     #[arg(long)]
-    pub(crate) arch: Option<String>,
+    pub arch: Option<String>,
 }
 
 /// `edge-secrets policy …`
 #[derive(Debug, Subcommand)]
-pub(crate) enum PolicyCommand {
+pub enum PolicyCommand {
     /// Publish or replace a deployment policy in Open Horizon's schema, JSON or YAML
     #[command(after_help = POLICY_EXAMPLES)]
     Publish {
@@ -189,7 +206,7 @@ pub(crate) enum PolicyCommand {
 
 /// `edge-secrets node …`
 #[derive(Debug, Subcommand)]
-pub(crate) enum NodeCommand {
+pub enum NodeCommand {
     /// Make a token that lets one node enrol once; it is shown this once
     #[command(after_help = TOKEN_EXAMPLES)]
     Token {
@@ -223,26 +240,26 @@ pub(crate) enum NodeCommand {
 
 /// `edge-secrets rollout …`
 #[derive(Debug, Args)]
-pub(crate) struct RolloutArgs {
+pub struct RolloutArgs {
     /// The policy's name
-    pub(crate) policy: PolicyName,
+    pub policy: PolicyName,
     /// Show every change until all nodes have applied everything
     #[arg(short, long)]
-    pub(crate) watch: bool,
+    pub watch: bool,
 }
 
 /// `edge-secrets explain …`
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
+pub struct ExplainArgs {
     /// The node's name
-    pub(crate) node: NodeId,
+    pub node: NodeId,
     /// Only this service: its url, or ORG/URL
-    pub(crate) service: Option<String>,
+    pub service: Option<String>,
 }
 
 /// `edge-secrets user …`
 #[derive(Debug, Subcommand)]
-pub(crate) enum UserCommand {
+pub enum UserCommand {
     /// Add a user, and write the context that they will work with
     #[command(after_help = USER_EXAMPLES)]
     Add {
@@ -267,7 +284,7 @@ pub(crate) enum UserCommand {
 
 /// What a user may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleName {
+pub enum RoleName {
     /// Administers the organisation
     Admin,
     /// Works in it
@@ -285,13 +302,13 @@ impl From<RoleName> for Role {
 
 /// `edge-secrets audit …`
 #[derive(Debug, Args)]
-pub(crate) struct AuditArgs {
+pub struct AuditArgs {
     /// Not before this time (RFC 3339), or not longer ago than this
     #[arg(long, value_name = "T", default_value = "24h", value_parser = Since::parse)]
-    pub(crate) since: Since,
+    pub since: Since,
     /// Go on with every new record until interrupted
     #[arg(short, long)]
-    pub(crate) follow: bool,
+    pub follow: bool,
 }
 
 const GLOBAL: &str = "Options of all commands";
@@ -355,6 +372,9 @@ Examples:
   edge-secrets audit --since 7d
   edge-secrets audit --since 2026-03-01T12:00:00Z -o json
   edge-secrets audit --follow";
+const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  edge-secrets completions bash > ~/.local/share/bash-completion/completions/edge-secrets";
 
 #[cfg(test)]
 mod tests {

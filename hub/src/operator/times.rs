@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// How long ago, in the one unit that matters: `3m ago`, `in 2h`, `just now`.
-pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+pub fn age(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     let text = short(seconds.unsigned_abs());
     match seconds {
@@ -16,7 +16,7 @@ pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// The same for what may never have been.
-pub(crate) fn age_or_never(at: Option<Timestamp>, now: Timestamp) -> String {
+pub fn age_or_never(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(|| "never".to_owned(), |at| age(at, now))
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn age_or_never(at: Option<Timestamp>, now: Timestamp) -> String {
 ///
 /// # Errors
 /// When it is none, or not positive.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "is not a duration like 90s, 1h30m or 7d".to_owned();
     let span: Span = text.parse().map_err(|_| wrong())?;
     let duration: SignedDuration = span
@@ -40,7 +40,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A point in time, or how long ago it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Since {
+pub enum Since {
     /// So long ago.
     Ago(Duration),
     /// Then.
@@ -52,7 +52,7 @@ impl Since {
     ///
     /// # Errors
     /// When it is neither.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let time = text.parse().map(Self::At);
         time.or_else(|_| parse_duration(text).map(Self::Ago))
             .map_err(|_| {
@@ -62,7 +62,7 @@ impl Since {
     }
 
     /// The point in time.
-    pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),

@@ -1,0 +1,119 @@
+//! The examples, installed exactly as they stand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Trial;
+
+use crate::node::{Node, PROFILE};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    crate::trials![
+        the_credential_example_is_restarted_with_each_new_value,
+        the_files_example_reads_again_on_reload,
+        the_template_example_reads_its_configuration_again,
+    ]
+}
+
+fn example(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(path)
+}
+
+/// The service and policy of `examples/uplink`, and a secret of `len` bytes.
+fn deploy(node: &Node, len: usize) {
+    set(node, len);
+    for (args, file) in [
+        (&["service", "publish", "-"][..], "uplink/service.json"),
+        (&["policy", "publish", "uplink", "-"], "uplink/policy.json"),
+    ] {
+        let document = fs::read(example(file)).expect("the example");
+        let ended = node.run(&[&["edge-secrets"], args].concat(), document);
+        assert_eq!(ended.code, 0, "{file}: {ended:?}");
+    }
+    node.await_service();
+}
+
+fn set(node: &Node, len: usize) {
+    let args = [
+        "edge-secrets",
+        "secret",
+        "set",
+        "cloudServiceXYZSecret",
+        "--value-file",
+        "-",
+    ];
+    let ended = node.run(&args, "x".repeat(len));
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+/// Installs unit and profile, and what `files/` has beside them.
+fn install(node: &Node, unit: &str) {
+    node.copy(
+        &example("systemd/files/uplink.sh"),
+        "/usr/local/bin/uplink.sh",
+    );
+    node.sh("chmod 755 /usr/local/bin/uplink.sh");
+    node.copy(
+        &example("systemd/files/uplink.conf"),
+        "/etc/sysusers.d/uplink.conf",
+    );
+    node.ok(&["systemd-sysusers"]);
+    let folder = unit
+        .trim_start_matches("uplink-")
+        .trim_end_matches(".service");
+    node.copy(&example(&format!("systemd/{folder}/uplink.yaml")), PROFILE);
+    let to = format!("/etc/systemd/system/{unit}");
+    node.copy(&example(&format!("systemd/{folder}/{unit}")), &to);
+    node.ok(&["systemctl", "daemon-reload"]);
+}
+
+fn the_credential_example_is_restarted_with_each_new_value() {
+    let node = Node::start();
+    install(&node, "uplink-credential.service");
+    // Before its secret is there: it waits.
+    node.ok(&[
+        "systemctl",
+        "enable",
+        "--now",
+        "--no-block",
+        "uplink-credential.service",
+    ]);
+    deploy(&node, 100);
+    // The default format is a JSON object around the value.
+    let says = |len: usize| {
+        format!(
+            "Started with a credential of {} bytes.",
+            len + r#"{"value":""}"#.len()
+        )
+    };
+    node.until_says("uplink-credential.service", &says(100));
+    set(&node, 200);
+    node.until_says("uplink-credential.service", &says(200));
+}
+
+fn the_files_example_reads_again_on_reload() {
+    let node = Node::start();
+    install(&node, "uplink-files.service");
+    deploy(&node, 100);
+    node.ok(&["systemctl", "enable", "--now", "uplink-files.service"]);
+    let says = |len: usize| format!("Read {} bytes.", len + r#"{"value":""}"#.len());
+    node.until_says("uplink-files.service", &says(100));
+    set(&node, 200);
+    node.until_says("uplink-files.service", &says(200));
+    assert_eq!(node.show("uplink-files", "NRestarts"), "0");
+}
+
+fn the_template_example_reads_its_configuration_again() {
+    let node = Node::start();
+    install(&node, "uplink-template.service");
+    deploy(&node, 100);
+    node.ok(&["systemctl", "enable", "--now", "uplink-template.service"]);
+    let around = "[cloud]\nurl = https://cloud.example.com\npassword = \n".len();
+    let says = |len: usize| format!("Read {} bytes.", len + around);
+    node.until_says("uplink-template.service", &says(100));
+    set(&node, 200);
+    node.until_says("uplink-template.service", &says(200));
+    assert_eq!(node.show("uplink-template", "NRestarts"), "0");
+}
