@@ -156,6 +156,15 @@ impl Delivery {
         path
     }
 
+    /// Makes the directory of a consumer that has nothing to read yet: what mounts it can start.
+    pub(crate) fn reserve(&self, consumer: &ConsumerId, private: bool) -> Result<(), FsError> {
+        let home = ensure_place(&self.services, consumer, OPEN_DIR)?;
+        if private {
+            home.set_mode(OWN_DIR)?;
+        }
+        Ok(())
+    }
+
     /// Puts `draft` in the place of what was live.
     pub(crate) fn commit(&mut self, draft: Draft) -> Commit {
         draft.commit(&mut self.wiper)

@@ -124,6 +124,7 @@ impl Reconciler {
         self.sealed.retain(|item, _| self.planner.holds(item));
         let touched = self.planner.unsettled();
         self.wipe_leftovers();
+        self.reserve();
         // What needs no value is done without waiting for the hub.
         self.apply(None, now);
         self.standings.update(&self.planner, touched, now);
@@ -204,6 +205,7 @@ impl Reconciler {
         }
         let touched = self.planner.unsettled();
         self.wipe_leftovers();
+        self.reserve();
         self.apply(None, now);
         self.standings.update(&self.planner, touched, now);
         true
@@ -343,6 +345,21 @@ impl Reconciler {
     #[must_use]
     pub fn memory_protection(&self) -> String {
         self.buffer.protection().to_string()
+    }
+
+    /// Makes the directories of consumers that may have nothing now: a container starts only where its
+    /// mount is there, and gets its secrets because it starts.
+    fn reserve(&self) {
+        let withheld = self
+            .planner
+            .readers()
+            .filter(|id| self.planner.withholds(id));
+        for consumer in withheld {
+            let private = self.planner.shape(&consumer).shape.private;
+            if let Err(error) = self.delivery.reserve(&consumer, private) {
+                warn!(%consumer, %error, "The directory of a consumer cannot be made.");
+            }
+        }
     }
 
     fn verify_consumer(&mut self, consumer: &ConsumerId) -> usize {

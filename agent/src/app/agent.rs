@@ -393,25 +393,15 @@ impl Agent {
             );
             return;
         }
-        let Config {
-            state_dir,
-            runtime_dir,
-            tmpfs,
-            wipe,
-            log,
-            ..
-        } = &self.config;
-        let fixed = (
-            &config.state_dir,
-            &config.runtime_dir,
-            &config.tmpfs,
-            &config.wipe,
-            &config.log,
-        );
-        if fixed != (state_dir, runtime_dir, tmpfs, wipe, log) {
+        let fixed = |config: &Config| Config {
+            hub: self.config.hub.clone(),
+            node: self.config.node.clone(),
+            offline: self.config.offline,
+            ..config.clone()
+        };
+        if fixed(&config) != fixed(&self.config) {
             warn!(
-                "state_dir, runtime_dir, tmpfs, wipe and log take effect when the agent is \
-                 restarted; the rest does now."
+                "What is not under hub, node and offline takes effect when the agent is restarted."
             );
         }
         if config.hub.url != self.config.hub.url {

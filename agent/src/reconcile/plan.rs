@@ -184,6 +184,18 @@ impl Planner {
         }
     }
 
+    /// Every consumer that should have something to read, now or once it runs.
+    pub(super) fn readers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.desired.values().flat_map(|deployment| {
+            let reading = deployment.consumers.iter();
+            let reading = reading.filter(|consumer| !consumer.secrets.is_empty());
+            reading.map(|consumer| ConsumerId {
+                service: deployment.service.clone(),
+                consumer: consumer.name.clone(),
+            })
+        })
+    }
+
     /// The generation of the bindings taken last.
     pub(super) fn generation(&self) -> Option<Generation> {
         self.generation

@@ -221,11 +221,15 @@ fn what_does_not_run_has_nothing_and_the_rest_goes_on() {
         world.read("uplink", "a").is_err(),
         "nobody knows whether it runs"
     );
+    assert!(
+        world.home("uplink").is_dir(),
+        "a container can mount it already"
+    );
     assert!(world.read("other", "a").is_ok());
 
     let key = ("myorg/uplink".parse().unwrap(), None);
     let now = world.now();
-    let mut live = |world: &mut World, verdict| {
+    let live = |world: &mut World, verdict| {
         let stances = BTreeMap::from([(key.clone(), verdict)]);
         world.reconciler().live_by(stances, now)
     };
