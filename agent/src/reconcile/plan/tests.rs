@@ -83,7 +83,7 @@ impl Model {
                 self.shape();
             }
             Event::Profiles(profiles) => {
-                self.profiles = Arc::new(Profiles::of_list(profiles.clone()));
+                self.profiles = Arc::new(Profiles::of_these(profiles.clone()));
                 self.shape();
             }
             Event::Lives(lives) => {

@@ -98,7 +98,7 @@ impl World {
 
     /// The administrator's profiles, also after every restart.
     pub(super) fn shape(&mut self, profiles: Vec<Profile>) {
-        self.profiles = Arc::new(Profiles::of_list(profiles));
+        self.profiles = Arc::new(Profiles::of_these(profiles));
         let profiles = self.profiles.clone();
         self.reconciler().shape_by(profiles);
     }
