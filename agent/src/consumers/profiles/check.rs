@@ -230,7 +230,7 @@ fn profile(
         .map(|written| credentials(written, place))
         .transpose()?;
     Ok(Profile {
-        service: document.service.0,
+        service: document.service,
         consumer: document.consumer,
         file: file.to_owned(),
         shape: Shape {
@@ -294,7 +294,7 @@ fn template(
 }
 
 fn credentials(written: SystemdText, place: &Place<'_>) -> Result<Credentials, Wrong> {
-    let units = written.units.0;
+    let units: Vec<_> = written.units.0.into_iter().map(|unit| unit.0).collect();
     if units.is_empty() {
         let path = [Step::Key("systemd"), Step::Key("units")];
         return Err(place.wrong(&path, "names no unit: write one, or drop `systemd`"));
@@ -306,9 +306,11 @@ fn credentials(written: SystemdText, place: &Place<'_>) -> Result<Credentials, W
         }
     }
     let path = [Step::Key("systemd"), Step::Key("wait")];
+    let ids = written.credentials.0.into_iter();
+    let ids = ids.map(|(id, file)| (id, file.0));
     Ok(Credentials {
         units,
-        ids: written.credentials.0,
+        ids: ids.collect(),
         wait: place.span(&path, written.wait, DEFAULT_WAIT, (Duration::ZERO, HOUR))?,
     })
 }

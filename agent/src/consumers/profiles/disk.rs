@@ -104,6 +104,11 @@ mod tests {
 
     use super::*;
 
+    /// Whatever the umask says.
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     #[test]
     fn only_root_and_the_agent_are_trusted() {
         for (owner, mode) in [(0, 0o100_644), (7, 0o100_600), (0, 0o40_755)] {
@@ -118,6 +123,7 @@ mod tests {
     #[test]
     fn leftovers_and_other_things_are_no_profiles() {
         let dir = tempfile::tempdir().unwrap();
+        chmod(dir.path(), 0o700);
         let at = |name: &str| dir.path().join(name);
         for name in [
             "b.yaml",
@@ -150,10 +156,8 @@ mod tests {
     #[test]
     fn what_others_can_write_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
+        chmod(dir.path(), 0o700);
         let file = dir.path().join("a.yaml");
-        let chmod = |path: &Path, mode| {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        };
         fs::write(&file, "text").unwrap();
         chmod(&file, 0o644);
         assert_eq!(read(&file, 4).as_deref(), Ok("text"));

@@ -98,7 +98,8 @@ impl Kept {
             }
         }
         if written {
-            first_error = first_error.and(File::open(&self.dir).and_then(|dir| dir.sync_all()));
+            let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+            first_error = first_error.and(synced);
         }
         first_error
     }

@@ -24,10 +24,15 @@ use crate::consumers::profile::Principal;
     expecting = "a profile: keys and values, `service` first"
 )]
 pub(super) struct Document {
-    pub(super) service: Service,
+    #[serde(deserialize_with = "word")]
+    pub(super) service: ServiceId,
+    #[serde(default, deserialize_with = "words")]
     pub(super) consumer: Option<ConsumerName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) owner: Option<Account>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) group: Option<Account>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) mode: Option<Mode>,
     pub(super) format: Option<Format>,
     #[serde(default)]
@@ -45,6 +50,7 @@ pub(super) struct Document {
 #[serde(deny_unknown_fields, expecting = "`format` and `mode` of one secret")]
 pub(super) struct SecretText {
     pub(super) format: Option<Format>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) mode: Option<Mode>,
 }
 
@@ -54,9 +60,12 @@ pub(super) struct SecretText {
     expecting = "a template: `name`, and `text` or `source`"
 )]
 pub(super) struct TemplateText {
+    #[serde(deserialize_with = "word")]
     pub(super) name: SecretName,
     pub(super) text: Option<String>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) source: Option<SourcePath>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) mode: Option<Mode>,
 }
 
@@ -70,68 +79,65 @@ pub(super) enum OnChangeText {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActionText {
+    #[serde(default, deserialize_with = "words")]
     pub(super) reload: Option<UnitName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) restart: Option<UnitName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) try_restart: Option<UnitName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) signal: Option<SignalName>,
     pub(super) command: Option<Items<String, MAX_ARGUMENTS>>,
     pub(super) none: Option<bool>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) unit: Option<UnitName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) container: Option<ContainerName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) user: Option<Account>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) debounce: Option<Span>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) timeout: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "`unit` or `container`, and `linger`")]
 pub(super) struct LifecycleText {
+    #[serde(default, deserialize_with = "words")]
     pub(super) unit: Option<UnitName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) container: Option<ContainerName>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) linger: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "`units`, `wait` and `credentials`")]
 pub(super) struct SystemdText {
-    pub(super) units: Items<UnitName, MAX_UNITS>,
+    pub(super) units: Items<Word<UnitName>, MAX_UNITS>,
+    #[serde(default, deserialize_with = "words")]
     pub(super) wait: Option<Span>,
     #[serde(default)]
-    pub(super) credentials: Entries<CredentialId, FileName>,
+    pub(super) credentials: Entries<CredentialId, Word<FileName>>,
 }
 
-/// `ORG/URL`.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Service(pub(super) ServiceId);
-
 /// A user or group.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug)]
 pub(super) struct Account(pub(super) Principal);
 
 /// The mode of a file: never executable, its owner can read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mode(pub(super) u32);
 
 /// A file below the directory of the profiles.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone)]
 pub(super) struct SourcePath(pub(super) String);
 
-impl TryFrom<String> for Service {
-    type Error = edge_secrets_protocol::name::NameError;
+impl FromStr for Account {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
-}
-
-impl TryFrom<String> for Account {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let fail = |what: &str| Err(format!("{text:?} is not a user's or group's {what}"));
         if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
             let padded = text.len() > 1 && text.starts_with('0');
@@ -149,24 +155,26 @@ impl TryFrom<String> for Account {
         {
             return fail("name or number");
         }
-        Ok(Self(Principal::Name(text)))
+        Ok(Self(Principal::Name(text.to_owned())))
     }
 }
 
-impl TryFrom<String> for Mode {
-    type Error = String;
+impl FromStr for Mode {
+    type Err = String;
 
     /// The parser gives a plain scalar as it was written, so that 0440 and 440 are two things here.
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let octal = |text: &str| {
             let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
             (digits && (1..=4).contains(&text.len())).then(|| u32::from_str_radix(text, 8).ok())?
         };
         let digits = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
         let Some(mode) = digits.and_then(octal) else {
-            return Err(match octal(&text) {
-                Some(_) => format!("{text} does not show that it is octal: write 0{text}"),
-                None => format!("{text:?} is not a mode: write it in octal, like 0440"),
+            return Err(match octal(text) {
+                Some(mode) if mode > 0 => {
+                    format!("{text} does not show that it is octal: write 0{text}")
+                }
+                _ => format!("{text:?} is not a mode: write it in octal, like 0440"),
             });
         };
         if mode > 0o777 {
@@ -186,14 +194,14 @@ impl TryFrom<String> for Mode {
     }
 }
 
-impl TryFrom<String> for SourcePath {
-    type Error = String;
+impl FromStr for SourcePath {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let below = |part| matches!(part, Component::Normal(_));
         let fits = !text.is_empty() && text.len() <= 1024 && !text.contains('\0');
-        if fits && Path::new(&text).components().all(below) {
-            Ok(Self(text))
+        if fits && Path::new(text).components().all(below) {
+            Ok(Self(text.to_owned()))
         } else {
             Err(format!(
                 "{text:?} is not the path of a file below the directory of the profiles, \
@@ -230,6 +238,46 @@ impl<'de> Deserialize<'de> for OnChangeText {
 
         from.deserialize_any(Choice)
     }
+}
+
+/// One word, parsed while it is read, so that an error names its own line.
+#[derive(Debug)]
+pub(super) struct Word<T>(pub(super) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Word<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+
+        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Reader<T> {
+            type Value = Word<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one word")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Word<T>, E> {
+                text.parse().map(Word).map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Reader(PhantomData))
+    }
+}
+
+fn word<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    Word::deserialize(from).map(|word| word.0)
+}
+
+fn words<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    Option::<Word<T>>::deserialize(from).map(|word| word.map(|word| word.0))
 }
 
 /// A list that is refused as soon as it is longer than `MAX`: what a file holds by anchors may be
@@ -356,7 +404,9 @@ mod tests {
     use super::*;
 
     fn mode(yaml: &str) -> Result<Mode, String> {
-        serde_yaml::from_str(yaml).map_err(|error| error.to_string())
+        serde_yaml::from_str::<Word<Mode>>(yaml)
+            .map(|word| word.0)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -387,7 +437,7 @@ mod tests {
 
     #[test]
     fn accounts_are_names_or_numbers() {
-        let account = |text: &str| Account::try_from(text.to_owned()).map(|a| a.0);
+        let account = |text: &str| text.parse().map(|Account(principal)| principal);
         assert_eq!(account("1000"), Ok(Principal::Id(1000)));
         assert_eq!(account("0"), Ok(Principal::Id(0)));
         for name in ["uplink", "_apt", "x-1.y$", "user@example.com", "grün"] {
@@ -410,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_source_never_leaves_the_directory() {
-        let source = |text: &str| SourcePath::try_from(text.to_owned());
+        let source = |text: &str| text.parse::<SourcePath>();
         for right in ["a.j2", "templates/uplink.conf.j2"] {
             assert!(source(right).is_ok(), "{right}");
         }

@@ -130,7 +130,7 @@ fn every_action_is_understood() {
         ),
         (
             "{ signal: SIGHUP, unit: u@1.service }",
-            Some(Action::SignalUnit(unit.clone(), hup.clone())),
+            Some(Action::SignalUnit(unit.clone(), hup)),
         ),
         (
             "{ signal: HUP, container: c }",
@@ -162,7 +162,8 @@ fn errors_name_the_line_and_the_reason() {
             "there twice",
         ),
         ("service: o/s\nsecrets:\n  ../a: {}\n", 3, "reserved"),
-        ("service: o/s\nowner: [\n", 3, "while parsing"),
+        ("service: o/s\nowner: [\n", 2, "one word"),
+        ("service: o/s\n\tmode: 0400\n", 2, "while "),
         ("service: o/s\non_change: {}\n", 2, "exactly one of"),
         (
             "service: o/s\non_change:\n  reload: a.service\n  restart: a.service\n",
