@@ -69,7 +69,7 @@ use self::mount::RuntimeDir;
 pub use self::mount::prepare;
 pub(crate) use self::owner::{Ownership, resolve};
 pub(crate) use self::render::{RenderError, bound, render};
-pub(crate) use self::template::{MAX_RENDERED, TemplateError, check, render_template};
+pub(crate) use self::template::{MAX_RENDERED, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
 use crate::consumers::names::FileName;
 use crate::reconcile::{RuntimeError, RuntimeOptions};

@@ -349,6 +349,7 @@ fn a_credential_that_never_comes_fails_closed() {
         "systemd: { units: [uplink.service], wait: 200ms }\n",
     );
     agent.run();
+    agent.await_hub("connected");
     let socket = agent.runtime_dir().join("credentials.sock");
     let loaded = load(&socket, "uplink.service", "cred")
         .join()

@@ -141,7 +141,7 @@ impl Machine {
     /// When it does not end.
     pub fn power_off(&mut self) {
         // Its answer may be lost with the bus.
-        let _ended = self.run(&["systemctl", "poweroff"], "");
+        self.run(&["systemctl", "poweroff"], "");
         let mut booted = self.booted.take().expect("a booted machine");
         booted.nspawn.wait();
     }
@@ -179,7 +179,9 @@ impl Machine {
     }
 
     /// Runs a command on the booted machine, as root, to its end.
-    #[must_use]
+    ///
+    /// # Panics
+    /// When it does not start.
     pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
         let mut command = Command::new("timeout");
         command

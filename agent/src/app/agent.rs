@@ -355,8 +355,9 @@ impl Agent {
     /// Reads configuration, profiles, node policy and identity again; what is malformed changes
     /// nothing.
     fn reload(&mut self) -> Result<(), End> {
+        // Before reading, so that what changes meanwhile is read again; after it for what it names.
+        self.watch_files();
         if self.host.reload() {
-            info!("Delivery profiles read again.");
             self.reconciler.shape_by(self.host.profiles());
             self.host.apply_lives(&mut self.reconciler);
             self.agenda.converge.by(Instant::now());
@@ -481,8 +482,8 @@ impl Agent {
         let mut files = vec![self.config_path.as_path(), &identity];
         files.extend(self.config.node.policy_file.as_deref());
         let profiles = self.host.watched();
-        files.extend(profiles.iter().map(PathBuf::as_path));
-        self.files.watch_beside(&files);
+        let profiles: Vec<_> = profiles.iter().map(PathBuf::as_path).collect();
+        self.files.watch(&files, &profiles);
     }
 }
 

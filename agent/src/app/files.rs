@@ -52,11 +52,6 @@ impl FileWatch {
         }
     }
 
-    /// Watches the directories where these stand, and those they point to, and no others.
-    pub(super) fn watch_beside(&mut self, files: &[&Path]) {
-        self.watch(files, &[]);
-    }
-
     /// Watches where `files` stand and what they point to, the same for `trees`, and what is directly
     /// in those of `trees` that are directories. None of them need be there yet: then the nearest
     /// directory above is watched.
@@ -213,7 +208,7 @@ mod tests {
         symlink("..1", dir.path().join("..data")).unwrap();
         symlink("..data/agent.yaml", &file).unwrap();
         let mut files = FileWatch::new();
-        files.watch_beside(&[&file]);
+        files.watch(&[&file], &[]);
         files.rung().await;
 
         symlink("..1", dir.path().join("..new")).unwrap();

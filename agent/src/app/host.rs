@@ -13,7 +13,6 @@ use edge_secrets_protocol::status::{DeploymentError, DeploymentState, StatusRepo
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tracing::warn;
 
 use super::AbortOnDrop;
 use crate::config::Config;
@@ -289,10 +288,6 @@ impl Host {
             self.containers = Some(containers)
                 .filter(|names| !names.is_empty())
                 .map(watch);
-        }
-        for problem in self.store.problems() {
-            let (file, line, reason) = (&problem.file, problem.line, &problem.reason);
-            warn!(file, line, effect = ?problem.effect, reason, "Delivery profile.");
         }
     }
 }

@@ -91,18 +91,7 @@ impl Lifecycles {
         self.judge(Some(profile), now)
     }
 
-    /// Whether the consumer may have its secrets: yes where no profile ties it to a workload. When to
-    /// ask again is [`next`](Self::next).
-    pub(crate) fn verdict(
-        &self,
-        profiles: &Profiles,
-        consumer: &ConsumerId,
-        now: Instant,
-    ) -> Verdict {
-        self.judge(profiles.of(consumer).map(|profile| &**profile), now)
-    }
-
-    /// When a [`verdict`](Self::verdict) changes by time alone: after `now`, and before that none does.
+    /// When a verdict changes by time alone: after `now`, and before that none does.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let ends = self.known.values().filter_map(Known::linger_ends);
         ends.filter(|end| *end > now).min()

@@ -55,13 +55,6 @@ impl Profiles {
             .or_else(|| self.by_consumer.get(&all))
     }
 
-    /// How the consumer's files look; the default shape where no profile says anything.
-    pub(crate) fn shape(&self, consumer: &ConsumerId) -> Shape {
-        self.of(consumer)
-            .map(|profile| profile.shape.clone())
-            .unwrap_or_default()
-    }
-
     /// The profile that gives the unit its credentials: by its own name, else by its template's.
     pub(crate) fn of_unit(&self, unit: &UnitName) -> Option<&Arc<Profile>> {
         let template = unit.template();
