@@ -33,7 +33,7 @@ use self::check::{Checked, MAX_TEMPLATE, Parsed, Wrong, shorten};
 use self::claims::Claims;
 use self::kept::Kept;
 use super::names::UnitName;
-use super::profile::{Profile, Shape, Workload};
+use super::profile::{Profile, Workload};
 use crate::delivery::ConsumerId;
 use crate::status::{ProfileEffect, ProfileProblem};
 
