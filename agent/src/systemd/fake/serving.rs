@@ -214,13 +214,9 @@ async fn manage(
     match member {
         "Subscribe" | "StopUnit" => reply(connection, call, &owner, &()).await,
         "LoadUnit" => {
-            let path = path_of(first);
-            reply(connection, call, &owner, &path).await;
+            reply(connection, call, &owner, &path_of(first)).await;
             if unit.is_none_or(|unit| !unit.loaded) {
-                // Loaded for the question, and unloaded again, as systemd tells everybody.
-                let body = (first, path);
-                signal(world, &owner, ROOT, MANAGER, "UnitNew", &body).await;
-                signal(world, &owner, ROOT, MANAGER, "UnitRemoved", &body).await;
+                pass_by(world, &owner, first).await;
             }
         }
         "GetUnit" if first.starts_with("edge-secrets-action-") => {
@@ -248,9 +244,13 @@ async fn property(world: &Arc<Mutex<World>>, connection: &Connection, call: &Mes
     let path = header.path().unwrap().clone();
     let body = call.body();
     let (_, name): (&str, &str) = body.deserialize().unwrap();
+    let mut unloaded = None;
     let value = {
         let world = world.lock().unwrap();
         let unit = world.units.iter().find(|(name, _)| path_of(name) == path);
+        if let Some((name, _)) = unit.filter(|(_, unit)| !unit.loaded) {
+            unloaded = Some(name.clone());
+        }
         let (load, active) = unit.map_or(("not-found", "inactive"), |(_, u)| (u.load, u.active));
         match name {
             "LoadState" => Variant::new(load),
@@ -267,6 +267,16 @@ async fn property(world: &Arc<Mutex<World>>, connection: &Connection, call: &Mes
         }
     };
     reply(connection, call, owner, &value).await;
+    if let Some(name) = unloaded {
+        pass_by(world, owner, &name).await;
+    }
+}
+
+/// A unit is loaded for a question and unloaded again, as systemd tells everybody.
+async fn pass_by(world: &Arc<Mutex<World>>, owner: &str, unit: &str) {
+    let body = (unit, path_of(unit));
+    signal(world, owner, ROOT, MANAGER, "UnitNew", &body).await;
+    signal(world, owner, ROOT, MANAGER, "UnitRemoved", &body).await;
 }
 
 async fn job(
