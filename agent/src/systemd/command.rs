@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use zbus::{Connection, Variant};
 
-use super::error::ManagerError;
+use super::error::{ManagerError, plain};
 use super::manager::Manager;
 use super::session::{MANAGER, MANAGER_PATH, SYSTEMD, Session};
 use crate::consumers::profile::Principal;
@@ -41,11 +41,21 @@ pub(super) fn transient<'a>(
     let Some(program) = argv.first() else {
         return Err(ManagerError::Refused("the command is empty".to_owned()));
     };
+    // D-Bus has no such texts, and a bus cuts off whoever sends one.
+    let name = match user {
+        Some(Principal::Name(name)) => Some(name),
+        _ => None,
+    };
+    if argv.iter().chain(name).any(|text| text.contains('\0')) {
+        return Err(ManagerError::Refused(
+            "the command holds a zero byte".to_owned(),
+        ));
+    }
     // systemd puts environment variables into arguments; `$$` is a dollar. The program's path is
     // taken as it is.
     let literal: Vec<String> = argv.iter().map(|arg| arg.replace('$', "$$")).collect();
     let mut properties: Vec<Property> = vec![
-        ("Description", Variant::new(description.to_owned())),
+        ("Description", Variant::new(plain(description))),
         ("Type", Variant::new("oneshot")),
         (
             "ExecStart",

@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use zbus::message::{Message, Type};
-use zbus::{Connection, DynamicType, MatchRule, MessageStream, ObjectPath, Variant};
+use zbus::message::Message;
+use zbus::{Connection, DynamicType, Variant};
 
+use self::serving::{Built, World, greet, path_of, signal};
 use super::manager::{Limits, Manager};
 use crate::app::AbortOnDrop;
+
+mod serving;
 
 /// The bus and systemd.
 pub(super) struct Fake {
@@ -49,29 +51,6 @@ pub(super) struct FakeUnit {
     pub(super) loaded: bool,
 }
 
-struct World {
-    owner: Option<String>,
-    units: BTreeMap<String, FakeUnit>,
-    clients: Vec<Client>,
-    fates: VecDeque<Fate>,
-    /// Members that are not answered.
-    mute: Vec<&'static str>,
-    /// The job of this process's own unit.
-    own_job: Option<&'static str>,
-    main_process: bool,
-    /// What a command's service says at its end.
-    ending: (&'static str, i32),
-    log: mpsc::UnboundedSender<String>,
-    jobs: u32,
-    served: u32,
-}
-
-struct Client {
-    connection: Connection,
-    rules: Vec<MatchRule<'static>>,
-    _task: AbortOnDrop,
-}
-
 impl Fake {
     pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -80,6 +59,7 @@ impl Fake {
         let world = World {
             owner: Some(":1.1".to_owned()),
             units: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             clients: Vec::new(),
             fates: VecDeque::new(),
             mute: Vec::new(),
@@ -165,6 +145,17 @@ impl Fake {
 
     pub(super) fn mute(&self, member: &'static str) {
         self.world().mute.push(member);
+    }
+
+    pub(super) fn unmute(&self) {
+        self.world().mute.clear();
+    }
+
+    /// Another name of a unit.
+    pub(super) fn alias(&self, name: &str, unit: &str) {
+        self.world()
+            .aliases
+            .insert(name.to_owned(), unit.to_owned());
     }
 
     pub(super) fn own_job(&self, kind: Option<&'static str>) {
@@ -296,296 +287,6 @@ impl Fake {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
-}
-
-trait Built {
-    fn unwrap_built<B: Serialize + DynamicType>(self, body: &B) -> Message;
-}
-
-impl Built for zbus::message::Builder<'_> {
-    fn unwrap_built<B: Serialize + DynamicType>(self, body: &B) -> Message {
-        self.build(body).unwrap()
-    }
-}
-
-async fn greet(world: Arc<Mutex<World>>, stream: std::os::unix::net::UnixStream) {
-    let guid = zbus::Guid::generate();
-    let built = zbus::connection::Builder::unix_stream(stream)
-        .server(guid)
-        .p2p()
-        .build()
-        .await;
-    let Ok(connection) = built else { return };
-    let stream = MessageStream::from(&connection);
-    let id = {
-        let mut world = world.lock().unwrap();
-        world.served += 1;
-        world.served
-    };
-    let task = tokio::spawn(serve(world.clone(), connection.clone(), stream, id));
-    world.lock().unwrap().clients.push(Client {
-        connection,
-        rules: Vec::new(),
-        _task: AbortOnDrop::new(task),
-    });
-}
-
-async fn serve(
-    world: Arc<Mutex<World>>,
-    connection: Connection,
-    mut stream: MessageStream,
-    id: u32,
-) {
-    while let Some(Ok(message)) = stream.next().await {
-        if message.message_type() == Type::MethodCall {
-            answer(&world, &connection, &message, id).await;
-        }
-    }
-    let same = |client: &Client| client.connection.server_guid() != connection.server_guid();
-    world.lock().unwrap().clients.retain(same);
-}
-
-async fn answer(world: &Arc<Mutex<World>>, connection: &Connection, call: &Message, id: u32) {
-    let header = call.header();
-    let member = header.member().unwrap().to_string();
-    let body = call.body();
-    let text = body
-        .deserialize::<zbus::Structure<'_>>()
-        .map(|body| body.to_string());
-    let text = text.or_else(|_| body.deserialize::<&str>().map(str::to_owned));
-    {
-        let world = world.lock().unwrap();
-        world
-            .log
-            .send(format!("{member} {}", text.unwrap_or_default()))
-            .ok();
-        if world.mute.contains(&member.as_str()) {
-            return;
-        }
-    }
-    let first = || {
-        let structure = body.deserialize::<zbus::Structure<'_>>().ok();
-        let text = structure.and_then(|body| {
-            let first = body.fields().first()?;
-            first.downcast_ref::<&str>().map(str::to_owned).ok()
-        });
-        text.or_else(|| body.deserialize::<&str>().map(str::to_owned).ok())
-            .unwrap_or_default()
-    };
-    match member.as_str() {
-        "Hello" => {
-            reply(
-                connection,
-                call,
-                "org.freedesktop.DBus",
-                &format!(":1.{id}"),
-            )
-            .await
-        }
-        "AddMatch" => {
-            let rule = MatchRule::try_from(first().as_str()).unwrap().into_owned();
-            let mut locked = world.lock().unwrap();
-            let mut clients = locked.clients.iter_mut();
-            let guid = connection.server_guid();
-            if let Some(client) = clients.find(|client| client.connection.server_guid() == guid) {
-                client.rules.push(rule);
-            }
-            drop(locked);
-            reply(connection, call, "org.freedesktop.DBus", &()).await;
-        }
-        "GetNameOwner" => {
-            let owner = world.lock().unwrap().owner.clone();
-            match owner {
-                Some(owner) => reply(connection, call, "org.freedesktop.DBus", &owner).await,
-                None => {
-                    refuse(
-                        connection,
-                        call,
-                        "org.freedesktop.DBus.Error.NameHasNoOwner",
-                    )
-                    .await;
-                }
-            }
-        }
-        _ => manage(world, connection, call, &member, &first()).await,
-    }
-}
-
-/// systemd's own calls.
-async fn manage(
-    world: &Arc<Mutex<World>>,
-    connection: &Connection,
-    call: &Message,
-    member: &str,
-    first: &str,
-) {
-    let Some(owner) = world.lock().unwrap().owner.clone() else {
-        return refuse(
-            connection,
-            call,
-            "org.freedesktop.DBus.Error.ServiceUnknown",
-        )
-        .await;
-    };
-    let unit = world.lock().unwrap().units.get(first).cloned();
-    match member {
-        "Subscribe" | "StopUnit" => reply(connection, call, &owner, &()).await,
-        "LoadUnit" => {
-            let path = path_of(first);
-            reply(connection, call, &owner, &path).await;
-            if unit.is_none_or(|unit| !unit.loaded) {
-                // Loaded for the question, and unloaded again, as systemd tells everybody.
-                let body = (first, path);
-                signal(world, &owner, ROOT, MANAGER, "UnitNew", &body).await;
-                signal(world, &owner, ROOT, MANAGER, "UnitRemoved", &body).await;
-            }
-        }
-        "GetUnit" if first.starts_with("edge-secrets-action-") => {
-            reply(connection, call, &owner, &path_of("action.service")).await;
-        }
-        "GetUnit" => match unit {
-            Some(unit) if unit.loaded => reply(connection, call, &owner, &path_of(first)).await,
-            _ => refuse(connection, call, "org.freedesktop.systemd1.NoSuchUnit").await,
-        },
-        "GetUnitByPID" => reply(connection, call, &owner, &path_of("agent.service")).await,
-        "Get" => property(world, connection, call, &owner).await,
-        "KillUnit" => {
-            if world.lock().unwrap().main_process {
-                reply(connection, call, &owner, &()).await;
-            } else {
-                refuse(connection, call, "org.freedesktop.systemd1.NoSuchProcess").await;
-            }
-        }
-        _ => job(world, connection, call, first, &owner).await,
-    }
-}
-
-async fn property(world: &Arc<Mutex<World>>, connection: &Connection, call: &Message, owner: &str) {
-    let header = call.header();
-    let path = header.path().unwrap().clone();
-    let body = call.body();
-    let (_, name): (&str, &str) = body.deserialize().unwrap();
-    let value = {
-        let world = world.lock().unwrap();
-        let unit = world.units.iter().find(|(name, _)| path_of(name) == path);
-        let (load, active) = unit.map_or(("not-found", "inactive"), |(_, u)| (u.load, u.active));
-        match name {
-            "LoadState" => Variant::new(load),
-            "ActiveState" => Variant::new(active),
-            "Job" => {
-                let id = u32::from(world.own_job.is_some());
-                let path = ObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap();
-                Variant::new((id, path))
-            }
-            "JobType" => Variant::new(world.own_job.unwrap()),
-            "Result" => Variant::new(world.ending.0),
-            "ExecMainStatus" => Variant::new(world.ending.1),
-            other => panic!("no property {other}"),
-        }
-    };
-    reply(connection, call, owner, &value).await;
-}
-
-async fn job(
-    world: &Arc<Mutex<World>>,
-    connection: &Connection,
-    call: &Message,
-    unit: &str,
-    owner: &str,
-) {
-    let (fate, id) = {
-        let mut world = world.lock().unwrap();
-        world.jobs += 1;
-        let known = world
-            .units
-            .get(unit)
-            .is_some_and(|unit| unit.load == "loaded");
-        let fate = match world.fates.pop_front() {
-            Some(fate) => fate,
-            None if known || unit.starts_with("edge-secrets-action-") => Fate::Ends("done"),
-            None => Fate::Refused("org.freedesktop.systemd1.NoSuchUnit"),
-        };
-        (fate, world.jobs)
-    };
-    let job = ObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{id}")).unwrap();
-    let ended = async |result: &str| {
-        // Others end, too.
-        let other = ObjectPath::try_from("/org/freedesktop/systemd1/job/999").unwrap();
-        let body = (999_u32, other, "other.service", "failed");
-        signal(world, owner, ROOT, MANAGER, "JobRemoved", &body).await;
-        let body = (id, job.clone(), unit, result);
-        signal(world, owner, ROOT, MANAGER, "JobRemoved", &body).await;
-    };
-    match fate {
-        Fate::AtOnce(result) => {
-            ended(result).await;
-            reply(connection, call, owner, &job).await;
-        }
-        Fate::Ends(result) => {
-            reply(connection, call, owner, &job).await;
-            ended(result).await;
-        }
-        Fate::Refused(error) => refuse(connection, call, error).await,
-        Fate::Hangs => reply(connection, call, owner, &job).await,
-        Fate::BusDies => {
-            reply(connection, call, owner, &job).await;
-            connection.clone().close().await.ok();
-        }
-    }
-}
-
-/// Sends a signal to every client that has asked for it.
-async fn signal<B: Serialize + DynamicType>(
-    world: &Arc<Mutex<World>>,
-    sender: &str,
-    path: &str,
-    interface: &str,
-    member: &str,
-    body: &B,
-) {
-    let message = Message::signal(path, interface, member)
-        .sender(sender)
-        .unwrap_built(body);
-    let wants = |client: &&Client| {
-        client
-            .rules
-            .iter()
-            .any(|rule| rule.matches(&message).unwrap())
-    };
-    let clients: Vec<Connection> = {
-        let world = world.lock().unwrap();
-        let clients = world.clients.iter().filter(wants);
-        clients.map(|client| client.connection.clone()).collect()
-    };
-    for client in clients {
-        // One that has just gone hears nothing.
-        client.send(&message).await.ok();
-    }
-}
-
-async fn reply<B: Serialize + DynamicType>(
-    connection: &Connection,
-    call: &Message,
-    sender: &str,
-    body: &B,
-) {
-    let header = call.header();
-    let message = Message::method_return(&header)
-        .sender(sender)
-        .unwrap_built(body);
-    connection.send(&message).await.ok();
-}
-
-async fn refuse(connection: &Connection, call: &Message, error: &str) {
-    let header = call.header();
-    let message = Message::error(&header, error).unwrap_built(&"as the test says");
-    connection.send(&message).await.ok();
-}
-
-/// Not systemd's escaping, so that nobody can rely on knowing it.
-fn path_of(unit: &str) -> ObjectPath<'static> {
-    let hex: String = unit.bytes().map(|byte| format!("{byte:02x}")).collect();
-    ObjectPath::try_from(format!("/org/freedesktop/systemd1/unit/u{hex}")).unwrap()
 }
 
 const ROOT: &str = "/org/freedesktop/systemd1";

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::error::{CallError, ManagerError};
 use super::manager::presence;
@@ -57,7 +57,6 @@ impl Watch {
         loop {
             let Err(end) = self.follow(&mut backoff).await;
             let End::Lost(reason) = end else { return };
-            debug!(%reason, "Units cannot be followed.");
             if self.tell_unknown(&reason.to_string()).is_err() {
                 return;
             }
@@ -110,6 +109,7 @@ impl Watch {
                 Err(CallError::Failed(error)) => return Err(error.into()),
                 Err(refused) => {
                     let reason = refused.of(unit.as_str()).to_string();
+                    warn!(%unit, %reason, "Unit cannot be followed.");
                     self.tell(&unit, Presence::Unknown, Some(reason))?;
                     continue;
                 }
@@ -207,7 +207,17 @@ impl Watch {
         Ok(())
     }
 
+    /// Nothing is known of any unit. Logged once for all of them.
     fn tell_unknown(&mut self, reason: &str) -> Result<(), End> {
+        let now = (Presence::Unknown, Some(reason.to_owned()));
+        if self
+            .units
+            .iter()
+            .all(|unit| self.told.get(unit) == Some(&now))
+        {
+            return Ok(());
+        }
+        warn!(units = self.units.len(), %reason, "Units cannot be followed.");
         for unit in self.units.clone() {
             self.tell(&unit, Presence::Unknown, Some(reason.to_owned()))?;
         }
@@ -223,9 +233,6 @@ impl Watch {
         let now = (presence, reason.clone());
         if self.told.get(unit) == Some(&now) {
             return Ok(());
-        }
-        if let (Presence::Unknown, Some(reason)) = (presence, &reason) {
-            warn!(%unit, %reason, "Unit cannot be followed.");
         }
         self.told.insert(unit.clone(), now);
         let workload = Workload::Unit(unit.clone());

@@ -192,6 +192,14 @@ async fn a_bus_that_dies_under_a_job_is_an_error_and_the_next_request_goes_throu
 }
 
 #[tokio::test]
+async fn a_request_leaves_no_connection_behind() {
+    let mut fake = fake("active");
+    fake.manager().reload(&unit()).await.unwrap();
+    fake.called("Gone").await;
+    assert!(fake.rules().is_empty());
+}
+
+#[tokio::test]
 async fn a_hanging_systemd_holds_nothing_up_for_ever() {
     for member in [
         "Hello",
@@ -246,6 +254,9 @@ async fn a_command_that_succeeds_is_done() {
     );
     assert!(call.contains("\"User\", <\"uplink\">"), "{call}");
     assert!(call.contains("30000000"), "{call}");
+    for property in ["ExecStart", "TimeoutStartUSec", "CollectMode", "AddRef"] {
+        assert!(call.contains(property), "{property}: {call}");
+    }
     assert!(!call.contains("Environment"), "{call}");
     assert_eq!(done(&mut fake), [""; 0]);
 }
@@ -315,17 +326,14 @@ async fn a_command_whose_bus_dies_is_stopped_over_another_connection() {
 
 #[tokio::test]
 async fn an_empty_command_and_one_with_a_zero_byte_are_refused() {
-    let fake = Fake::start();
+    let mut fake = Fake::start();
     let limit = Duration::from_secs(30);
-    fake.manager()
-        .run("Nothing", &[], None, limit)
-        .await
-        .unwrap_err();
-    let argv = vec!["/bin/echo".to_owned(), "a\0b".to_owned()];
-    fake.manager()
-        .run("Zero", &argv, None, limit)
-        .await
-        .unwrap_err();
+    let zero = vec!["/bin/echo".to_owned(), "a\0b".to_owned()];
+    for argv in [Vec::new(), zero] {
+        let error = fake.manager().run("Refuse", &argv, None, limit).await;
+        assert!(matches!(error, Err(ManagerError::Refused(_))), "{error:?}");
+    }
+    assert_eq!(fake.all_calls(), [""; 0]);
 }
 
 #[tokio::test]
