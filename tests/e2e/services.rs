@@ -76,7 +76,7 @@ fn a_wrong_profile_is_named_and_its_last_good_version_stays() {
     agent.await_status("the wrong profile is named", |status| {
         let problem = &status["profile_problems"][0];
         problem["effect"] == "former_stays"
-            && problem["line"] == 4
+            && problem["line"] == 3
             && problem["reason"]
                 .as_str()
                 .is_some_and(|text| text.contains("owmer"))

@@ -415,7 +415,7 @@ proptest! {
         claims.take(&Arc::new(checked)).unwrap();
         let profiles = claims.into_profiles();
 
-        let owner = |name| profiles.shape(&consumer("o/s", name)).owner;
+        let owner = |name| profiles.of(&consumer("o/s", name)).and_then(|p| p.shape.owner.clone());
         let whole = whole.then_some(super::super::profile::Principal::Id(1));
         let wanted = if own {
             Some(super::super::profile::Principal::Id(2))
