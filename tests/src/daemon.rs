@@ -89,6 +89,11 @@ impl Daemon {
         kill(self.pid(), signal).ok();
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -13,6 +13,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::daemon::Daemon;
 use crate::operator::{Ended, run};
 use crate::wait::{self, DEADLINE, tail};
@@ -72,13 +75,13 @@ pub struct Machine {
     booted: Option<Booted>,
 }
 
+// Fields are dropped in order: the group is removed when nothing runs in it.
 #[derive(Debug)]
 struct Booted {
-    // Before the cgroup: everything in it ends with this process.
     nspawn: Daemon,
     _cgroup: Cgroup,
     /// Its first process, as the host counts.
-    leader: i32,
+    leader: Option<i32>,
 }
 
 impl Machine {
@@ -114,8 +117,8 @@ impl Machine {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-ec", &format!("{}exec \"$@\" >&2", cgroup.enter()), "sh"])
-            // Ends with this test, however that ends.
-            .args(["setpriv", "--pdeathsig", "KILL", "systemd-nspawn"])
+            // Shuts the machine down when this test is killed.
+            .args(["setpriv", "--pdeathsig", "TERM", "systemd-nspawn"])
             .args(["--quiet", "--boot", "--keep-unit", "--register=no"])
             .args(["--private-network", "--notify-ready=yes", "--console=pipe"])
             .arg(format!("--machine={}", self.name))
@@ -126,12 +129,17 @@ impl Machine {
             .arg(&self.root)
             .env("NOTIFY_SOCKET", &socket);
         let nspawn = Daemon::start(&mut command, &self.console());
-        let leader = self.await_ready(&notify);
-        let booted = Booted {
+        let mut booted = Booted {
             nspawn,
             _cgroup: cgroup,
-            leader,
+            leader: None,
         };
+        self.await_ready(&notify, &mut booted.leader);
+        assert!(
+            booted.leader.is_some(),
+            "{} has no first process",
+            self.name
+        );
         self.booted = Some(booted);
     }
 
@@ -259,9 +267,9 @@ impl Machine {
     }
 
     /// Waits for what systemd-nspawn and the machine's own systemd tell (sd_notify(3)).
-    fn await_ready(&self, notify: &UnixDatagram) -> i32 {
+    fn await_ready(&self, notify: &UnixDatagram, leader: &mut Option<i32>) {
         let until = Instant::now() + DEADLINE;
-        let (mut leader, mut buffer) = (None, [0; 4096]);
+        let mut buffer = [0; 4096];
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let got = notify
@@ -273,17 +281,18 @@ impl Machine {
             let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
             for line in text.lines() {
                 if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
-                    leader = pid.parse().ok();
+                    *leader = pid.parse().ok();
                 }
             }
             if text.lines().any(|line| line == "READY=1") {
-                return leader.expect("the first process's id");
+                return;
             }
         }
     }
 
     fn leader(&self) -> i32 {
-        self.booted.as_ref().expect("a booted machine").leader
+        let booted = self.booted.as_ref().expect("a booted machine");
+        booted.leader.expect("its first process")
     }
 }
 
@@ -303,6 +312,23 @@ impl Drop for Machine {
         }
         drop(self.booted.take());
         Layers::get().unmount(&self.root, &self.dir);
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // Everything in the machine ends with its first process, and systemd-nspawn then. Killed
+        // itself, systemd-nspawn would leave the machine running.
+        if self.nspawn.has_ended() {
+            return;
+        }
+        match self.leader {
+            Some(leader) => {
+                kill(Pid::from_raw(leader), Signal::SIGKILL).ok();
+            }
+            None => self.nspawn.signal(Signal::SIGTERM),
+        }
+        self.nspawn.wait();
     }
 }
 

@@ -59,6 +59,13 @@ pub fn file(path: &Path) -> Vec<u8> {
     bytes.unwrap_or_default()
 }
 
+/// Waits until something is at `path`.
+pub fn there(path: &Path) {
+    until(path.parent().unwrap_or(path), "the file is there", || {
+        path.exists()
+    });
+}
+
 /// Waits until `path` holds exactly `wanted`.
 pub fn content(path: &Path, wanted: &[u8]) {
     until(

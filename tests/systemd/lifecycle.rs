@@ -58,7 +58,7 @@ fn a_crash_loop_does_not_thrash() {
     node.set("v1");
     node.deploy();
     node.ok(&["systemctl", "start", "--no-block", "uplink"]);
-    wait::file(&node.path(DIR).join(NAME));
+    wait::there(&node.path(DIR).join(NAME));
     let inode = node.sh(&format!("stat -L -c %i {DIR}/{NAME}"));
     let runs = || {
         node.sh("wc -l </root/runs")

@@ -118,9 +118,10 @@ impl Node {
         self.await_service();
     }
 
-    /// Waits until `URL` has everything.
+    /// Waits until `URL` has everything, also while the agent is only starting.
     pub(crate) fn await_service(&self) {
-        self.ok(&["edge-secrets-agent", "wait", URL, "--timeout", "100s"]);
+        let wait = ["edge-secrets-agent", "wait", URL, "--timeout", "100s"];
+        self.until("the service is delivered", || self.run(&wait, "").code == 0);
     }
 
     /// Waits until the file holds this.

@@ -87,7 +87,7 @@ fn an_upgrade_leaves_no_moment_without_the_secret() {
         ),
     );
     node.ok(&["systemctl", "start", "reader"]);
-    wait::file(&node.path("/run/reads"));
+    wait::there(&node.path("/run/reads"));
     let (before, mounted) = (
         node.show(AGENT, "MainPID"),
         node.sh("stat -c %d /run/edge-secrets"),
@@ -141,7 +141,7 @@ fn removing_wipes_and_purging_leaves_nothing() {
     );
     node.sh("mkfifo /run/go");
     node.ok(&["systemctl", "start", "holder"]);
-    wait::file(&node.path("/run/held"));
+    wait::there(&node.path("/run/held"));
     node.ok(&["dpkg", "--remove", "edge-secrets-agent"]);
     assert!(
         !node.path("/run/edge-secrets").exists(),
@@ -165,8 +165,10 @@ fn removing_wipes_and_purging_leaves_nothing() {
     ] {
         assert!(!node.path(path).exists(), "{path}");
     }
+    // The drop-in is this test's own.
     let found = node.sh(
-        "find / -xdev -name '*edge-secrets-agent*' ! -path '/root/*' ! -path '/var/lib/dpkg/*'",
+        "find / -xdev -name '*edge-secrets-agent*' ! -path '/root/*' ! -path '/var/lib/dpkg/*' \
+         ! -path '/etc/systemd/system/*.d'",
     );
     assert_eq!(found, "", "left behind");
     // Nor does the disk, journal and all, know the value. The hub's database has it encrypted.
