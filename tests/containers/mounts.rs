@@ -92,8 +92,8 @@ fn open_horizons_directory_works_the_same() {
 }
 
 fn an_env_file_is_sourced_in_the_container() {
-    let edge = Edge::with_profile(None);
-    edge.publish("replaced below", "env");
+    let edge = Edge::with_profile(Some(&format!("service: myorg/{URL}\nformat: env\n")));
+    edge.publish("replaced below", "value_only");
     let place = tempfile::tempdir().expect("a place");
     let fields = [("USER", "uplink"), ("TOKEN", "p\"a ss\\ $HOME `id`")];
     let fields = fields.map(|(name, value)| {

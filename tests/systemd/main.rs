@@ -25,19 +25,10 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Whether the agent tells systemd when it is ready (`Type=notify`). Without it the node's unit is
 /// `Type=exec`.
-const NOTIFIES: bool = false;
+const NOTIFIES: bool = true;
 
 /// Trials of what the agent does not do yet.
-const NOT_YET: &[&str] = &[
-    "unit::a_unit_ordered_after_the_agent_finds_its_file_at_once",
-    "unit::the_watchdog_ends_an_agent_that_hangs",
-    "credentials::",
-    "examples::",
-    "files::a_template_renders_a_configuration_file_for_another_user",
-    "files::the_agent_writes_for_another_user_with_its_four_capabilities",
-    "lifecycle::",
-    "on_change::",
-];
+const NOT_YET: &[&str] = &[];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
