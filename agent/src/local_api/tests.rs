@@ -22,6 +22,7 @@ fn agent(services: Vec<ServiceStatus>) -> AgentStatus {
         generation: Generation(0),
         protection: vec![],
         services,
+        profile_problems: vec![],
     }
 }
 
