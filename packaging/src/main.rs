@@ -37,6 +37,10 @@ fn write_all(dir: &Path) -> io::Result<()> {
 }
 
 fn write(dir: &Path, mut command: Command) -> io::Result<()> {
+    let man = dir.join("man");
+    fs::create_dir_all(&man)?;
+    // First: completing adds `help` to the command.
+    clap_mangen::generate_to(without_help(command.clone()), man)?;
     let name = command.get_name().to_owned();
     for (shell, place) in SHELLS {
         let place = dir.join(place);
@@ -46,9 +50,14 @@ fn write(dir: &Path, mut command: Command) -> io::Result<()> {
         clap_complete::generate(shell, &mut command, &name, &mut script);
         fs::write(place.join(file_name(shell, &name)), script)?;
     }
-    let man = dir.join("man");
-    fs::create_dir_all(&man)?;
-    clap_mangen::generate_to(command, man)
+    Ok(())
+}
+
+/// `help` shows what the pages themselves say: it gets none of its own.
+fn without_help(command: Command) -> Command {
+    command
+        .disable_help_subcommand(true)
+        .mut_subcommands(without_help)
 }
 
 fn file_name(shell: Shell, program: &str) -> String {
@@ -85,6 +94,11 @@ mod tests {
             let text = fs::read_to_string(dir.path().join(file)).unwrap();
             assert!(text.contains("edge"), "{file}");
         }
-        assert!(!dir.path().join("agent/man/edge-secrets.1").exists());
+        for file in [
+            "agent/man/edge-secrets.1",
+            "hub/man/edge-secrets-secret-help.1",
+        ] {
+            assert!(!dir.path().join(file).exists(), "{file}");
+        }
     }
 }

@@ -60,7 +60,7 @@ fn judge(trial: Trial, missing: Option<&str>) -> Trial {
     let not_yet = NOT_YET
         .iter()
         .any(|prefix| trial.name().starts_with(prefix));
-    let reason = missing.or(not_yet.then_some("awaits the agent's side"));
+    let reason = missing.or_else(|| not_yet.then_some("awaits the agent's side"));
     match reason {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
         None => trial,
