@@ -96,7 +96,7 @@ fn a_hanging_action_is_reported_and_holds_up_nobody() {
     // And nothing is left of an attempt when its time is over.
     node.profile("on_change: { reload: nowhere.service }\n");
     node.until("no attempt runs any more", || {
-        node.sh("cat /proc/[0-9]*/cmdline | tr '\0' ' '")
+        node.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
             .matches("/bin/sleep infinity")
             .count()
             == 0

@@ -273,6 +273,9 @@ impl Host {
     /// Puts the profiles that are in force into use.
     fn adopt(&mut self) {
         self.profiles = self.store.profiles();
+        let profiles = self.profiles.clone();
+        self.shelf
+            .send_modify(|shelf| Arc::make_mut(shelf).profiles = profiles);
         self.lifecycles.follow(&self.profiles, Instant::now());
         let workloads = self.profiles.workloads();
         let units: BTreeSet<_> = workloads.iter().filter_map(unit).collect();

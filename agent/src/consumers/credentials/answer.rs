@@ -168,10 +168,12 @@ async fn seek<K: Keeper>(
     let mut shelves = service.shelf.clone();
     let mut place = None;
     let mut told = None;
+    let mut named_once = false;
     loop {
         let shelf = shelves.borrow_and_update().clone();
         // A unit that starts lets its consumer have its secrets, where that hangs on it.
         let consumer = named(&shelf, request);
+        named_once |= shelf.profiles.of_unit(&request.unit).is_some();
         if consumer != told {
             if let Some(consumer) = &consumer {
                 // Nobody listens only when the agent ends.
@@ -179,6 +181,7 @@ async fn seek<K: Keeper>(
             }
             told = consumer;
         }
+        let mut otherwise = None;
         let wait = match look(&shelf, request) {
             Found::File {
                 consumer,
@@ -192,6 +195,13 @@ async fn seek<K: Keeper>(
                 Err(errno) => return Sought::Denied(Denied::Unreadable(errno)),
             },
             Found::NotYet { wait } => wait,
+            // Its profile may just have been written, and not been read yet.
+            Found::Refused(Refusal::UnknownUnit)
+                if !named_once && began.elapsed() < NEXT_PROFILES =>
+            {
+                otherwise = Some(Refusal::UnknownUnit);
+                NEXT_PROFILES
+            }
             Found::Refused(refusal) => return Sought::Denied(refusal.into()),
         };
         drop(shelf);
@@ -207,7 +217,10 @@ async fn seek<K: Keeper>(
         tokio::select! {
             () = next(&mut shelves) => {}
             () = peer.gone() => return Sought::Gone,
-            () = sleep_until(began + wait) => return Sought::Denied(Denied::TooLate(wait)),
+            () = sleep_until(began + wait) => return Sought::Denied(match otherwise {
+                Some(refusal) => refusal.into(),
+                None => Denied::TooLate(wait),
+            }),
             end = ended(&mut ending) => return match end {
                 Ending::Restart if kept.keeps() => Sought::Left,
                 _ => Sought::Denied(Denied::Stopping),
@@ -290,5 +303,7 @@ const GIVE: Duration = Duration::from_secs(30);
 const LAST: Duration = Duration::from_secs(5);
 /// How long the next shelf may take when a value has just been rotated away.
 const NEXT_SHELF: Duration = Duration::from_secs(5);
+/// Longer than the agent takes to see a profile that was written, and not long for who is refused.
+const NEXT_PROFILES: Duration = Duration::from_secs(1);
 const STRANGER: Duration = Duration::from_secs(10);
 const SYSTEMD_TAKES: u64 = 1024 * 1024;

@@ -57,10 +57,19 @@ async fn what_does_not_come_in_time_makes_the_unit_fail() {
 }
 
 #[tokio::test]
-async fn a_unit_that_no_profile_names_fails_at_once() {
+async fn a_unit_that_no_profile_names_fails_unless_one_is_read_just_then() {
     let node = Node::new(vec![profile("a.service")]);
     node.deliver(&[("password", b"hunter2")]);
     assert!(node.ask("b.service", "password").read().await == Outcome::Fails);
+    let early = node.ask("b.service", "password");
+    node.keeper.stored("credential-").await;
+    node.publish(|shelf| {
+        shelf.profiles = Arc::new(Profiles::of_these([
+            profile("a.service"),
+            profile("b.service"),
+        ]));
+    });
+    assert!(early.read().await == Outcome::Value(b"hunter2".to_vec()));
     // And one that loses its profile while it waits.
     let asked = node.ask("a.service", "later");
     node.keeper.stored("credential-").await;
