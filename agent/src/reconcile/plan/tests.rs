@@ -488,7 +488,7 @@ fn profile() -> impl Strategy<Value = Profile> {
             file: "p.yaml".into(),
             shape,
             on_change: None,
-            lifecycle: lives.then(|| Lifecycle {
+            lifecycle: lives.then_some(Lifecycle {
                 workload: Workload::Unit(unit),
                 linger: std::time::Duration::ZERO,
             }),
