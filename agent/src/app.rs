@@ -54,6 +54,8 @@ pub struct Bound {
     agent: Agent,
     api: LocalApi,
     credentials: Credentials,
+    /// What the unit's conditions ask for: without it a restart ends with the stop.
+    conditions: [PathBuf; 2],
     stop: CancellationToken,
 }
 
@@ -126,6 +128,7 @@ pub fn build(
     let notifier = Notifier::from_env();
     let (shelf, asked) = (host.shelf(), host.asked());
     let credentials_socket = config.credentials_socket();
+    let conditions = [config_path.to_owned(), store.dir().join("identity")];
     let stop = CancellationToken::new();
     let status = board.watch();
     let (group, path) = (config.local_api.group.clone(), config.socket());
@@ -159,6 +162,7 @@ pub fn build(
         agent,
         api,
         credentials,
+        conditions,
         stop,
     })
 }
@@ -200,7 +204,9 @@ impl Bound {
         self.agent.run().await;
         // Units that wait for a credential go on waiting over a restart; a real end must not give
         // them an empty one.
-        let restart = keeps && restarts(self.agent.manager()).await;
+        let restart = keeps
+            && self.conditions.iter().all(|path| path.exists())
+            && restarts(self.agent.manager()).await;
         ending.send_replace(if restart {
             Ending::Restart
         } else {

@@ -15,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use edge_secrets_protocol::Code;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::runtime::{self, Runtime};
 
 use crate::app::{self, AppError};
 use crate::config::{Config, ConfigError, DEFAULT_PATH, Span};
@@ -159,6 +160,7 @@ pub fn run(protection: Vec<String>) -> ExitCode {
             // Nothing can be done about a terminal that is gone.
             error.print().ok();
             return if error.use_stderr() {
+                refuse_waiting();
                 ExitCode::from(Exit::Usage as u8)
             } else {
                 ExitCode::SUCCESS
@@ -174,12 +176,22 @@ pub fn run(protection: Vec<String>) -> ExitCode {
     }
 }
 
-fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// A service whose command line is wrong stays down as one whose configuration is.
+fn refuse_waiting() {
+    if let Ok(runtime) = runtime() {
+        runtime.block_on(app::refuse_waiting());
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
-        .map_err(|error| Failure::new(Exit::Other, error))?;
+}
+
+fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
+    let runtime = runtime().map_err(|error| Failure::new(Exit::Other, error))?;
     let path = cli.config.as_path();
     runtime.block_on(async {
         if let Command::Check { output } = cli.command {
@@ -188,7 +200,13 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
         if matches!(cli.command, Command::Mount) {
             return mount::run(path);
         }
-        let config = Config::load(path)?;
+        let config = match Config::load(path) {
+            Ok(config) => config,
+            Err(error) => {
+                app::refuse_waiting().await;
+                return Err(error.into());
+            }
+        };
         match cli.command {
             Command::Enroll(args) => enroll::run(&config, args).await,
             Command::Run => serve(config, path, protection).await,

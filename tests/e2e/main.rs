@@ -18,6 +18,7 @@ mod rights;
 mod scale;
 mod services;
 mod soak;
+mod stillborn;
 mod whole;
 mod wipe;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         scale::trials,
         services::trials,
         soak::trials,
+        stillborn::trials,
         whole::trials,
         wipe::trials,
     ] {

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::node::{AGENT, NAME, Node, PROFILE, SOCKET};
+use crate::node::{AGENT, CONFIG, NAME, Node, PROFILE, SOCKET};
 
 pub(crate) fn trials() -> Vec<Trial> {
     crate::trials![
@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_changed_credential_restarts_the_unit,
         a_unit_waits_through_a_restart_of_the_agent,
         a_unit_waits_through_a_kill_of_the_agent,
+        a_restart_that_brings_no_agent_fails_the_unit_that_waits,
         a_running_unit_keeps_its_credential_without_the_agent,
         a_flood_of_connections_refuses_nobody_who_is_entitled,
     ]
@@ -144,6 +145,29 @@ fn a_unit_waits_through_a_kill_of_the_agent() {
             node.show(AGENT, "NRestarts") == "1"
         });
     });
+}
+
+fn a_restart_that_brings_no_agent_fails_the_unit_that_waits() {
+    for spoil in [
+        format!("mv {CONFIG} /root"),
+        "mv /var/lib/edge-secrets/identity /root".to_owned(),
+        format!("echo 'hub: nonsense' >{CONFIG}"),
+    ] {
+        let node = Node::start();
+        node.profile(&profile("100s"));
+        node.unit("consumer.service", CONSUMER);
+        node.ok(&["systemctl", "start", "--no-block", "consumer"]);
+        node.until("the agent knows that it waits", || {
+            node.journal(AGENT).contains("consumer.service")
+        });
+        node.sh(&spoil);
+        node.run(&["systemctl", "restart", AGENT], "");
+        node.until("the unit has ended or started", || {
+            node.show("consumer", "ActiveState") == "failed" || node.disk("/root/got").exists()
+        });
+        assert_eq!(node.show("consumer", "ExecMainStatus"), "243", "{spoil}");
+        assert!(!node.disk("/root/got").exists(), "{spoil}");
+    }
 }
 
 fn a_running_unit_keeps_its_credential_without_the_agent() {

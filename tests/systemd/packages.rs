@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         manuals_completions_and_examples_are_there,
         an_upgrade_leaves_no_moment_without_the_secret,
         an_upgrade_respects_what_was_stopped_or_disabled,
+        an_upgrade_replaces_an_agent_that_is_only_starting,
         removing_wipes_and_purging_leaves_nothing,
         removing_wipes_where_the_configuration_is_broken_too,
         installing_on_a_running_machine_and_removing_before_enrolment_work,
@@ -125,6 +126,21 @@ fn an_upgrade_respects_what_was_stopped_or_disabled() {
             .trim(),
         "disabled"
     );
+}
+
+fn an_upgrade_replaces_an_agent_that_is_only_starting() {
+    let node = Node::start();
+    let later = later_package(&node);
+    // Without its hub it is not ready for a while.
+    node.ok(&["systemctl", "stop", HUB, AGENT]);
+    node.ok(&["systemctl", "start", "--no-block", AGENT]);
+    node.until("the agent is starting", || {
+        node.show(AGENT, "ActiveState") == "activating" && node.show(AGENT, "MainPID") != "0"
+    });
+    let before = node.show(AGENT, "MainPID");
+    node.ok(&["dpkg", "--install", later]);
+    assert_ne!(node.show(AGENT, "MainPID"), before, "the new agent runs");
+    assert_eq!(node.show(AGENT, "ActiveState"), "active");
 }
 
 fn removing_wipes_and_purging_leaves_nothing() {

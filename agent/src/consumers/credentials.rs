@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use nix::unistd::geteuid;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -169,10 +170,15 @@ impl<K: Keeper> CredentialServer<K> {
                     Ok((place, peer)) => {
                         let kept = Kept::new(service.keeper.clone());
                         let one = serve_one(service.clone(), peer, kept, ending.clone());
-                        connections.spawn(async move {
+                        let mut one = Box::pin(async move {
                             one.await;
                             drop(place);
                         });
+                        // Its first step now: a task of its own would wait for its turn, and for
+                        // that long the connection would be nowhere but in this process.
+                        if (&mut one).now_or_never().is_none() {
+                            connections.spawn(one);
+                        }
                     }
                     Err(error) => {
                         warn!(%error, "The credentials socket cannot take a connection.");

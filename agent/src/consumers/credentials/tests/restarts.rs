@@ -117,3 +117,18 @@ async fn a_mark_without_its_connection_and_a_strangers_descriptor_do_no_harm() {
     node.deliver(&[("password", b"x")]);
     assert!(node.ask("a.service", "password").read().await == Outcome::Value(b"x".to_vec()));
 }
+
+#[tokio::test]
+async fn no_connection_is_taken_and_left_to_itself() {
+    let mut node = Node::new(vec![profile("a.service")]);
+    node.kill().await;
+    let server = node.server();
+    let mut serving = std::pin::pin!(server.serve(node.ending.subscribe()));
+    let _asked = node.ask("a.service", "password");
+    // Step by step, and no other task between a step and the look at what it has done.
+    while node.queued() {
+        tokio::task::yield_now().await;
+        assert!(serving.as_mut().now_or_never().is_none());
+    }
+    assert_eq!(node.keeper.names().len(), 1);
+}

@@ -106,6 +106,12 @@ impl Node {
         change: impl FnOnce(CredentialServer<Store>) -> CredentialServer<Store>,
     ) {
         self.ending.send_replace(Ending::Running);
+        let server = change(self.server());
+        self.server = Some(tokio::spawn(server.serve(self.ending.subscribe())));
+    }
+
+    /// A server that nobody runs.
+    pub(super) fn server(&self) -> CredentialServer<Store> {
         let server = CredentialServer::new(
             self.listener.try_clone().unwrap(),
             self.keeper.all(),
@@ -113,8 +119,14 @@ impl Node {
             self.keeper.clone(),
             self.tell.clone(),
         );
-        let server = change(server.unwrap());
-        self.server = Some(tokio::spawn(server.serve(self.ending.subscribe())));
+        server.unwrap()
+    }
+
+    /// Whether a connection stands in the socket's queue.
+    pub(super) fn queued(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
     }
 
     /// Ends the server in order.
