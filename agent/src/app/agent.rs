@@ -357,9 +357,11 @@ impl Agent {
     fn reload(&mut self) -> Result<(), End> {
         // Before reading, so that what changes meanwhile is read again; after it for what it names.
         self.watch_files();
-        if self.host.reload() {
+        let reshaped = self.host.reload();
+        if reshaped {
             self.reconciler.shape_by(self.host.profiles());
-            self.host.apply_lives(&mut self.reconciler);
+        }
+        if self.host.apply_lives(&mut self.reconciler) || reshaped {
             self.agenda.converge.by(Instant::now());
         }
         self.tick();

@@ -35,6 +35,8 @@ pub(super) struct Host {
     store: ProfileStore,
     profiles: Arc<Profiles>,
     lifecycles: Lifecycles,
+    /// When it was last judged who may have secrets: what ended later is still to be taken.
+    judged: Instant,
     actions: Actions<Performer<Manager, Engine>>,
     manager: Manager,
     engine: Engine,
@@ -71,6 +73,7 @@ impl Host {
             store: ProfileStore::open(&config.services_dir, &config.kept_profiles()),
             profiles: Arc::default(),
             lifecycles: Lifecycles::default(),
+            judged: Instant::now(),
             actions: Actions::new(performer, outcomes.sender.clone()),
             manager,
             engine,
@@ -113,7 +116,8 @@ impl Host {
         self.store.watched()
     }
 
-    /// Reads the profiles again; says whether others are in force.
+    /// Reads the profiles again; says whether others are in force. Lingers that are over are over then:
+    /// [`apply_lives`](Self::apply_lives) must follow in either case.
     pub(super) fn reload(&mut self) -> bool {
         if !self.store.reload() {
             return false;
@@ -125,7 +129,8 @@ impl Host {
 
     /// Waits for the next thing that happens.
     pub(super) async fn next(&mut self) -> News {
-        let time = self.lifecycles.next(Instant::now());
+        // Not from now on: a linger may have ended while something else was done.
+        let time = self.lifecycles.next(self.judged);
         let linger = async {
             match time {
                 Some(at) => sleep_until(at.into()).await,
@@ -170,8 +175,9 @@ impl Host {
     }
 
     /// Tells the reconciler who may have secrets now, and says whether that has changed.
-    pub(super) fn apply_lives(&self, reconciler: &mut Reconciler) -> bool {
+    pub(super) fn apply_lives(&mut self, reconciler: &mut Reconciler) -> bool {
         let now = Instant::now();
+        self.judged = now;
         let tied = self
             .profiles
             .iter()
@@ -328,3 +334,6 @@ impl<T> Channel<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

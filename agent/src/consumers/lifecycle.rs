@@ -17,6 +17,8 @@
 //! - Unknown: all stays as it is. What lingers does not run out meanwhile, and lingers from the start
 //!   when it is seen absent again, since it may have been there; what is stopped stays stopped.
 //!
+//! What starts although it was last seen absent lingers, a minute longer than else.
+//!
 //! A workload lingers for as long as the longest of the profiles that name it says.
 
 use std::collections::BTreeMap;
@@ -78,10 +80,12 @@ impl Lifecycles {
         }
     }
 
-    /// A unit has asked for a credential of this workload's: it starts, whatever was seen last.
+    /// A unit has asked for a credential of this workload's: it starts, whatever was seen last. Where
+    /// it was seen absent it has a minute to be seen present, and then its linger: it may be over
+    /// already, and nobody would say so again.
     pub(crate) fn starts(&mut self, workload: &Workload, now: Instant) {
         if let Some(known) = self.known.get_mut(workload) {
-            known.see(Presence::Present, None, now);
+            known.start(now);
         }
     }
 
@@ -165,7 +169,7 @@ struct Known {
 enum Standing {
     Unseen,
     Present,
-    /// Absent since then. Whether it was ever there before decides what holds until its linger ends.
+    /// Absent since then, which lies ahead for what starts. Whether it was ever there before decides what holds until its linger ends.
     Absent {
         since: Instant,
         seen: bool,
@@ -199,7 +203,11 @@ impl Known {
             },
             (Presence::Unknown, Standing::Absent { seen: true, .. }) => Standing::Present,
             (Presence::Unknown, Standing::Absent { seen: false, .. }) => Standing::Unseen,
-            (Presence::Absent, standing @ (Standing::Absent { .. } | Standing::Stopped))
+            (Presence::Absent, Standing::Absent { since, seen }) => Standing::Absent {
+                since: since.min(now),
+                seen,
+            },
+            (Presence::Absent, standing @ Standing::Stopped)
             | (
                 Presence::Unknown,
                 standing @ (Standing::Unseen | Standing::Present | Standing::Stopped),
@@ -208,6 +216,16 @@ impl Known {
         self.presence = presence;
         self.reason = reason;
         self.settle(now);
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.standing = match self.presence {
+            Presence::Absent => Standing::Absent {
+                since: now.checked_add(STARTS).unwrap_or(now),
+                seen: true,
+            },
+            Presence::Present | Presence::Unknown => Standing::Present,
+        };
     }
 
     /// Makes final what has come by time alone.
@@ -235,6 +253,9 @@ impl Known {
         }
     }
 }
+
+/// How long what starts may take to be seen.
+const STARTS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,8 @@ pub(super) struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Planner {
     generation: Option<Generation>,
+    /// Whether it was ever said what the node should have. Until then nothing is known to be too much.
+    told: bool,
     desired: BTreeMap<DeploymentId, Deployment>,
     /// Which deployment may use a service's directories.
     owners: BTreeMap<ServiceId, DeploymentId>,
@@ -196,6 +198,11 @@ impl Planner {
         })
     }
 
+    /// Whether it was ever said what the node should have.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// The generation of the bindings taken last.
     pub(super) fn generation(&self) -> Option<Generation> {
         self.generation
@@ -271,6 +278,7 @@ impl Planner {
             return;
         }
         self.generation = Some(bindings.generation);
+        self.told = true;
         let mut reshaped = false;
         let mut gone: BTreeSet<DeploymentId> = self.desired.keys().cloned().collect();
         for deployment in &bindings.deployments {
@@ -309,8 +317,13 @@ impl Planner {
         self.problems = problems;
     }
 
-    /// The consumers whose values are to be wiped now.
+    /// The consumers whose values are to be wiped now. What a former life delivered stays until
+    /// bindings speak of it, unless its workload has stopped.
     pub(super) fn leftovers(&self) -> Vec<ConsumerId> {
+        if !self.told {
+            let live = self.actual.keys();
+            return live.filter(|id| self.withholds(id)).cloned().collect();
+        }
         let stale = self.actual.iter().filter(|(consumer, live)| {
             let origin = live.manifest.origin.as_ref().map(|o| &o.deployment);
             let owner = self.owners.get(&consumer.service);
@@ -463,9 +476,10 @@ impl Planner {
         }
     }
 
-    /// Forgets everything that is desired, and the generation with it.
+    /// Forgets everything that is desired, and the generation with it: the node should have nothing.
     pub(super) fn clear(&mut self) {
         *self = Self {
+            told: true,
             actual: std::mem::take(&mut self.actual),
             shapes: std::mem::take(&mut self.shapes),
             stances: std::mem::take(&mut self.stances),

@@ -85,6 +85,10 @@ impl Standings {
                 self.known.insert(id, standing);
             }
         }
+        if !planner.is_told() {
+            self.stop_former_life(planner, now);
+            return;
+        }
         let known = self.known.keys();
         let gone: Vec<_> = known
             .filter(|id| !planner.desired().contains_key(*id))
@@ -116,6 +120,24 @@ impl Standings {
             standing.state = state;
             standing.error = error;
             self.known.insert(id, standing);
+        }
+    }
+
+    /// Of a deployment of a former life nothing is left, because what it is for has stopped.
+    fn stop_former_life(&mut self, planner: &Planner, now: Timestamp) {
+        for standing in self.known.values_mut() {
+            let mut consumers = standing.consumers.iter();
+            if standing.state == DeploymentState::Stopped
+                || consumers.any(|consumer| planner.actual().contains_key(consumer))
+            {
+                continue;
+            }
+            standing.state = DeploymentState::Stopped;
+            standing.since = now;
+            for secret in &mut standing.secrets {
+                (secret.state, secret.version) = (DeploymentState::Stopped, None);
+                secret.since = now;
+            }
         }
     }
 

@@ -157,10 +157,24 @@ fn a_unit_that_asks_for_a_credential_may_have_it_at_once() {
     world.see(Presence::Absent);
     assert_eq!(world.pass(10), Verdict::Withhold);
     world.starts();
+    world.see(Presence::Present);
     assert_eq!(world.pass(1000), Verdict::Deliver);
     world.see(Presence::Absent);
     assert_eq!(world.pass(9), Verdict::Deliver);
     assert_eq!(world.pass(1), Verdict::Withhold);
+}
+
+#[test]
+fn what_asked_for_a_credential_and_was_never_seen_to_run_has_stopped() {
+    let mut world = World::new();
+    world.see(Presence::Absent);
+    assert_eq!(world.pass(10), Verdict::Withhold);
+    world.starts();
+    assert_eq!(world.pass(69), Verdict::Deliver);
+    assert_eq!(world.pass(1), Verdict::Withhold);
+    world.see(Presence::Unknown);
+    world.starts();
+    assert_eq!(world.pass(1000), Verdict::Deliver, "nobody can tell");
 }
 
 #[test]
@@ -248,21 +262,25 @@ proptest! {
         let mut world = World::new();
         world.follow(linger);
         // Since when every word has been that it is absent.
-        let mut absent = None;
+        let mut absent: Option<Instant> = None;
+        let mut last = None;
         for step in steps {
             let before = world.verdict();
             match step {
                 Step::See(Presence::Absent) => {
                     world.see(Presence::Absent);
-                    absent = absent.or(Some(world.now));
+                    absent = Some(absent.map_or(world.now, |since| since.min(world.now)));
+                    last = Some(Presence::Absent);
                 }
                 Step::See(presence) => {
                     world.see(presence);
                     absent = None;
+                    last = Some(presence);
                 }
                 Step::Starts => {
                     world.starts();
-                    absent = None;
+                    let seen_absent = last == Some(Presence::Absent);
+                    absent = seen_absent.then(|| world.now + STARTS);
                 }
                 Step::Pass(time) => {
                     world.pass(time);

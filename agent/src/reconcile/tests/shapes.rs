@@ -257,6 +257,43 @@ fn what_does_not_run_has_nothing_and_the_rest_goes_on() {
 }
 
 #[test]
+fn before_the_hub_was_heard_what_a_former_life_delivered_stays() {
+    let mut world = World::new();
+    let wanted = bindings(
+        1,
+        [of("1", "1", "1"), deployment("d2", "other", &[("a", "1")])],
+    );
+    world.apply(&wanted);
+    let mut tied = profile(Shape::default());
+    tied.lifecycle = Some(Lifecycle {
+        workload: Workload::Unit("uplink.service".parse().unwrap()),
+        linger: Duration::ZERO,
+    });
+    world.shape(vec![tied]);
+    world.restart();
+    let key = || ("myorg/uplink".parse().unwrap(), None);
+    let now = world.now();
+    for verdict in [Verdict::Leave, Verdict::Deliver, Verdict::Leave] {
+        let stances = BTreeMap::from([(key(), verdict)]);
+        world.reconciler().live_by(stances, now);
+        assert!(world.read("uplink", "a").is_ok(), "{verdict:?}");
+        assert!(world.read("other", "a").is_ok(), "{verdict:?}");
+    }
+    let stances = BTreeMap::from([(key(), Verdict::Withhold)]);
+    world.reconciler().live_by(stances, now);
+    assert!(
+        world.read("uplink", "a").is_err(),
+        "what has stopped has nothing, hub or no hub"
+    );
+    assert!(world.read("other", "a").is_ok());
+    let report = world.reconciler().report();
+    let states: Vec<_> = report.deployments.iter().map(|d| d.state).collect();
+    assert_eq!(states, [DeploymentState::Stopped, DeploymentState::Applied]);
+    world.apply(&wanted);
+    assert!(world.read("other", "a").is_ok());
+}
+
+#[test]
 fn consumers_of_credentials_alone_keep_others_out() {
     let mut world = World::new();
     let private = Shape {
