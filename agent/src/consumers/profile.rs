@@ -24,6 +24,29 @@ pub(crate) struct Profile {
     pub(crate) credentials: Option<Credentials>,
 }
 
+impl Profile {
+    /// Whether the action is for who waits for the first secrets when it starts.
+    pub(crate) fn starts_with(&self, action: &Action) -> bool {
+        let lives = |workload: Workload| {
+            let life = self.lifecycle.as_ref();
+            life.is_some_and(|life| life.workload == workload)
+        };
+        match action {
+            Action::Reload(unit)
+            | Action::Restart(unit)
+            | Action::TryRestart(unit)
+            | Action::SignalUnit(unit, _) => {
+                let template = unit.template();
+                let mut waiting = self.credentials.iter().flat_map(|given| &given.units);
+                lives(Workload::Unit(unit.clone()))
+                    || waiting.any(|named| named == unit || Some(named) == template.as_ref())
+            }
+            Action::SignalContainer(container, _) => lives(Workload::Container(container.clone())),
+            Action::Command { .. } => false,
+        }
+    }
+}
+
 /// How a consumer's files look.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Shape {

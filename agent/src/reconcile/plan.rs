@@ -146,10 +146,16 @@ impl Planner {
         self.shapes.of(consumer)
     }
 
-    /// Whether somebody is to hear of a change.
+    /// Whether somebody is to hear of what is about to be delivered. A unit or container that gets its
+    /// first secrets because it starts hears of them by that.
     pub(super) fn announces(&self, consumer: &ConsumerId) -> bool {
-        let profile = self.shapes.profiles.of(consumer);
-        profile.is_some_and(|profile| profile.on_change.is_some())
+        let Some(profile) = self.shapes.profiles.of(consumer) else {
+            return false;
+        };
+        let Some(on_change) = &profile.on_change else {
+            return false;
+        };
+        self.actual.contains_key(consumer) || !profile.starts_with(&on_change.action)
     }
 
     /// Takes which consumers may have anything now. Says whether that has changed.

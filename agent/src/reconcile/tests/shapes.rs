@@ -11,7 +11,7 @@ use edge_secrets_protocol::status::DeploymentState;
 use super::world::{World, bindings, deployment, json};
 use crate::consumers::lifecycle::Verdict;
 use crate::consumers::profile::{
-    Action, Lifecycle, OnChange, Principal, Profile, Shape, Template, Workload,
+    Action, Credentials, Lifecycle, OnChange, Principal, Profile, Shape, Template, Workload,
 };
 use crate::delivery::faults;
 
@@ -345,6 +345,30 @@ fn who_should_hear_of_a_generation_is_not_forgotten_and_hears_once() {
     world.restart();
     world.apply(&wanted);
     assert!(world.reconciler().unannounced().is_empty());
+    world.apply(&bindings(2, [of("2", "1", "1")]));
+    assert_eq!(world.reconciler().unannounced().len(), 1);
+}
+
+#[test]
+fn who_starts_with_its_first_secrets_hears_of_later_ones_alone() {
+    let mut world = World::new();
+    let mut told = profile(Shape::default());
+    told.on_change = Some(OnChange {
+        action: Action::Restart("uplink@1.service".parse().unwrap()),
+        debounce: Duration::ZERO,
+        timeout: Duration::ZERO,
+    });
+    told.credentials = Some(Credentials {
+        units: vec!["uplink@.service".parse().unwrap()],
+        ids: BTreeMap::new(),
+        wait: Duration::ZERO,
+    });
+    world.shape(vec![told]);
+    world.apply(&bindings(1, [of("1", "1", "1")]));
+    assert!(
+        world.reconciler().unannounced().is_empty(),
+        "it would be restarted just after its start"
+    );
     world.apply(&bindings(2, [of("2", "1", "1")]));
     assert_eq!(world.reconciler().unannounced().len(), 1);
 }
