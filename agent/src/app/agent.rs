@@ -21,7 +21,7 @@ use super::agenda::Agenda;
 use super::board::Board;
 use super::facts;
 use super::files::FileWatch;
-use super::host::{Host, News};
+use super::host::{self, Host, News};
 use super::readiness::Readiness;
 use crate::config::Config;
 use crate::hub::HubError;
@@ -240,8 +240,7 @@ impl Agent {
 
     /// What to tell the hub.
     pub(super) fn status_report(&self) -> StatusReport {
-        let services = &self.board.status().services;
-        self.host.report(self.reconciler.report(), services)
+        host::report_failing(self.reconciler.report(), &self.board.status().services)
     }
 
     fn take_news(&mut self, news: News) {

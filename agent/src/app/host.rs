@@ -241,41 +241,6 @@ impl Host {
         }
     }
 
-    /// Adds failing actions to what the hub is told: applied, and not heard of.
-    pub(super) fn report(
-        &self,
-        mut report: StatusReport,
-        services: &[ServiceStatus],
-    ) -> StatusReport {
-        for deployment in &mut report.deployments {
-            if deployment.state != DeploymentState::Applied || deployment.error.is_some() {
-                continue;
-            }
-            let service = services.iter().find(|s| s.deployment == deployment.id);
-            let consumers = service.iter().flat_map(|service| &service.consumers);
-            deployment.error = consumers
-                .filter_map(|consumer| {
-                    let id = ConsumerId {
-                        service: deployment.service.clone(),
-                        consumer: consumer.name.clone(),
-                    };
-                    let status = self.actions.status(&id)?;
-                    let failing = status.state == ActionState::Failing;
-                    failing.then(|| DeploymentError {
-                        code: Code::Failed,
-                        detail: format!(
-                            "applied, but the on-change action of {} ({}) fails: {}",
-                            consumer.name,
-                            status.action,
-                            status.error.as_deref().unwrap_or("no reason is known")
-                        ),
-                    })
-                })
-                .next();
-        }
-        report
-    }
-
     /// Puts the profiles that are in force into use.
     fn adopt(&mut self) {
         self.profiles = self.store.profiles();
@@ -299,6 +264,36 @@ impl Host {
                 .map(watch);
         }
     }
+}
+
+/// Adds failing actions, as people are told of them, to what the hub is told: applied, and not heard
+/// of. A deployment is looked for only where an action fails.
+pub(super) fn report_failing(mut report: StatusReport, services: &[ServiceStatus]) -> StatusReport {
+    for service in services {
+        let failing = service.consumers.iter().find_map(|consumer| {
+            let action = consumer.on_change.as_ref()?;
+            (action.state == ActionState::Failing).then_some((consumer, action))
+        });
+        let Some((consumer, action)) = failing else {
+            continue;
+        };
+        let told = report.deployments.iter_mut();
+        let applied = told
+            .filter(|told| told.state == DeploymentState::Applied && told.error.is_none())
+            .find(|told| told.id == service.deployment);
+        if let Some(deployment) = applied {
+            deployment.error = Some(DeploymentError {
+                code: Code::Failed,
+                detail: format!(
+                    "applied, but the on-change action of {} ({}) fails: {}",
+                    consumer.name,
+                    action.action,
+                    action.error.as_deref().unwrap_or("no reason is known")
+                ),
+            });
+        }
+    }
+    report
 }
 
 fn unit(workload: &Workload) -> Option<UnitName> {

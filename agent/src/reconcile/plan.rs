@@ -27,7 +27,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::binding::{Bindings, Deployment, FetchItem, Format};
+use edge_secrets_protocol::binding::{Bindings, Consumer, Deployment, FetchItem, Format};
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
 use edge_secrets_protocol::{
     Code, ConsumerName, DeploymentId, Generation, Problem, SecretName, SecretVersion, ServiceId,
@@ -194,14 +194,7 @@ impl Planner {
 
     /// Every consumer that should have something to read, now or once it runs.
     pub(super) fn readers(&self) -> impl Iterator<Item = ConsumerId> {
-        self.desired.values().flat_map(|deployment| {
-            let reading = deployment.consumers.iter();
-            let reading = reading.filter(|consumer| !consumer.secrets.is_empty());
-            reading.map(|consumer| ConsumerId {
-                service: deployment.service.clone(),
-                consumer: consumer.name.clone(),
-            })
-        })
+        self.desired.values().flat_map(readers)
     }
 
     /// Whether it was ever said what the node should have.
@@ -498,15 +491,7 @@ impl Planner {
         let Some(deployment) = self.desired.get(id) else {
             return false;
         };
-        let mut reading = deployment
-            .consumers
-            .iter()
-            .filter(|consumer| !consumer.secrets.is_empty())
-            .map(|consumer| ConsumerId {
-                service: deployment.service.clone(),
-                consumer: consumer.name.clone(),
-            })
-            .peekable();
+        let mut reading = readers(deployment).peekable();
         reading.peek().is_some() && reading.all(|consumer| self.withholds(&consumer))
     }
 
@@ -554,6 +539,20 @@ impl Planner {
         let owner = self.owners.get(&item.service);
         let owner = owner.and_then(|id| self.desired.get(id));
         owner.is_some_and(|deployment| self.needs(deployment).contains(item))
+    }
+}
+
+/// The deployment's consumers that have something to read.
+pub(super) fn readers(deployment: &Deployment) -> impl Iterator<Item = ConsumerId> {
+    let reading = deployment.consumers.iter();
+    let reading = reading.filter(|consumer| !consumer.secrets.is_empty());
+    reading.map(|consumer| consumer_id(deployment, consumer))
+}
+
+pub(super) fn consumer_id(deployment: &Deployment, consumer: &Consumer) -> ConsumerId {
+    ConsumerId {
+        service: deployment.service.clone(),
+        consumer: consumer.name.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use edge_secrets_protocol::status::{
 use edge_secrets_protocol::{Code, DeploymentId, PolicyName, SecretName, SecretVersion, ServiceId};
 use jiff::Timestamp;
 
-use super::plan::{Live, Planner};
+use super::plan::{Live, Planner, consumer_id, readers};
 use crate::delivery::{ConsumerId, Delivery};
 use crate::status::{ConsumerStatus, SecretStatus, ServiceStatus};
 
@@ -257,10 +257,6 @@ fn stand(
             since,
         }
     });
-    let consumers = deployment
-        .consumers
-        .iter()
-        .filter(|c| !c.secrets.is_empty());
     Standing {
         service: deployment.service.clone(),
         service_version: deployment.service_version.clone(),
@@ -269,12 +265,7 @@ fn stand(
         error,
         since,
         secrets: secrets.collect(),
-        consumers: consumers
-            .map(|consumer| ConsumerId {
-                service: deployment.service.clone(),
-                consumer: consumer.name.clone(),
-            })
-            .collect(),
+        consumers: readers(deployment).collect(),
     }
 }
 
@@ -290,10 +281,7 @@ fn readable(
         if consumer.secrets.iter().all(|secret| secret.name != *name) {
             continue;
         }
-        let id = ConsumerId {
-            service: deployment.service.clone(),
-            consumer: consumer.name.clone(),
-        };
+        let id = consumer_id(deployment, consumer);
         if planner.withholds(&id) {
             continue;
         }

@@ -6,9 +6,8 @@ use edge_secrets_protocol::binding::{Consumer, Deployment, FetchItem, Format, Se
 use edge_secrets_protocol::status::DeploymentError;
 use edge_secrets_protocol::{Code, SecretName, SecretVersion};
 
-use super::{Judgement, Live, Planner, Target, Work};
+use super::{Judgement, Live, Planner, Target, Work, consumer_id};
 use crate::consumers::names::FileName;
-use crate::delivery::ConsumerId;
 
 impl Planner {
     pub(super) fn judge(&self, deployment: &Deployment) -> Judgement {
@@ -226,13 +225,6 @@ pub(in crate::reconcile) fn item(
         service: deployment.service.clone(),
         name: name.clone(),
         version: version.clone(),
-    }
-}
-
-fn consumer_id(deployment: &Deployment, consumer: &Consumer) -> ConsumerId {
-    ConsumerId {
-        service: deployment.service.clone(),
-        consumer: consumer.name.clone(),
     }
 }
 
