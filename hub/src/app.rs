@@ -24,7 +24,7 @@ use crate::feed::{self, Feed};
 use crate::hub::Hub;
 use crate::managers::embedded::Embedded;
 use crate::managers::envelope::MasterKey;
-use crate::pki::{self, Pki, PkiError};
+use crate::pki::{Pki, PkiError};
 use crate::server::tls::ServerCertificate;
 use crate::server::{Server, ServerError, Stop};
 
@@ -242,7 +242,7 @@ fn key<K>(path: &Path, read: impl FnOnce(&[u8]) -> Option<K>) -> Result<K, AppEr
         reason,
     };
     let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| unfit(error.to_string()))?);
-    pki::expect_private(path).map_err(unfit)?;
+    crate::managers::credential::expect_private(path).map_err(unfit)?;
     read(&bytes).ok_or_else(|| unfit("the key is malformed".into()))
 }
 

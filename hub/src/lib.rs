@@ -16,7 +16,8 @@ pub mod managers;
 pub mod operator;
 pub mod pki;
 pub mod policy;
-pub mod reference;
 pub mod rights;
 pub mod server;
 pub mod wire;
+
+pub use edge_secrets_managers::{reference, route};

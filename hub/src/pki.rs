@@ -6,7 +6,6 @@ pub mod identity;
 mod request;
 
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::catalog::records::NewCertificate;
 use crate::config::TrustDomain;
+use crate::managers::credential;
 use identity::Principal;
 
 /// Why a certificate is not issued, or the authority cannot be used.
@@ -105,7 +105,7 @@ impl Pki {
         let pem = read(&data_dir.join(CA_CERTIFICATE_FILE))?;
         let path = data_dir.join(CA_KEY_FILE);
         let key = Zeroizing::new(read(&path)?);
-        expect_private(&path).map_err(|reason| PkiError::File { path, reason })?;
+        credential::expect_private(&path).map_err(|reason| PkiError::File { path, reason })?;
         Self::from_pem(&pem, &key, trust_domain)
     }
 
@@ -261,22 +261,6 @@ impl Pki {
         }
         .sign(key, &self.issuer)
     }
-}
-
-/// Says why a file's key is no secret: everybody on this machine can read or change it.
-pub(crate) fn expect_private(path: &Path) -> Result<(), String> {
-    let mode = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .permissions()
-        .mode();
-    if mode & 0o007 == 0 {
-        return Ok(());
-    }
-    Err(format!(
-        "everybody can reach this key (mode {:o}): take it for known, or `chmod 600` it if nobody \
-         else was here",
-        mode & 0o777
-    ))
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {

@@ -78,12 +78,7 @@ impl From<CatalogError> for ApiError {
 
 impl From<ManagerError> for ApiError {
     fn from(error: ManagerError) -> Self {
-        let code = match error {
-            ManagerError::Missing(_) => Code::Missing,
-            ManagerError::Denied(_) => Code::Denied,
-            ManagerError::Unavailable(_) => Code::Unavailable,
-            ManagerError::Failed(_) => Code::Failed,
-        };
+        let code = error.fault.code();
         Self::new(code, sentence(&error))
     }
 }

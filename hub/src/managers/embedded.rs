@@ -1,14 +1,15 @@
 //! The hub's own secrets manager.
 
+mod reads;
+
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use edge_secrets_protocol::secret::PayloadError;
 use edge_secrets_protocol::{Fields, OrgId, Secret, SecretVersion, UserId};
 use tokio::sync::Mutex;
 
 use super::envelope::{self, MasterKey, Slot};
-use super::{Effect, ManagerError, SecretManager};
+use super::{Fault, ManagerError};
 use crate::catalog::records::{Committed, EncryptedVersion, NewAudit};
 use crate::catalog::{Catalog, CatalogError};
 use crate::reference::SecretRef;
@@ -196,30 +197,10 @@ impl Embedded {
             reference,
             version: &kept.version,
         };
-        envelope::open(&self.master, slot, &kept.wrapped_key, &kept.ciphertext)
-            .map_err(|_| ManagerError::Failed(reference.to_string()))
-    }
-}
-
-#[async_trait]
-impl SecretManager for Embedded {
-    fn effect(&self, _reference: &SecretRef) -> Effect {
-        Effect::Pure
-    }
-
-    async fn read(
-        &self,
-        org: &OrgId,
-        reference: &SecretRef,
-        version: &SecretVersion,
-    ) -> Result<Secret, ManagerError> {
-        let kept = self
-            .catalog
-            .encrypted(org, reference, version)
-            .await
-            .map_err(|error| ManagerError::Unavailable(error.to_string()))?
-            .ok_or_else(|| ManagerError::Missing(reference.to_string()))?;
-        self.decrypt(org, reference, &kept)
+        envelope::open(&self.master, slot, &kept.wrapped_key, &kept.ciphertext).map_err(|_| {
+            let detail = "the kept value does not decrypt: check the hub's master key";
+            ManagerError::new(Fault::Failed, detail)
+        })
     }
 }
 

@@ -15,8 +15,8 @@ use crate::api::body;
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Committed, SecretRecord};
 use crate::hub::Hub;
-use crate::managers::SecretManager;
 use crate::managers::embedded::SetError;
+use crate::managers::{SecretManager, Target};
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{
@@ -163,7 +163,11 @@ async fn reveal(
         Some(version) => version,
         None => existing(&session, &reference).await?.current,
     };
-    let payload = hub.secrets.read(org, &reference, &version).await?;
+    let target = Target {
+        org,
+        reference: &reference,
+    };
+    let payload = hub.secrets.read(target, &version).await?;
     let place = Place::Reveal {
         org,
         user,

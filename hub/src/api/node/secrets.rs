@@ -20,7 +20,7 @@ use crate::api::peer::{NodePeer, revoked};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Bound, NewAudit};
 use crate::hub::Hub;
-use crate::managers::{ManagerError, SecretManager};
+use crate::managers::{Fault, SecretManager, Target};
 use crate::reference::SecretRef;
 use sealing::{Sealer, wire_estimate};
 
@@ -186,17 +186,21 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
         let detail = "The secret's manager is not one that this hub knows.";
         return refused(Code::Failed, detail, reason, Some(reference));
     }
-    match hub.secrets.read(&peer.org, &reference, &version).await {
+    let target = Target {
+        org: &peer.org,
+        reference: &reference,
+    };
+    match hub.secrets.read(target, &version).await {
         Ok(value) => Verdict::Granted(reference, value),
-        Err(ManagerError::Missing(_)) => missing(Some(reference)),
-        Err(ManagerError::Denied(reason)) => denied(&reason, Some(reference)),
-        Err(ManagerError::Unavailable(reason)) => {
+        Err(error) if error.fault.is_absence() => missing(Some(reference)),
+        Err(error) if error.fault == Fault::Denied => denied(&error.detail, Some(reference)),
+        Err(error) if error.fault.is_transient() => {
             let detail = "The secret's manager cannot answer now; the hub tries on.";
-            refused(Code::Pending, detail, reason, Some(reference))
+            refused(Code::Pending, detail, error.to_string(), Some(reference))
         }
-        Err(ManagerError::Failed(reason)) => {
+        Err(error) => {
             let detail = "The secret's manager failed on it; the hub's audit trail says why.";
-            refused(Code::Failed, detail, reason, Some(reference))
+            refused(Code::Failed, detail, error.to_string(), Some(reference))
         }
     }
 }

@@ -19,10 +19,10 @@ use crate::context::{Context, HubUrl};
 use crate::error::Error;
 
 use connection::Connection;
-pub(crate) use path::{Target, at};
+pub(crate) use edge_secrets_hub::route::{Route as Target, at};
 
 mod connection;
-mod path;
+
 mod tls;
 
 /// Talks to the context's hub.

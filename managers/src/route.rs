@@ -1,15 +1,15 @@
-//! Filling in the hub's routes.
+//! Paths and queries of requests, from templates and untrusted parts.
 
 /// A path with its query, percent-encoded (RFC 3986).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub struct Route {
     text: String,
     has_query: bool,
 }
 
 /// The route `template` with its placeholders filled in, in their order. What fills `{name}` is one
 /// segment; what fills `{*name}` keeps its slashes.
-pub(crate) fn at(template: &str, segments: &[&str]) -> Target {
+pub fn at(template: &str, segments: &[&str]) -> Route {
     let mut text = String::with_capacity(template.len() + 64);
     let mut segments = segments.iter();
     let mut rest = template;
@@ -27,16 +27,16 @@ pub(crate) fn at(template: &str, segments: &[&str]) -> Target {
         "{template} has fewer placeholders"
     );
     text.push_str(rest);
-    Target {
+    Route {
         text,
         has_query: false,
     }
 }
 
-impl Target {
+impl Route {
     /// Adds a query parameter.
     #[must_use]
-    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.text.push(if self.has_query { '&' } else { '?' });
         self.has_query = true;
         self.text.push_str(name);
@@ -47,7 +47,7 @@ impl Target {
 
     /// Adds a query parameter that may be absent.
     #[must_use]
-    pub(crate) fn with_some(self, name: &str, value: Option<impl ToString>) -> Self {
+    pub fn with_some(self, name: &str, value: Option<impl ToString>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
@@ -55,12 +55,12 @@ impl Target {
     }
 
     /// All of it.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The path alone.
-    pub(crate) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.text.split('?').next().unwrap_or_default()
     }
 }
@@ -79,7 +79,6 @@ fn encode(text: &str, keep: &[u8], into: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use edge_secrets_hub::wire::paths;
     use proptest::prelude::*;
 
     use super::*;
@@ -87,21 +86,25 @@ mod tests {
     #[test]
     fn a_reference_keeps_its_slashes_and_a_segment_does_not() {
         assert_eq!(
-            at(paths::SECRET, &["my@org", "vault:user/alice/tls"]).as_str(),
+            at(
+                "/v1/orgs/{org}/secrets/{*reference}",
+                &["my@org", "vault:user/alice/tls"]
+            )
+            .as_str(),
             "/v1/orgs/my%40org/secrets/vault%3Auser/alice/tls"
         );
         assert_eq!(
-            at(paths::POLICY, &["o", "a/b"])
+            at("/v1/orgs/{org}/policies/{policy}", &["o", "a/b"])
                 .with("dry_run", true)
                 .as_str(),
             "/v1/orgs/o/policies/a%2Fb?dry_run=true"
         );
-        assert_eq!(at(paths::HUB, &[]).as_str(), "/v1/hub");
+        assert_eq!(at("/v1/hub", &[]).as_str(), "/v1/hub");
     }
 
     #[test]
     fn queries_are_encoded() {
-        let target = at(paths::SERVICE, &["o"])
+        let target = at("/v1/orgs/{org}/service", &["o"])
             .with("url", "https://example.com/a?b&c=d")
             .with_some("version", Some("1.0.0"))
             .with_some("arch", None::<String>);
@@ -115,7 +118,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_stays_in_its_place(org in "\\PC{1,20}", query in "\\PC{0,20}") {
-            let target = at(paths::SECRETS, &[&org]).with("prefix", &query);
+            let target = at("/v1/orgs/{org}/secrets", &[&org]).with("prefix", &query);
             let uri: http::Uri = target.as_str().parse().unwrap();
             prop_assert_eq!(uri.path().split('/').count(), 5);
             prop_assert_eq!(uri.query().unwrap().split(['&', '=']).count(), 2);

@@ -1,0 +1,37 @@
+//! Listings: whole, page by page, and without a value.
+
+use std::collections::BTreeSet;
+
+use super::{World, expect_no_value};
+use crate::ListQuery;
+
+pub(super) async fn run<W: World, F: AsyncFn() -> W>(make: &F) {
+    what_is_listed_can_be_referred_to(&make().await).await;
+}
+
+/// Walks the folders down to the pure secret: its path is in the listing of its folder, once.
+async fn what_is_listed_can_be_referred_to(world: &impl World) {
+    let (org, manager) = (world.org(), world.manager());
+    let before = (world.values_given(), world.minted());
+    let path = world.pure().path();
+    let folder = path.rfind('/').map_or("", |at| &path[..=at]);
+    let mut query = ListQuery {
+        prefix: folder.to_owned(),
+        ..ListQuery::default()
+    };
+    let (mut seen, mut pages) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        let page = manager.list(&org, &query).await.expect("a page");
+        expect_no_value(&format!("{page:?}"));
+        for entry in page.entries {
+            assert!(seen.insert(entry.path.clone()), "{} twice", entry.path);
+        }
+        query.page = page.next;
+        match &query.page {
+            Some(next) => assert!(pages.insert(next.clone()), "page {next} again"),
+            None => break,
+        }
+    }
+    assert!(seen.contains(&path), "{path} is not among {seen:?}");
+    assert_eq!((world.values_given(), world.minted()), before);
+}
