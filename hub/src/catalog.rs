@@ -9,6 +9,7 @@
 #[cfg(test)]
 pub mod conformance;
 pub mod records;
+pub mod resolve;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -18,11 +19,13 @@ use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, SecretVersion,
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 use records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, NewAudit,
-    NewCertificate, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, OrgSnapshot,
-    Report, Revision, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, LeaseChange,
+    LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewToken, NodeBindings, NodeIdentity,
+    NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot, Report, Revision, SecretRecord,
+    UserIdentity, UserRecord, VersionRecord,
 };
 
 /// Why the catalog did not do it.
@@ -217,6 +220,67 @@ pub trait Catalog: Send + Sync + 'static {
         reference: &SecretRef,
         version: &SecretVersion,
     ) -> Result<Option<EncryptedVersion>, CatalogError>;
+
+    // --- what managers outside keep ---
+
+    /// The organisations.
+    async fn orgs(&self) -> Result<Vec<OrgId>, CatalogError>;
+
+    /// Every secret of a manager that bindings name, by organisation and reference; `unasked` those
+    /// alone that nobody has asked about yet.
+    async fn observed(&self, unasked: bool) -> Result<Vec<Observed>, CatalogError>;
+
+    /// One of them.
+    async fn observation(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+    ) -> Result<Option<Observed>, CatalogError>;
+
+    /// Keeps what a manager said. Where nodes see a difference their generations are raised, and a
+    /// record is audited. What nothing binds any more is forgotten: `None` then.
+    async fn observe(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        said: &Observation,
+        audit: NewAudit,
+    ) -> Result<Option<Committed>, CatalogError>;
+
+    /// Forgets secrets of managers that nothing binds any more, and says which.
+    async fn forget_unbound(&self) -> Result<Vec<(OrgId, SecretRef)>, CatalogError>;
+
+    /// Leases, by number.
+    async fn leases(&self, query: &LeaseQuery) -> Result<Vec<LeaseRecord>, CatalogError>;
+
+    /// Changes leases, raises the generations of the nodes whose bindings then stand otherwise, and
+    /// gives the changed leases as they are now, in the changes' order.
+    async fn change_leases(
+        &self,
+        changes: &[LeaseChange],
+        audit: Vec<NewAudit>,
+    ) -> Result<Vec<LeaseRecord>, CatalogError>;
+
+    /// Whether the node binds a secret whose reads have a lease.
+    async fn binds_leased(&self, org: &OrgId, node: &NodeId) -> Result<bool, CatalogError>;
+
+    /// The nodes that bind a secret whose reads have a lease, or have an open lease.
+    async fn leasing_nodes(&self) -> Result<Vec<(OrgId, NodeId)>, CatalogError>;
+
+    /// What a manager's backend kept: wrapped key and ciphertext.
+    async fn manager_session(
+        &self,
+        manager: &ManagerName,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CatalogError>;
+
+    /// Keeps this instead.
+    async fn put_manager_session(
+        &self,
+        manager: &ManagerName,
+        wrapped_key: &[u8],
+        ciphertext: &[u8],
+        at: Timestamp,
+    ) -> Result<(), CatalogError>;
 
     // --- feed and audit ---
 

@@ -33,6 +33,7 @@ pub use self::deployment_policy::DeploymentPolicy;
 pub use self::node::NodeView;
 pub use self::place::{could_place, explain, place};
 use crate::catalog::records::Placed;
+use crate::managers::ManagerName;
 
 /// Why a document is refused: where in it, and what was expected.
 ///
@@ -70,6 +71,8 @@ pub struct Definitions {
     pub services: Vec<(UserId, ServiceDefinition)>,
     /// Every deployment policy with its name and publisher.
     pub policies: Vec<(PolicyName, UserId, DeploymentPolicy)>,
+    /// The secrets manager that references without one mean; the hub's own when absent.
+    pub default_manager: Option<ManagerName>,
 }
 
 /// One rule that was applied, with the values that decided it.

@@ -1,5 +1,7 @@
 //! What the catalog takes and gives.
 
+mod managed;
+
 use std::collections::BTreeMap;
 
 use edge_secrets_protocol::binding::{BoundSecret, Consumer};
@@ -12,7 +14,12 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::managers::{Effect, ManagerName};
 use crate::reference::SecretRef;
+pub use managed::{
+    LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, Observation, Observed,
+    Trouble,
+};
 
 /// Counts the changes of an organisation's definitions and nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +148,8 @@ pub struct NodeRecord {
 pub struct OrgSnapshot {
     /// What it is a snapshot of.
     pub revision: Revision,
+    /// The manager that references without one mean; the hub's own when absent.
+    pub default_manager: Option<ManagerName>,
     /// Every service definition.
     pub services: Vec<ServiceRecord>,
     /// Every deployment policy.
@@ -167,6 +176,8 @@ pub enum Change {
     PutPolicy(PolicyRecord),
     /// Remove one.
     RemovePolicy(PolicyName),
+    /// Make this the manager that references without one mean; the hub's own when absent.
+    SetDefaultManager(Option<ManagerName>),
     /// Use a token up and make or replace the node's identity: every earlier certificate of the
     /// node stops working, and a revoked node is a node again.
     Enrol(Box<Enrolment>),
@@ -264,8 +275,19 @@ pub struct BoundDeployment {
     pub placed: Placed,
     /// Every declared secret, by name.
     pub secrets: Vec<BoundSecret>,
-    /// The reference that each name resolves to now, where one exists.
+    /// The reference that decided where each name stands, where one exists.
     pub resolved: BTreeMap<SecretName, SecretRef>,
+    /// What operators should know of a name, where there is anything.
+    pub details: BTreeMap<SecretName, BindingDetail>,
+}
+
+/// What operators should know of a bound name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BindingDetail {
+    /// What reading it does, where a manager said so.
+    pub effect: Option<Effect>,
+    /// What is wrong with it.
+    pub trouble: Option<Trouble>,
 }
 
 /// What one fetched item is bound to.
@@ -273,10 +295,16 @@ pub struct BoundDeployment {
 pub struct Bound {
     /// The deployment that binds it.
     pub deployment: DeploymentId,
-    /// The reference and its version; `None` when no candidate exists.
+    /// The reference and its version; `None` when there is no version to be had now.
     pub resolved: Option<(SecretRef, SecretVersion)>,
     /// The node may not have it.
     pub denied: bool,
+    /// When the value ends.
+    pub expires_at: Option<Timestamp>,
+    /// Why there is no version to be had.
+    pub trouble: Option<Trouble>,
+    /// Nobody knows yet.
+    pub pending: bool,
 }
 
 /// A node's last report.

@@ -8,6 +8,8 @@ mod audit;
 mod bindings;
 mod definitions;
 mod feed;
+mod leases;
+mod managed;
 mod nodes;
 mod placement;
 mod rows;
@@ -33,11 +35,13 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, NewAudit,
-    NewCertificate, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, OrgSnapshot,
-    Report, Revision, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, LeaseChange,
+    LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewToken, NodeBindings, NodeIdentity,
+    NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot, Report, Revision, SecretRecord,
+    UserIdentity, UserRecord, VersionRecord,
 };
 use super::{Catalog, CatalogError};
+use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 use write::Write;
 
@@ -273,6 +277,73 @@ impl Catalog for SqliteCatalog {
         version: &SecretVersion,
     ) -> Result<Option<EncryptedVersion>, CatalogError> {
         secrets::encrypted(self, org, reference, version).await
+    }
+
+    async fn orgs(&self) -> Result<Vec<OrgId>, CatalogError> {
+        definitions::orgs(self).await
+    }
+
+    async fn observed(&self, unasked: bool) -> Result<Vec<Observed>, CatalogError> {
+        managed::observed(self, unasked).await
+    }
+
+    async fn observation(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+    ) -> Result<Option<Observed>, CatalogError> {
+        managed::observation(self, org, reference).await
+    }
+
+    async fn observe(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        said: &Observation,
+        audit: NewAudit,
+    ) -> Result<Option<Committed>, CatalogError> {
+        managed::observe(self, org, reference, said, &audit).await
+    }
+
+    async fn forget_unbound(&self) -> Result<Vec<(OrgId, SecretRef)>, CatalogError> {
+        managed::forget_unbound(self).await
+    }
+
+    async fn leases(&self, query: &LeaseQuery) -> Result<Vec<LeaseRecord>, CatalogError> {
+        leases::list(self, query).await
+    }
+
+    async fn change_leases(
+        &self,
+        changes: &[LeaseChange],
+        audit: Vec<NewAudit>,
+    ) -> Result<Vec<LeaseRecord>, CatalogError> {
+        leases::change(self, changes, &audit).await
+    }
+
+    async fn binds_leased(&self, org: &OrgId, node: &NodeId) -> Result<bool, CatalogError> {
+        leases::binds_leased(self, org, node).await
+    }
+
+    async fn leasing_nodes(&self) -> Result<Vec<(OrgId, NodeId)>, CatalogError> {
+        leases::leasing_nodes(self).await
+    }
+
+    async fn manager_session(
+        &self,
+        manager: &ManagerName,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CatalogError> {
+        managed::session(self, manager).await
+    }
+
+    async fn put_manager_session(
+        &self,
+        manager: &ManagerName,
+        wrapped_key: &[u8],
+        ciphertext: &[u8],
+        at: Timestamp,
+    ) -> Result<(), CatalogError> {
+        managed::put_session(self, manager, wrapped_key, ciphertext, at).await
     }
 
     async fn feed(&self, seq: u64, limit: u32) -> Result<Vec<FeedEntry>, CatalogError> {

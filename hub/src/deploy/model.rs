@@ -80,7 +80,10 @@ impl Model {
     /// Parses a snapshot. What `earlier` has parsed already is taken from it.
     #[must_use]
     pub fn load(org: &OrgId, snapshot: OrgSnapshot, earlier: Option<&Self>) -> Self {
-        let mut definitions = Definitions::default();
+        let mut definitions = Definitions {
+            default_manager: snapshot.default_manager,
+            ..Definitions::default()
+        };
         let known = earlier.map(Known::of).unwrap_or_default();
         let mut services = BTreeMap::new();
         for record in snapshot.services {
@@ -149,6 +152,9 @@ impl Model {
                 let definitions = Arc::make_mut(&mut definitions);
                 definitions.policies.retain(|(name, ..)| name != removed);
             }
+            Change::SetDefaultManager(manager) => {
+                Arc::make_mut(&mut definitions).default_manager = manager.clone();
+            }
             Change::Enrol(_)
             | Change::PutFacts { .. }
             | Change::RevokeNode(_)
@@ -190,6 +196,7 @@ impl Model {
             | Change::RemoveService { .. }
             | Change::PutPolicy(_)
             | Change::RemovePolicy(_)
+            | Change::SetDefaultManager(_)
             | Change::RemoveNode(_) => None,
         }
     }
@@ -227,7 +234,10 @@ impl Model {
             Change::RemoveNode(node) => {
                 self.nodes.remove(node);
             }
-            Change::Enrol(_) | Change::PutFacts { .. } | Change::RevokeNode(_) => {}
+            Change::Enrol(_)
+            | Change::PutFacts { .. }
+            | Change::RevokeNode(_)
+            | Change::SetDefaultManager(_) => {}
         }
     }
 

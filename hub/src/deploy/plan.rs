@@ -154,7 +154,8 @@ fn node_of(change: &Change) -> Option<&NodeId> {
         Change::PutService(_)
         | Change::RemoveService { .. }
         | Change::PutPolicy(_)
-        | Change::RemovePolicy(_) => None,
+        | Change::RemovePolicy(_)
+        | Change::SetDefaultManager(_) => None,
     }
 }
 
@@ -163,6 +164,7 @@ fn probe(definitions: &Definitions, change: &Change) -> Definitions {
     let concerned = |name: &PolicyName, service: &ServiceId| match change {
         Change::PutPolicy(record) => record.name == *name,
         Change::RemovePolicy(removed) => removed == name,
+        Change::SetDefaultManager(_) => true,
         Change::PutService(record) => record.url == service.url,
         Change::RemoveService { url, .. } => *url == service.url,
         Change::Enrol(_)
@@ -181,5 +183,9 @@ fn probe(definitions: &Definitions, change: &Change) -> Definitions {
         .filter(|(_, service)| needed(service.id()))
         .cloned()
         .collect();
-    Definitions { services, policies }
+    Definitions {
+        services,
+        policies,
+        default_manager: definitions.default_manager.clone(),
+    }
 }

@@ -12,6 +12,7 @@ use super::deployment_policy::DeploymentPolicy;
 use super::node::NodeView;
 use super::{Definitions, Rule, Verdict};
 use crate::catalog::records::{Placed, PlacedBinding};
+use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 
 /// The deployments that a node should have, sorted by id, whatever the order of `definitions`.
@@ -20,6 +21,7 @@ use crate::reference::SecretRef;
 /// does; [`explain`] says so.
 #[must_use]
 pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Placed> {
+    let default = definitions.default_manager.as_ref();
     let mut winners: BTreeMap<&ServiceId, (&PolicyName, &UserId, Choice<'_>)> = BTreeMap::new();
     for (name, owner, policy) in &definitions.policies {
         let service = policy.service();
@@ -33,8 +35,9 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
             winners.insert(service, (name, owner, choice));
         }
     }
-    let placed =
-        |(service, (name, owner, choice))| placed(org, node, service, name, owner, &choice);
+    let placed = |(service, (name, owner, choice))| {
+        placed(org, node, (service, name, owner), &choice, default)
+    };
     let mut placed: Vec<Placed> = winners.into_iter().map(placed).collect();
     placed.sort_by(|a, b| a.id.cmp(&b.id));
     placed
@@ -43,6 +46,7 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
 /// The same, with the reasons: one verdict per policy, by name.
 #[must_use]
 pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Verdict> {
+    let default = definitions.default_manager.as_ref();
     let mut policies: Vec<_> = definitions.policies.iter().collect();
     policies.sort_by_key(|(name, ..)| name);
     let mut winners: BTreeMap<&ServiceId, &PolicyName> = BTreeMap::new();
@@ -58,7 +62,7 @@ pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<V
         let placed = choice.and_then(|choice| match winners.get(service) {
             None => {
                 winners.insert(service, name);
-                Some(placed(org, node, service, name, owner, &choice))
+                Some(placed(org, node, (service, name, owner), &choice, default))
             }
             Some(winner) => {
                 rules.note(ONE_POLICY, false, || {
@@ -100,13 +104,12 @@ pub fn could_place(node: &NodeView, policy: &DeploymentPolicy) -> bool {
 fn placed(
     org: &OrgId,
     node: &NodeView,
-    service: &ServiceId,
-    policy: &PolicyName,
-    owner: &UserId,
+    (service, policy, owner): (&ServiceId, &PolicyName, &UserId),
     choice: &Choice<'_>,
+    default: Option<&ManagerName>,
 ) -> Placed {
     let bind = |(name, (binding, bound)): (&&SecretName, &ChosenOne<'_>)| {
-        let reference = &bound.reference;
+        let reference = &bound.reference.resolved(default);
         let mut candidates = Vec::with_capacity(2);
         if binding.node_level && reference.node().is_none() {
             candidates.push(reference.at_node(node.id()));

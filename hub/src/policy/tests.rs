@@ -36,6 +36,7 @@ fn uplink() -> Definitions {
     Definitions {
         services: vec![service(UPLINK)],
         policies: vec![policy("uplink", "alice", UPLINK_POLICY)],
+        ..Definitions::default()
     }
 }
 

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use edge_secrets_protocol::binding::{BoundSecret, FetchItem, SecretState};
-use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PublicKey, SecretName, SecretVersion,
-};
+use edge_secrets_protocol::{DeploymentId, Generation, NodeId, OrgId, PublicKey, SecretName};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::rows::{Columns, malformed, number};
-use super::{SqliteCatalog, nodes, secrets};
+use super::{SqliteCatalog, leases, managed, nodes, secrets};
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Bound, BoundDeployment, NodeBindings, Placed};
+use crate::catalog::records::{
+    BindingDetail, Bound, BoundDeployment, LeaseId, NodeBindings, Placed,
+};
+use crate::catalog::resolve::{Candidate, CurrentLease, Known, resolve};
+use crate::clock;
 use crate::reference::SecretRef;
 
 pub(super) async fn bindings(
@@ -23,7 +27,7 @@ pub(super) async fn bindings(
 ) -> Result<NodeBindings, CatalogError> {
     // One statement is one consistent view, and one trip to the database's thread.
     let since = since.map_or(NEVER, |since| number(since.0));
-    let rows = sqlx::query(BINDINGS)
+    let rows = sqlx::query(AssertSqlSafe(BINDINGS.as_str()))
         .bind(org.as_str())
         .bind(node.as_str())
         .bind(since)
@@ -32,7 +36,7 @@ pub(super) async fn bindings(
     let mut generation = None;
     let mut unchanged = Vec::new();
     let mut changed = Vec::new();
-    let mut current: BTreeMap<DeploymentId, Resolved> = BTreeMap::new();
+    let mut current: BTreeMap<DeploymentId, Candidates> = BTreeMap::new();
     for row in &rows {
         match row.count("kind")? {
             NODE => generation = Some(Generation(row.count("number")?)),
@@ -40,23 +44,21 @@ pub(super) async fn bindings(
                 Some(placed) => changed.push(placed),
                 None => unchanged.push(row.name("deployment")?),
             },
-            _ => {
-                let version = secrets::version(row.count("current_version")?)?;
-                let target = (row.name("reference")?, version);
-                current
-                    .entry(row.name("deployment")?)
-                    .or_default()
-                    .entry(row.name("name")?)
-                    .or_insert(target);
-            }
+            _ => current
+                .entry(row.name("deployment")?)
+                .or_default()
+                .entry(row.name("name")?)
+                .or_default()
+                .push(candidate(row)?),
         }
     }
     let generation = generation.ok_or_else(|| nodes::not_found(node))?;
+    let now = clock::now();
     let deployments = changed
         .into_iter()
         .map(|placed| {
-            let resolved = current.remove(&placed.id).unwrap_or_default();
-            bound_deployment(placed, resolved)
+            let candidates = current.remove(&placed.id).unwrap_or_default();
+            bound_deployment(placed, &candidates, now)
         })
         .collect();
     Ok(NodeBindings {
@@ -87,35 +89,67 @@ pub(super) async fn bound(
     Ok(key.map(|key| (key, answers)))
 }
 
-/// What every name resolves to: the first candidate that exists.
-type Resolved = BTreeMap<SecretName, (SecretRef, SecretVersion)>;
+/// What is known of the candidates of every name, in their order.
+type Candidates = BTreeMap<SecretName, Vec<Candidate>>;
 
-fn bound_deployment(placed: Placed, mut current: Resolved) -> BoundDeployment {
-    let mut resolved = BTreeMap::new();
-    let secrets = placed
-        .bindings
-        .iter()
-        .map(|(name, binding)| {
-            let state = match (binding.denied, current.remove(name)) {
-                (true, _) => SecretState::Denied,
-                (false, None) => SecretState::Missing,
-                (false, Some((reference, version))) => {
-                    resolved.insert(name.clone(), reference);
-                    SecretState::Ready { version }
-                }
-            };
-            BoundSecret {
-                name: name.clone(),
-                state,
-                expires_at: None,
+fn bound_deployment(placed: Placed, candidates: &Candidates, now: Timestamp) -> BoundDeployment {
+    let (mut resolved, mut details) = (BTreeMap::new(), BTreeMap::new());
+    let mut secrets = Vec::with_capacity(placed.bindings.len());
+    for (name, binding) in &placed.bindings {
+        let mut secret = BoundSecret {
+            name: name.clone(),
+            state: SecretState::Denied,
+            expires_at: None,
+        };
+        if !binding.denied {
+            let candidates = candidates.get(name).map_or(&[][..], Vec::as_slice);
+            let resolution = resolve(candidates, now);
+            secret.state = resolution.state;
+            secret.expires_at = resolution.expires_at;
+            let (effect, trouble) = (resolution.effect, resolution.trouble);
+            if effect.is_some() || trouble.is_some() {
+                details.insert(name.clone(), BindingDetail { effect, trouble });
             }
-        })
-        .collect();
+            resolved.extend(resolution.reference.map(|found| (name.clone(), found)));
+        }
+        secrets.push(secret);
+    }
     BoundDeployment {
         placed,
         secrets,
         resolved,
+        details,
     }
+}
+
+/// One row of a binding's candidates, joined with all that is known of it.
+fn candidate(row: &SqliteRow) -> Result<Candidate, CatalogError> {
+    let reference: SecretRef = row.name("reference")?;
+    let known = if reference.manager().is_none() {
+        let version = row.count_opt("current_version")?;
+        let version = version.map(secrets::version).transpose()?;
+        Known::Own(version.map(|version| (version, None)))
+    } else {
+        let asked = row.flag_opt("asked")?.unwrap_or(false);
+        let observation = asked.then(|| managed::known(row)).transpose()?;
+        Known::Managed(observation, current_lease(row)?)
+    };
+    Ok(Candidate {
+        reference: reference.with_field(row.name_opt("field")?),
+        known,
+    })
+}
+
+fn current_lease(row: &SqliteRow) -> Result<Option<CurrentLease>, CatalogError> {
+    let Some(id) = row.count_opt("lease")? else {
+        return Ok(None);
+    };
+    Ok(Some(CurrentLease {
+        id: LeaseId(id),
+        state: leases::state(&row.text("lease_state")?)?,
+        ends_at: row.time_opt("lease_ends_at")?,
+        trouble: managed::trouble(row, ["lease_fault", "lease_detail", "lease_fault_since"])?,
+    }))
 }
 
 /// Adds as many answers as items, which are at most [`ITEMS_PER_QUERY`], and gives the node's sealing
@@ -143,50 +177,91 @@ async fn bound_items(
             .bind(item.map(|item| item.name.as_str()));
     }
     let mut key = None;
-    let first = answers.len();
-    answers.resize(first + items.len(), None);
+    let mut found: Vec<Vec<Found>> = vec![Vec::new(); items.len()];
     for row in query.fetch_all(conn).await? {
         let Some(item) = row.count_opt("item")? else {
             key = Some(PublicKey::from_stored(&row.bytes("sealing_key")?));
             continue;
         };
         let at = usize::try_from(item).map_err(|_| malformed("item"))?;
-        // The first row of an item decides; rows past the items are those asked for again.
-        if let Some(answer @ None) = answers.get_mut(first + at) {
-            let resolved = match row.count_opt("current_version")? {
-                Some(current) => Some((row.name("reference")?, secrets::version(current)?)),
-                None => None,
-            };
-            *answer = Some(Bound {
+        // Rows past the items are those asked for again.
+        if let Some(found) = found.get_mut(at) {
+            let denied = row.flag("denied")?;
+            let reference = row.text_opt("reference")?;
+            let known = (!denied && reference.is_some()).then(|| candidate(&row));
+            found.push(Found {
                 deployment: row.name("deployment")?,
-                resolved,
-                denied: row.flag("denied")?,
+                denied,
+                candidate: known.transpose()?,
             });
         }
     }
+    let now = clock::now();
+    answers.extend(found.into_iter().map(|found| decide(found, now)));
     Ok(key)
 }
 
-/// The node's sealing key, and the candidates of so many items, in the items' order; of one item those that exist first, then
-/// in their order, so that the first row decides. Should two deployments bind the same name of the
-/// same service, one that may have it goes before.
+/// A candidate of an item.
+#[derive(Clone)]
+struct Found {
+    deployment: DeploymentId,
+    denied: bool,
+    candidate: Option<Candidate>,
+}
+
+/// What an item is bound to. Should two deployments bind the same name of the same service, one that
+/// may have it goes before one that may not, and one that has a version before one that has none.
+fn decide(found: Vec<Found>, now: Timestamp) -> Option<Bound> {
+    let mut by_deployment: BTreeMap<DeploymentId, (bool, Vec<Candidate>)> = BTreeMap::new();
+    for Found {
+        deployment,
+        denied,
+        candidate,
+    } in found
+    {
+        let (all_denied, candidates) = by_deployment
+            .entry(deployment)
+            .or_insert((true, Vec::new()));
+        *all_denied &= denied;
+        candidates.extend(candidate);
+    }
+    let bound = |(deployment, (denied, candidates)): (DeploymentId, (bool, Vec<Candidate>))| {
+        let resolution = resolve(&candidates, now);
+        let pending = resolution.state == SecretState::Pending;
+        let version = match resolution.state {
+            SecretState::Ready { version } if !denied => Some(version),
+            _ => None,
+        };
+        Bound {
+            deployment,
+            resolved: resolution.reference.zip(version),
+            denied,
+            expires_at: resolution.expires_at,
+            trouble: resolution.trouble,
+            pending,
+        }
+    };
+    let bound = by_deployment.into_iter().map(bound);
+    bound.min_by_key(|bound| (bound.denied, bound.resolved.is_none()))
+}
+
+/// The node's sealing key, and the candidates of so many items with all that is known of them, in the
+/// items' order, and of one item in theirs.
 fn bound_statement(items: usize) -> String {
     let wanted: Vec<_> = (0..items)
         .map(|at| format!("({at}, ${}, ${})", 2 * at + 3, 2 * at + 4))
         .collect();
     format!(
         "WITH w (item, service, name) AS (VALUES {})
-         SELECT NULL AS item, sealing_key, NULL AS deployment, 0 AS denied, NULL AS reference,
-             NULL AS current_version, 0 AS absent, 0 AS rank
+         SELECT NULL AS item, sealing_key, NULL AS deployment, 0 AS denied, 0 AS rank, {NOTHING}
          FROM nodes WHERE org = $1 AND node = $2 AND NOT revoked
          UNION ALL
-         SELECT w.item, NULL, b.deployment, b.denied, b.reference, s.current_version,
-             s.current_version IS NULL, b.rank
+         SELECT w.item, NULL, b.deployment, b.denied, b.rank, {KNOWN}
          FROM w
          CROSS JOIN bindings b ON b.service = w.service AND b.name = w.name
-         LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference AND NOT b.denied
+         {JOINS}
          WHERE b.org = $1 AND b.node = $2
-         ORDER BY item, denied, absent, deployment, rank",
+         ORDER BY item, deployment, rank",
         wanted.join(", ")
     )
 }
@@ -194,27 +269,49 @@ fn bound_statement(items: usize) -> String {
 static BOUND_ONE: LazyLock<String> = LazyLock::new(|| bound_statement(1));
 static BOUND_MANY: LazyLock<String> = LazyLock::new(|| bound_statement(ITEMS_PER_QUERY));
 const ITEMS_PER_QUERY: usize = 32;
-/// The node, its deployments, and the existing candidates of every binding of the deployments that
-/// changed, in their order. `CROSS JOIN` makes SQLite begin with the deployments, of which few have
-/// changed. A generation that this node has never had is no base for a difference.
-const BINDINGS: &str = "WITH since (seen) AS (
-         SELECT CASE WHEN $3 <= generation THEN $3 ELSE -1 END
-         FROM nodes WHERE org = $1 AND node = $2)
-     SELECT 0 AS kind, generation AS number, NULL AS deployment, NULL AS document, NULL AS name,
-         NULL AS reference, NULL AS current_version
-     FROM nodes WHERE org = $1 AND node = $2
-     UNION ALL
-     SELECT 1, 0, deployment, CASE WHEN changed > (SELECT seen FROM since) THEN document END,
-         NULL, NULL, NULL
-     FROM deployments WHERE org = $1 AND node = $2
-     UNION ALL
-     SELECT 2, b.rank, b.deployment, NULL, b.name, b.reference, s.current_version
-     FROM deployments d
-     CROSS JOIN bindings b ON b.org = d.org AND b.node = d.node AND b.deployment = d.deployment
-     JOIN secrets s ON s.org = b.org AND s.reference = b.reference
-     WHERE d.org = $1 AND d.node = $2 AND d.changed > (SELECT seen FROM since)
-         AND NOT b.denied AND s.current_version IS NOT NULL
-     ORDER BY kind, deployment, name, number";
+
+/// All that is known of a candidate `b`: the hub's own secret `s`, what a manager said `o`, and the
+/// binding's lease `l`.
+const KNOWN: &str = "b.reference, b.field, s.current_version, o.asked, o.effect, o.version,
+     o.expires_at, o.fault, o.detail, o.fault_since, l.id AS lease, l.state AS lease_state,
+     l.ends_at AS lease_ends_at, l.fault AS lease_fault, l.detail AS lease_detail,
+     l.fault_since AS lease_fault_since";
+/// The same columns with nothing in them.
+const NOTHING: &str = "NULL AS reference, NULL AS field, NULL AS current_version, NULL AS asked,
+     NULL AS effect, NULL AS version, NULL AS expires_at, NULL AS fault, NULL AS detail,
+     NULL AS fault_since, NULL AS lease, NULL AS lease_state, NULL AS lease_ends_at,
+     NULL AS lease_fault, NULL AS lease_detail, NULL AS lease_fault_since";
+const JOINS: &str = "LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference
+     LEFT JOIN observed o ON o.org = b.org AND o.reference = b.reference
+     LEFT JOIN leases l ON l.org = b.org AND l.node = b.node AND l.deployment = b.deployment
+         AND l.reference = b.reference AND l.current = 1";
+
+/// The node, its deployments, and the candidates of every binding of the deployments that changed, in
+/// their order. `CROSS JOIN` makes SQLite begin with the deployments, of which few have changed. A
+/// generation that this node has never had is no base for a difference.
+static BINDINGS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH since (seen) AS (
+             SELECT CASE WHEN $3 <= generation THEN $3 ELSE -1 END
+             FROM nodes WHERE org = $1 AND node = $2)
+         SELECT 0 AS kind, generation AS number, NULL AS deployment, NULL AS document,
+             NULL AS name, {NOTHING}
+         FROM nodes WHERE org = $1 AND node = $2
+         UNION ALL
+         SELECT 1, 0, deployment, CASE WHEN changed > (SELECT seen FROM since) THEN document END,
+             NULL, {NOTHING}
+         FROM deployments WHERE org = $1 AND node = $2
+         UNION ALL
+         SELECT 2, b.rank, b.deployment, NULL, b.name, {KNOWN}
+         FROM deployments d
+         CROSS JOIN bindings b
+             ON b.org = d.org AND b.node = d.node AND b.deployment = d.deployment
+         {JOINS}
+         WHERE d.org = $1 AND d.node = $2 AND d.changed > (SELECT seen FROM since)
+             AND NOT b.denied AND b.reference IS NOT NULL
+         ORDER BY kind, deployment, name, number"
+    )
+});
 const NODE: u64 = 0;
 const DEPLOYMENT: u64 = 1;
 /// Before every generation: everything has changed since.
@@ -222,5 +319,5 @@ const NEVER: i64 = -1;
 
 #[cfg(test)]
 pub(super) fn statements_on_a_node() -> [String; 3] {
-    [BINDINGS.to_owned(), BOUND_ONE.clone(), BOUND_MANY.clone()]
+    [BINDINGS.clone(), BOUND_ONE.clone(), BOUND_MANY.clone()]
 }

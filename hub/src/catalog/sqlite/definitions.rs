@@ -10,6 +10,7 @@ use crate::catalog::records::{
     Change, Committed, FeedEvent, NewAudit, NodePlacement, OrgSnapshot, PolicyRecord, Revision,
     ServiceRecord,
 };
+use crate::managers::ManagerName;
 
 pub(super) async fn snapshot(
     catalog: &SqliteCatalog,
@@ -18,6 +19,7 @@ pub(super) async fn snapshot(
     let mut view = catalog.read().await?;
     Ok(OrgSnapshot {
         revision: revision(&mut view, org).await?,
+        default_manager: default_manager(&mut view, org).await?,
         services: services(&mut view, org).await?,
         policies: policies(&mut view, org).await?,
         nodes: nodes::list(&mut view, org).await?,
@@ -34,6 +36,26 @@ pub(super) async fn revision(
         .await?
         .ok_or_else(|| no_org(org))?;
     Ok(Revision(row.count("revision")?))
+}
+
+pub(super) async fn orgs(catalog: &SqliteCatalog) -> Result<Vec<OrgId>, CatalogError> {
+    sqlx::query("SELECT org FROM orgs ORDER BY org")
+        .fetch_all(&catalog.readers)
+        .await?
+        .iter()
+        .map(|row| row.name("org"))
+        .collect()
+}
+
+async fn default_manager(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+) -> Result<Option<ManagerName>, CatalogError> {
+    sqlx::query("SELECT default_manager FROM orgs WHERE org = $1")
+        .bind(org.as_str())
+        .fetch_one(conn)
+        .await?
+        .name_opt("default_manager")
 }
 
 /// There is no such organisation.
@@ -126,6 +148,13 @@ async fn apply(
             if gone.rows_affected() == 0 {
                 return Err(CatalogError::NotFound(format!("policy {name}")));
             }
+        }
+        Change::SetDefaultManager(manager) => {
+            sqlx::query("UPDATE orgs SET default_manager = $2 WHERE org = $1")
+                .bind(org.as_str())
+                .bind(manager.as_ref().map(ManagerName::as_str))
+                .execute(conn)
+                .await?;
         }
         Change::Enrol(enrolment) => nodes::enrol(conn, org, enrolment).await?,
         Change::PutFacts { node, facts } => {

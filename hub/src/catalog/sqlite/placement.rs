@@ -10,6 +10,7 @@ use super::nodes;
 use super::rows::{Columns, number, to_json};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{NodePlacement, Placed};
+use crate::reference::SecretRef;
 
 /// Compares `placements` with what is stored, stores the difference, and gives the nodes that
 /// differ with their new generations. Revoked nodes have no deployments, whatever is said of them;
@@ -194,17 +195,14 @@ struct Candidate<'a> {
     name: &'a str,
     rank: i64,
     denied: bool,
-    reference: Option<String>,
+    /// The secret, and the field of it.
+    reference: Option<SecretRef>,
 }
 
 fn candidates_of<'a>(node: &'a NodeId, placed: &'a Placed) -> Vec<Candidate<'a>> {
     let mut rows = Vec::new();
     for (name, binding) in &placed.bindings {
-        let mut references: Vec<_> = binding
-            .candidates
-            .iter()
-            .map(|reference| Some(reference.to_string()))
-            .collect();
+        let mut references: Vec<_> = binding.candidates.iter().cloned().map(Some).collect();
         if references.is_empty() {
             references.push(None);
         }
@@ -225,10 +223,11 @@ async fn insert_candidates(
     org: &OrgId,
     rows: &[Candidate<'_>],
 ) -> Result<(), CatalogError> {
+    watch(conn, org, rows).await?;
     for chunk in rows.chunks(ROWS_PER_INSERT) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "INSERT INTO bindings
-                 (org, node, deployment, name, rank, service, denied, reference) ",
+                 (org, node, deployment, name, rank, service, denied, reference, field) ",
         );
         insert.push_values(chunk, |mut row, candidate| {
             row.push_bind(org.as_str().to_owned())
@@ -238,7 +237,45 @@ async fn insert_candidates(
                 .push_bind(candidate.rank)
                 .push_bind(candidate.placed.service.to_string())
                 .push_bind(candidate.denied)
-                .push_bind(candidate.reference.clone());
+                .push_bind(candidate.reference.as_ref().map(|r| r.secret().to_string()))
+                .push_bind(
+                    candidate
+                        .reference
+                        .as_ref()
+                        .and_then(|r| r.field().map(|field| field.as_str().to_owned())),
+                );
+        });
+        insert
+            .build()
+            .persistent(chunk.len() == 1)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Secrets of managers that are bound for the first time are to be asked about.
+async fn watch(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    rows: &[Candidate<'_>],
+) -> Result<(), CatalogError> {
+    let may_have = rows.iter().filter(|row| !row.denied);
+    let managed: BTreeSet<_> = may_have
+        .filter_map(|row| row.reference.as_ref())
+        .filter(|reference| reference.manager().is_some())
+        .map(|reference| reference.secret().to_string())
+        .collect();
+    let managed: Vec<_> = managed.into_iter().collect();
+    for chunk in managed.chunks(ROWS_PER_INSERT) {
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "INSERT OR IGNORE INTO observed (org, reference, asked, detail) ",
+        );
+        insert.push_values(chunk, |mut row, reference| {
+            row.push_bind(org.as_str().to_owned())
+                .push_bind(reference.clone())
+                .push_bind(false)
+                .push_bind("");
         });
         insert
             .build()

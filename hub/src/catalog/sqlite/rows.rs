@@ -15,10 +15,14 @@ use crate::catalog::CatalogError;
 pub(super) trait Columns {
     /// A text as it is.
     fn text(&self, column: &'static str) -> Result<String, CatalogError>;
+    /// A text that may be absent.
+    fn text_opt(&self, column: &'static str) -> Result<Option<String>, CatalogError>;
     /// Bytes as they are.
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, CatalogError>;
     /// A truth value.
     fn flag(&self, column: &'static str) -> Result<bool, CatalogError>;
+    /// A truth value that may be absent.
+    fn flag_opt(&self, column: &'static str) -> Result<Option<bool>, CatalogError>;
     /// A name, validated again.
     fn name<T: FromStr>(&self, column: &'static str) -> Result<T, CatalogError>;
     /// A name that may be absent.
@@ -45,11 +49,19 @@ impl Columns for SqliteRow {
         Ok(self.try_get(column)?)
     }
 
+    fn text_opt(&self, column: &'static str) -> Result<Option<String>, CatalogError> {
+        Ok(self.try_get(column)?)
+    }
+
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, CatalogError> {
         Ok(self.try_get(column)?)
     }
 
     fn flag(&self, column: &'static str) -> Result<bool, CatalogError> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn flag_opt(&self, column: &'static str) -> Result<Option<bool>, CatalogError> {
         Ok(self.try_get(column)?)
     }
 

@@ -51,6 +51,7 @@ fn an_unbound_secret_and_a_missing_definition_are_named() {
     let definitions = Definitions {
         services: vec![plain_service("1.0.0", ""), plain_service("2.0.0", "arm64")],
         policies: vec![policy("p", "bob", &text.to_string())],
+        ..Definitions::default()
     };
     let verdict = verdicts(&berlin(), &definitions).remove(0);
     assert_eq!(
@@ -75,6 +76,7 @@ fn of_two_policies_for_one_service_the_first_by_name_wins_and_both_say_so() {
             policy("alpha", "bob", &text),
             policy("beta", "bob", &text),
         ],
+        ..Definitions::default()
     };
     let verdicts = verdicts(&berlin(), &definitions);
     let names: Vec<_> = verdicts
@@ -107,6 +109,7 @@ fn a_policy_that_does_not_match_stands_in_nobodys_way() {
             policy("alpha", "bob", &elsewhere.to_string()),
             policy("beta", "bob", &text.to_string()),
         ],
+        ..Definitions::default()
     };
     let placed: Vec<_> = verdicts(&berlin(), &definitions)
         .into_iter()

@@ -19,6 +19,7 @@ fn plain(node: &NodeView, owner: &str, secret: &str) -> Placed {
     let definitions = Definitions {
         services: vec![plain_service("1.0.0", "")],
         policies: vec![policy("p", owner, &text)],
+        ..Definitions::default()
     };
     let mut placed = placed(node, &definitions);
     assert_eq!(placed.len(), 1);
@@ -94,7 +95,7 @@ fn a_policy_cannot_claim_to_be_another_service() {
         json!([{"name": "openhorizon.service.url", "value": "com.example.trusted"}]);
     let definitions = Definitions {
         policies: vec![policy("uplink", "alice", &text.to_string())],
-        ..uplink()
+        ..uplink()..Definitions::default()
     };
     let wanted = json!({"constraints": ["openhorizon.service.url == com.example.trusted"]});
     let stated = json!({"site": "berlin", "node policy": wanted});
@@ -111,6 +112,7 @@ fn every_container_gets_its_secrets_in_its_format() {
             "bob",
             include_str!("../fixtures/camera.policy.yaml"),
         )],
+        ..Definitions::default()
     };
     let node = node("n", None, "aarch64", json!({"camera": true}));
     let camera = placed(&node, &definitions).remove(0);
@@ -156,6 +158,7 @@ fn names_and_values_of_any_script_match() {
             "bob",
             include_str!("../fixtures/weltweit.policy.json"),
         )],
+        ..Definitions::default()
     };
     let stated = |region: &str| {
         json!({
@@ -191,6 +194,7 @@ fn the_next_version_is_tried_when_one_does_not_fit() {
     let definitions = Definitions {
         services: vec![any("3.0.0"), any("2.0.0"), any("1.0.0")],
         policies: vec![policy("p", "bob", &text)],
+        ..Definitions::default()
     };
     let version = |node: &NodeView| placed(node, &definitions)[0].service_version.clone();
     assert_eq!(version(&node("n", None, "amd64", older)), "1.0.0");
@@ -207,6 +211,7 @@ fn the_definition_for_the_nodes_own_architecture_is_preferred() {
             plain_service("1.0", "arm"),
         ],
         policies: vec![policy("p", "bob", &text)],
+        ..Definitions::default()
     };
     let version = |arch: &str| {
         let node = node("n", None, arch, json!({}));
@@ -262,6 +267,7 @@ fn the_same_short_name_in_two_scopes_stays_two_secrets() {
     let definitions = Definitions {
         services: vec![service(&text.to_string())],
         policies: vec![policy("p", "alice", &bindings.to_string())],
+        ..Definitions::default()
     };
     let here = placed(&berlin(), &definitions).remove(0);
     assert_eq!(candidates(&here, "one").0, ["db"]);
@@ -275,13 +281,14 @@ fn a_deployment_keeps_its_id_across_versions_bindings_and_nodes() {
     let definitions = Definitions {
         services: vec![plain_service("2.0.0", "amd64")],
         policies: vec![policy("p", "bob", &text)],
+        ..Definitions::default()
     };
     let second = placed(&berlin(), &definitions).remove(0);
     assert_eq!(first.id, second.id);
     assert_eq!(first.id.as_str(), "34a0467ba5c9f611bcb04cf5fab99aa2");
     let renamed = Definitions {
         policies: vec![policy("q", "bob", &text)],
-        ..definitions.clone()
+        ..definitions.clone()..Definitions::default()
     };
     assert_ne!(placed(&berlin(), &renamed)[0].id, first.id);
     let other_org = super::super::place(&"other".parse().unwrap(), &berlin(), &definitions);
@@ -295,6 +302,7 @@ fn a_service_of_another_organisation_is_another_service() {
     let definitions = Definitions {
         services: vec![plain_service("1.0.0", "")],
         policies: vec![policy("p", "bob", &text.to_string())],
+        ..Definitions::default()
     };
     assert_eq!(placed(&berlin(), &definitions), []);
 }

@@ -1,0 +1,267 @@
+//! Leases of credentials.
+
+use edge_secrets_protocol::{DeploymentId, Generation, NodeId, OrgId};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteCatalog;
+use super::managed::trouble;
+use super::rows::{Columns, malformed, number};
+use super::write::Write;
+use crate::catalog::CatalogError;
+use crate::catalog::records::{
+    FeedEvent, LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+    Trouble,
+};
+use crate::clock;
+use crate::managers::{Effect, LeaseHandle};
+
+pub(super) async fn list(
+    catalog: &SqliteCatalog,
+    query: &LeaseQuery,
+) -> Result<Vec<LeaseRecord>, CatalogError> {
+    sqlx::query(
+        "SELECT * FROM leases
+         WHERE ($1 IS NULL OR org = $1) AND ($2 IS NULL OR node = $2)
+             AND ($3 OR state <> 'ended')
+         ORDER BY id",
+    )
+    .bind(query.org.as_ref().map(OrgId::as_str))
+    .bind(query.node.as_ref().map(NodeId::as_str))
+    .bind(query.ended)
+    .fetch_all(&catalog.readers)
+    .await?
+    .iter()
+    .map(record)
+    .collect()
+}
+
+pub(super) async fn change(
+    catalog: &SqliteCatalog,
+    changes: &[LeaseChange],
+    audit: &[NewAudit],
+) -> Result<Vec<LeaseRecord>, CatalogError> {
+    let mut write = catalog.write().await?;
+    let mut changed = Vec::with_capacity(changes.len());
+    for change in changes {
+        changed.push(match change {
+            LeaseChange::Want {
+                place,
+                refused,
+                beside,
+            } => want(&mut write, place, refused.as_ref(), *beside).await?,
+            LeaseChange::Set(record) => set(&mut write, record).await?,
+        });
+    }
+    let mut places: Vec<_> = changed.iter().map(|record| &record.place).collect();
+    places.sort();
+    places.dedup_by_key(|place| (&place.org, &place.node, &place.deployment));
+    let mut raised: Option<(&OrgId, &NodeId, Generation)> = None;
+    for place in places {
+        // In their order, so that a node's deployments share one new generation.
+        let known = raised.filter(|(org, node, _)| (*org, *node) == (&place.org, &place.node));
+        let generation = match known {
+            Some((.., generation)) => Some(generation),
+            None => raise(&mut write, &place.org, &place.node).await?,
+        };
+        if let Some(generation) = generation {
+            raised = Some((&place.org, &place.node, generation));
+            mark(&mut write, place, generation).await?;
+        }
+    }
+    for record in audit {
+        write.audit(record).await?;
+    }
+    write.commit().await?;
+    Ok(changed)
+}
+
+pub(super) async fn binds_leased(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    node: &NodeId,
+) -> Result<bool, CatalogError> {
+    let found = sqlx::query(
+        "SELECT 1 FROM bindings b
+         CROSS JOIN observed o ON o.org = b.org AND o.reference = b.reference
+         WHERE b.org = $1 AND b.node = $2 AND NOT b.denied AND o.effect <> $3 LIMIT 1",
+    )
+    .bind(org.as_str())
+    .bind(node.as_str())
+    .bind(Effect::Pure.as_str())
+    .fetch_optional(&catalog.readers)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// Nodes with a binding whose reads have a lease, and nodes with a lease that is open.
+pub(super) async fn leasing_nodes(
+    catalog: &SqliteCatalog,
+) -> Result<Vec<(OrgId, NodeId)>, CatalogError> {
+    sqlx::query(
+        "SELECT b.org, b.node FROM observed o
+         JOIN bindings b ON b.org = o.org AND b.reference = o.reference
+         WHERE o.effect IS NOT NULL AND o.effect <> $1
+         UNION SELECT org, node FROM leases WHERE state <> 'ended'",
+    )
+    .bind(Effect::Pure.as_str())
+    .fetch_all(&catalog.readers)
+    .await?
+    .iter()
+    .map(|row| Ok((row.name("org")?, row.name("node")?)))
+    .collect()
+}
+
+async fn want(
+    write: &mut Write,
+    place: &LeasePlace,
+    refused: Option<&Trouble>,
+    beside: bool,
+) -> Result<LeaseRecord, CatalogError> {
+    if !beside {
+        make_room(write, place).await?;
+    }
+    let state = match refused {
+        Some(_) => LeaseState::Refused,
+        None => LeaseState::Wanted,
+    };
+    let row = sqlx::query(
+        "INSERT INTO leases (org, node, deployment, reference, current, state, renewable,
+             attempts, fault, detail, fault_since, created_at)
+         VALUES ($1, $2, $3, $4, $10, $5, 0, 0, $6, $7, $8, $9) RETURNING *",
+    )
+    .bind(place.org.as_str())
+    .bind(place.node.as_str())
+    .bind(place.deployment.as_str())
+    .bind(place.reference.to_string())
+    .bind(state.as_str())
+    .bind(refused.map(|trouble| trouble.fault.as_str()))
+    .bind(refused.map_or("", |trouble| trouble.detail.as_str()))
+    .bind(refused.map(|trouble| trouble.since.as_millisecond()))
+    .bind(clock::now().as_millisecond())
+    .bind(!beside)
+    .fetch_one(write.conn())
+    .await?;
+    record(&row)
+}
+
+/// The lease that is current for the place is that no more.
+async fn make_room(write: &mut Write, place: &LeasePlace) -> Result<(), CatalogError> {
+    sqlx::query(
+        "UPDATE leases SET current = 0
+         WHERE org = $1 AND node = $2 AND deployment = $3 AND reference = $4 AND current = 1",
+    )
+    .bind(place.org.as_str())
+    .bind(place.node.as_str())
+    .bind(place.deployment.as_str())
+    .bind(place.reference.to_string())
+    .execute(write.conn())
+    .await?;
+    Ok(())
+}
+
+async fn set(write: &mut Write, lease: &LeaseRecord) -> Result<LeaseRecord, CatalogError> {
+    let row = sqlx::query(
+        "UPDATE leases SET current = $2, state = $3, handle = $4, epoch = $5, renewable = $6,
+             granted_at = $7, ends_at = $8, attempts = $9, fault = $10, detail = $11,
+             fault_since = $12
+         WHERE id = $1 RETURNING *",
+    )
+    .bind(number(lease.id.0))
+    .bind(lease.current)
+    .bind(lease.state.as_str())
+    .bind(lease.handle.as_ref().map(LeaseHandle::as_str))
+    .bind(lease.epoch.as_deref())
+    .bind(lease.renewable)
+    .bind(lease.granted_at.map(Timestamp::as_millisecond))
+    .bind(lease.ends_at.map(Timestamp::as_millisecond))
+    .bind(i64::from(lease.attempts))
+    .bind(lease.trouble.as_ref().map(|trouble| trouble.fault.as_str()))
+    .bind(
+        lease
+            .trouble
+            .as_ref()
+            .map_or("", |trouble| trouble.detail.as_str()),
+    )
+    .bind(
+        lease
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.since.as_millisecond()),
+    )
+    .fetch_optional(write.conn())
+    .await?
+    .ok_or_else(|| CatalogError::NotFound(format!("lease {}", lease.id)))?;
+    record(&row)
+}
+
+/// The node's next generation; none where there is no such node any more.
+async fn raise(
+    write: &mut Write,
+    org: &OrgId,
+    node: &NodeId,
+) -> Result<Option<Generation>, CatalogError> {
+    let row = sqlx::query(
+        "UPDATE nodes SET generation = generation + 1
+         WHERE org = $1 AND node = $2 AND NOT revoked RETURNING generation",
+    )
+    .bind(org.as_str())
+    .bind(node.as_str())
+    .fetch_optional(write.conn())
+    .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let generation = Generation(row.count("generation")?);
+    let news = [(node.clone(), FeedEvent::Bindings(generation))];
+    write.announce(org, &news).await?;
+    Ok(Some(generation))
+}
+
+async fn mark(
+    write: &mut Write,
+    place: &LeasePlace,
+    generation: Generation,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "UPDATE deployments SET changed = $4 WHERE org = $1 AND node = $2 AND deployment = $3",
+    )
+    .bind(place.org.as_str())
+    .bind(place.node.as_str())
+    .bind(place.deployment.as_str())
+    .bind(number(generation.0))
+    .execute(write.conn())
+    .await?;
+    Ok(())
+}
+
+fn record(row: &SqliteRow) -> Result<LeaseRecord, CatalogError> {
+    let handle = row.text_opt("handle")?;
+    let attempts = row.count("attempts")?;
+    Ok(LeaseRecord {
+        id: LeaseId(row.count("id")?),
+        place: LeasePlace {
+            org: row.name("org")?,
+            node: row.name("node")?,
+            deployment: row.name::<DeploymentId>("deployment")?,
+            reference: row.name("reference")?,
+        },
+        current: row.flag("current")?,
+        state: state(&row.text("state")?)?,
+        handle: handle
+            .map(LeaseHandle::new)
+            .transpose()
+            .map_err(|_| malformed("handle"))?,
+        epoch: row.text_opt("epoch")?,
+        renewable: row.flag("renewable")?,
+        granted_at: row.time_opt("granted_at")?,
+        ends_at: row.time_opt("ends_at")?,
+        attempts: u32::try_from(attempts).map_err(|_| malformed("attempts"))?,
+        trouble: trouble(row, ["fault", "detail", "fault_since"])?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+pub(super) fn state(text: &str) -> Result<LeaseState, CatalogError> {
+    text.parse().map_err(|()| malformed("state"))
+}

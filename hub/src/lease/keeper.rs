@@ -1,0 +1,435 @@
+//! The task that keeps leases: it brings what there is to what bindings want.
+
+mod calls;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::Secret;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::decide::{Situation, Step, decide};
+use super::table::Table;
+use super::values::Values;
+use super::{Event, Parts};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{
+    Actor, FeedEvent, LeaseChange, LeaseId, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+};
+use crate::clock;
+use crate::managers::guarded::Guarded;
+use crate::managers::{Fault, ManagerError, Minted, Term};
+use crate::observe::trouble;
+
+/// What came of a call of a manager.
+pub(super) enum Outcome {
+    /// A credential was to be made. The time before the manager was asked.
+    Minted(Timestamp, Result<Minted, ManagerError>),
+    /// A new credential may be used by now.
+    Usable(Secret),
+    /// A lease was to live longer; for how long, and the time before the manager was asked.
+    Renewed(Timestamp, Duration, Result<Term, ManagerError>),
+    /// A lease was to end.
+    Revoked(Result<(), ManagerError>),
+}
+
+pub(super) struct Keeper {
+    parts: Parts,
+    values: Values,
+    events: mpsc::UnboundedSender<Event>,
+    table: Table,
+    /// Leases with a call under way.
+    busy: BTreeSet<LeaseId>,
+    /// When to look at a lease again.
+    due: BTreeMap<LeaseId, Timestamp>,
+    /// The newest feed entry that was taken.
+    seq: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(parts: Parts, values: Values, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self {
+            parts,
+            values,
+            events,
+            table: Table::default(),
+            busy: BTreeSet::new(),
+            due: BTreeMap::new(),
+            seq: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let mut bell = self.parts.catalog.bell();
+        self.seq = *bell.borrow_and_update();
+        while let Err(error) = self.start().await {
+            error!(%error, "Leases cannot be read; trying again.");
+            tokio::time::sleep(RETRY).await;
+        }
+        loop {
+            let wait = self.until_due();
+            let turn = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => return,
+                },
+                rung = bell.changed() => match rung {
+                    Ok(()) => self.catch_up().await,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(wait) => self.look().await,
+            };
+            if let Err(error) = turn {
+                // Nothing is lost: everything open is looked at again.
+                error!(%error, "A change of leases was not kept; trying again.");
+                tokio::time::sleep(RETRY).await;
+                if let Err(error) = self.start().await {
+                    error!(%error, "Leases cannot be read; trying again.");
+                    self.due
+                        .extend(self.table.iter().map(|lease| (lease.id, clock::now())));
+                }
+            }
+        }
+    }
+
+    /// Takes all that is open from the catalog. A credential whose making was cut off may exist: where
+    /// its handle is known it is ended, else it dies by its own end.
+    async fn start(&mut self) -> Result<(), CatalogError> {
+        let open = self.parts.catalog.leases(&LeaseQuery::default()).await?;
+        self.table = Table::default();
+        for lease in open {
+            let cut_off = lease.state == LeaseState::Minting && !self.busy.contains(&lease.id);
+            self.table.put(lease.clone());
+            if cut_off {
+                self.cut_off(lease).await?;
+            }
+        }
+        for (org, node) in self.parts.catalog.leasing_nodes().await? {
+            self.sync(&org, &node).await?;
+        }
+        self.look_at_all().await
+    }
+
+    async fn cut_off(&mut self, lease: LeaseRecord) -> Result<(), CatalogError> {
+        warn!(lease = %lease.id, secret = %lease.place.reference, node = %lease.place.node,
+            "A credential was being made when the hub stopped; nobody has it.");
+        let unknown = ManagerError::new(
+            Fault::OutcomeUnknown,
+            "the hub stopped while it was made: one may exist until its own end",
+        );
+        let mut next = lease.clone();
+        next.trouble = Some(trouble(unknown, None, clock::now()));
+        next.attempts += 1;
+        next.state = match next.handle {
+            Some(_) => LeaseState::Ending,
+            None => LeaseState::Wanted,
+        };
+        let mut changes = Vec::new();
+        if next.state == LeaseState::Ending {
+            next.attempts = 0;
+            next.current = false;
+        }
+        changes.push(LeaseChange::Set(Box::new(next)));
+        if lease.handle.is_some() && lease.current {
+            changes.push(LeaseChange::Want {
+                place: lease.place.clone(),
+                refused: None,
+                beside: false,
+            });
+        }
+        self.change(
+            changes,
+            vec![audit(
+                &lease,
+                "lease.mint",
+                Fault::OutcomeUnknown.as_str(),
+                "",
+            )],
+        )
+        .await
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), CatalogError> {
+        match event {
+            Event::Arrived(org, node) => {
+                for id in self.table.of_node(&org, &node) {
+                    self.attend(id).await?;
+                }
+                Ok(())
+            }
+            Event::Lost(id) => self.lost(id).await,
+            Event::Revoke(org, id, reply) => {
+                let open = self.table.get(id);
+                let known = open.is_some_and(|lease| lease.place.org == org);
+                if known {
+                    self.replace(id, "an operator ended it").await?;
+                }
+                // Who asked may have gone away.
+                reply.send(known).ok();
+                Ok(())
+            }
+            Event::Done(id, outcome) => {
+                self.busy.remove(&id);
+                self.settle(id, outcome).await?;
+                self.attend(id).await
+            }
+        }
+    }
+
+    /// A live lease whose value nobody has is replaced beside itself: the node keeps what it has.
+    async fn lost(&mut self, id: LeaseId) -> Result<(), CatalogError> {
+        let Some(lease) = self.table.get(id) else {
+            return Ok(());
+        };
+        let replaced = self.table.successor(lease).is_some();
+        if lease.state == LeaseState::Live && lease.current && !replaced {
+            self.supersede(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the news of the feed.
+    async fn catch_up(&mut self) -> Result<(), CatalogError> {
+        loop {
+            let news = self.parts.catalog.feed(self.seq, PAGE).await?;
+            let full = news.len() >= PAGE as usize;
+            let mut changed = BTreeSet::new();
+            let mut reported = BTreeSet::new();
+            for entry in news {
+                self.seq = entry.seq;
+                match entry.event {
+                    FeedEvent::Bindings(_) | FeedEvent::Revoked => {
+                        changed.insert((entry.org, entry.node))
+                    }
+                    FeedEvent::Status => reported.insert((entry.org, entry.node)),
+                };
+            }
+            for (org, node) in &changed {
+                self.sync(org, node).await?;
+            }
+            for (org, node) in &reported {
+                for id in self.table.of_node(org, node) {
+                    self.attend(id).await?;
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at every lease whose time has come.
+    async fn look(&mut self) -> Result<(), CatalogError> {
+        let now = clock::now();
+        let due: Vec<_> = self
+            .due
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.due.remove(&id);
+            self.attend(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_all(&mut self) -> Result<(), CatalogError> {
+        let all: Vec<_> = self.table.iter().map(|lease| lease.id).collect();
+        for id in all {
+            self.attend(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what is next for a lease.
+    async fn attend(&mut self, id: LeaseId) -> Result<(), CatalogError> {
+        if self.busy.contains(&id) {
+            return Ok(());
+        }
+        let Some(lease) = self.table.get(id).cloned() else {
+            self.due.remove(&id);
+            return Ok(());
+        };
+        let manager = self.manager_of(&lease);
+        let epoch = manager.as_ref().and_then(|manager| manager.epoch());
+        let place = &lease.place;
+        let superseded = lease.state == LeaseState::Live && !lease.current;
+        let in_use = superseded && self.in_use(&lease).await?;
+        let step = decide(Situation {
+            lease: &lease,
+            effect: self.table.effect(place),
+            now: clock::now(),
+            present: self.parts.feed.is_connected(&place.org, &place.node),
+            epoch: epoch.as_deref(),
+            successor: self.table.successor(&lease),
+            in_use,
+        });
+        match (step, manager) {
+            (Step::Wait(Some(until)), _) => {
+                self.due.insert(id, until);
+                Ok(())
+            }
+            (Step::Wait(None), _) => {
+                self.due.remove(&id);
+                Ok(())
+            }
+            (Step::Supersede, _) => self.supersede(id).await,
+            (Step::Replace, _) => self.replace(id, "it ended").await,
+            (Step::Bury, _) => self.bury(lease, "its own end").await,
+            (Step::Mint, Some(manager)) => self.mint(lease, manager).await,
+            (Step::Renew, Some(manager)) => {
+                self.renew(lease, manager);
+                Ok(())
+            }
+            (Step::Revoke, Some(manager)) => self.end(lease, manager).await,
+            (Step::Mint | Step::Renew | Step::Revoke, None) => self.unknown_manager(lease).await,
+        }
+    }
+
+    /// Whether the node's last report since its successor came still names the lease's version. Without
+    /// such a report it may.
+    async fn in_use(&self, lease: &LeaseRecord) -> Result<bool, CatalogError> {
+        let place = &lease.place;
+        let Some(next) = self.table.successor(lease) else {
+            return Ok(false);
+        };
+        let reports = self
+            .parts
+            .catalog
+            .reports(&place.org, Some(&place.node))
+            .await?;
+        let Some(report) = reports.into_iter().next() else {
+            return Ok(true);
+        };
+        if next.granted_at.is_none_or(|granted| report.at < granted) {
+            return Ok(true);
+        }
+        let mark = format!("{}+", lease.id.version());
+        let deployments = report.status.deployments.iter();
+        Ok(deployments
+            .filter(|deployment| deployment.id == place.deployment)
+            .flat_map(|deployment| deployment.applied.values())
+            .any(|version| version.as_str().starts_with(&mark)))
+    }
+
+    fn manager_of(&self, lease: &LeaseRecord) -> Option<Arc<Guarded>> {
+        let found = self.parts.registry.of(&lease.place.reference);
+        found.ok().flatten().cloned()
+    }
+
+    async fn unknown_manager(&mut self, lease: LeaseRecord) -> Result<(), CatalogError> {
+        let name = lease.place.reference.manager();
+        let name = name.map_or_else(String::new, ToString::to_string);
+        let error = ManagerError::new(
+            Fault::UnknownManager,
+            format!("this hub has no secrets manager \"{name}\" (any more)"),
+        );
+        self.failed(lease, error).await
+    }
+
+    /// Notes a failure; what failed is tried again later.
+    async fn failed(
+        &mut self,
+        mut lease: LeaseRecord,
+        error: ManagerError,
+    ) -> Result<(), CatalogError> {
+        let now = clock::now();
+        let earliest = error.retry_after;
+        warn!(lease = %lease.id, secret = %lease.place.reference, node = %lease.place.node, %error,
+            "A lease is in trouble.");
+        let mut noted = trouble(error, None, now);
+        // Waiting is counted from here.
+        noted.since = now;
+        lease.trouble = Some(noted);
+        lease.attempts = lease.attempts.saturating_add(1);
+        let id = lease.id;
+        self.change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
+            .await?;
+        if let Some(wait) = earliest.and_then(|wait| jiff::SignedDuration::try_from(wait).ok()) {
+            let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            self.due.insert(id, until);
+        }
+        Ok(())
+    }
+
+    async fn change(
+        &mut self,
+        changes: Vec<LeaseChange>,
+        audit: Vec<NewAudit>,
+    ) -> Result<(), CatalogError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changed = self.parts.catalog.change_leases(&changes, audit).await?;
+        for (lease, change) in changed.into_iter().zip(changes) {
+            if let LeaseChange::Want {
+                place,
+                beside: false,
+                ..
+            } = &change
+            {
+                self.make_room(place, lease.id);
+            }
+            self.due.insert(lease.id, clock::now());
+            self.table.put(lease);
+        }
+        Ok(())
+    }
+
+    /// As the catalog did: only the newest of the place is current.
+    fn make_room(&mut self, place: &crate::catalog::records::LeasePlace, newest: LeaseId) {
+        let others: Vec<_> = self
+            .table
+            .of_place(place)
+            .filter(|lease| lease.current && lease.id != newest)
+            .cloned()
+            .collect();
+        for mut other in others {
+            other.current = false;
+            self.table.put(other);
+        }
+    }
+
+    fn until_due(&self) -> Duration {
+        let now = clock::now();
+        let next = self.due.iter().filter(|(id, _)| !self.busy.contains(id));
+        let next = next.map(|(_, at)| *at).min();
+        next.map_or(IDLE, |at| {
+            Duration::try_from(at.duration_since(now))
+                .unwrap_or_default()
+                .min(IDLE)
+        })
+    }
+}
+
+pub(super) fn audit(lease: &LeaseRecord, action: &str, result: &str, detail: &str) -> NewAudit {
+    let place = &lease.place;
+    NewAudit {
+        org: place.org.clone(),
+        at: clock::now(),
+        actor: Actor::Hub,
+        action: action.to_owned(),
+        object: format!(
+            "lease/{} {} on node/{}",
+            lease.id, place.reference, place.node
+        ),
+        result: result.to_owned(),
+        detail: detail.to_owned(),
+        peer: "-".to_owned(),
+    }
+}
+
+fn note(lease: &LeaseRecord, what: &str) {
+    let place = &lease.place;
+    info!(lease = %lease.id, secret = %place.reference, org = %place.org, node = %place.node, "{what}");
+}
+
+const RETRY: Duration = Duration::from_secs(1);
+const PAGE: u32 = 1_024;
+/// Clocks are looked at so often at least: they may have been set.
+const IDLE: Duration = Duration::from_secs(60);

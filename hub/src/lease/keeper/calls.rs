@@ -1,0 +1,285 @@
+//! Calls of managers for leases, and what comes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::Secret;
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
+
+use super::{Keeper, Outcome, audit, note};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{LeaseChange, LeaseId, LeaseRecord, LeaseState};
+use crate::clock;
+use crate::lease::Event;
+use crate::managers::guarded::Guarded;
+use crate::managers::{Fault, ManagerError, Minted, Target, Term};
+
+impl Keeper {
+    /// Has a credential made. That it is being made is durable first.
+    pub(super) async fn mint(
+        &mut self,
+        mut lease: LeaseRecord,
+        manager: Arc<Guarded>,
+    ) -> Result<(), CatalogError> {
+        lease.state = LeaseState::Minting;
+        let (id, place) = (lease.id, lease.place.clone());
+        // Before the change is seen: a look at the lease must not make another one.
+        self.busy.insert(id);
+        let noted = self.change(vec![LeaseChange::Set(Box::new(lease))], Vec::new());
+        if let Err(error) = noted.await {
+            self.busy.remove(&id);
+            return Err(error);
+        }
+        self.spawn(id, async move {
+            let asked = clock::now();
+            let target = Target {
+                org: &place.org,
+                reference: &place.reference,
+            };
+            Outcome::Minted(asked, manager.mint(target).await)
+        });
+        Ok(())
+    }
+
+    pub(super) fn renew(&mut self, lease: LeaseRecord, manager: Arc<Guarded>) {
+        let (Some(handle), Some(granted), Some(ends)) =
+            (lease.handle, lease.granted_at, lease.ends_at)
+        else {
+            return;
+        };
+        let want = Duration::try_from(ends.duration_since(granted)).unwrap_or_default();
+        self.busy.insert(lease.id);
+        self.spawn(lease.id, async move {
+            let asked = clock::now();
+            Outcome::Renewed(asked, want, manager.renew(&handle, want).await)
+        });
+    }
+
+    pub(super) async fn end(
+        &mut self,
+        mut lease: LeaseRecord,
+        manager: Arc<Guarded>,
+    ) -> Result<(), CatalogError> {
+        let Some(handle) = lease.handle.clone() else {
+            return self.bury(lease, "it was never made").await;
+        };
+        let id = lease.id;
+        self.busy.insert(id);
+        if lease.state != LeaseState::Ending {
+            lease.state = LeaseState::Ending;
+            lease.attempts = 0;
+            lease.trouble = None;
+            self.values.remove(id);
+            let record = audit(&lease, "lease.end", "ok", "another one follows it");
+            let noted = self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record]);
+            if let Err(error) = noted.await {
+                self.busy.remove(&id);
+                return Err(error);
+            }
+        }
+        self.spawn(id, async move {
+            Outcome::Revoked(manager.revoke(&handle).await)
+        });
+        Ok(())
+    }
+
+    /// Takes what came of a call.
+    pub(super) async fn settle(
+        &mut self,
+        id: LeaseId,
+        outcome: Outcome,
+    ) -> Result<(), CatalogError> {
+        let Some(lease) = self.table.get(id).cloned() else {
+            return Ok(());
+        };
+        match outcome {
+            Outcome::Minted(asked, Ok(minted)) => self.minted(lease, asked, minted).await,
+            Outcome::Minted(_, Err(error)) => self.not_minted(lease, error).await,
+            Outcome::Usable(value) => self.live(lease, value).await,
+            Outcome::Renewed(asked, want, Ok(term)) => self.renewed(lease, asked, want, term).await,
+            Outcome::Renewed(_, _, Err(error)) => self.not_renewed(lease, error).await,
+            Outcome::Revoked(Ok(())) => {
+                note(&lease, "A credential is dead.");
+                self.bury(lease, "revoked").await
+            }
+            Outcome::Revoked(Err(error)) => {
+                let record = audit(&lease, "lease.end", error.fault.as_str(), &error.detail);
+                self.parts.catalog.append_audit(vec![record]).await?;
+                self.failed(lease, error).await
+            }
+        }
+    }
+
+    /// The handle is durable before anybody can have the value.
+    async fn minted(
+        &mut self,
+        mut lease: LeaseRecord,
+        asked: Timestamp,
+        minted: Minted,
+    ) -> Result<(), CatalogError> {
+        let Minted {
+            payload,
+            handle,
+            term,
+            usable_after,
+        } = minted;
+        lease.handle = Some(handle.clone());
+        lease.granted_at = Some(asked);
+        lease.ends_at = Some(after(asked, term.duration));
+        lease.renewable = term.renewable;
+        let manager = self.manager_of(&lease);
+        lease.epoch = manager.as_ref().and_then(|manager| manager.epoch());
+        let id = lease.id;
+        let record = audit(&lease, "lease.mint", "ok", "");
+        let kept = self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record]);
+        if let Err(error) = kept.await {
+            // What nobody can find again must not live.
+            if let Some(manager) = manager {
+                tokio::spawn(async move {
+                    if let Err(error) = manager.revoke(&handle).await {
+                        warn!(%error, "A credential that could not be kept was not revoked.");
+                    }
+                });
+            }
+            return Err(error);
+        }
+        self.busy.insert(id);
+        self.spawn(id, async move {
+            tokio::time::sleep(usable_after).await;
+            Outcome::Usable(payload)
+        });
+        Ok(())
+    }
+
+    /// From now on the binding resolves to it.
+    async fn live(&mut self, mut lease: LeaseRecord, value: Secret) -> Result<(), CatalogError> {
+        let before = self.table.of_place(&lease.place);
+        let before = before.filter(|other| other.current && other.id != lease.id);
+        let mut changes: Vec<_> = before
+            .map(|other| {
+                let mut other = other.clone();
+                other.current = false;
+                LeaseChange::Set(Box::new(other))
+            })
+            .collect();
+        let wanted = lease.current || !changes.is_empty();
+        if !wanted {
+            // Its binding went away while it was made.
+            lease.state = LeaseState::Ending;
+            changes.push(LeaseChange::Set(Box::new(lease)));
+            return self.change(changes, Vec::new()).await;
+        }
+        note(&lease, "A credential is made.");
+        let invalidates = !self.table.effect(&lease.place).makes_before_breaking();
+        if invalidates {
+            for change in &mut changes {
+                if let LeaseChange::Set(other) = change {
+                    // It died when this one was made.
+                    other.state = LeaseState::Ended;
+                    self.values.remove(other.id);
+                }
+            }
+        }
+        self.values.put(lease.id, value);
+        lease.state = LeaseState::Live;
+        lease.current = true;
+        lease.attempts = 0;
+        lease.trouble = None;
+        let others: Vec<_> = changes
+            .iter()
+            .filter_map(|change| match change {
+                LeaseChange::Set(other) => Some(other.id),
+                LeaseChange::Want { .. } => None,
+            })
+            .collect();
+        changes.push(LeaseChange::Set(Box::new(lease)));
+        self.change(changes, Vec::new()).await?;
+        for other in others {
+            Box::pin(self.attend(other)).await?;
+        }
+        Ok(())
+    }
+
+    async fn not_minted(
+        &mut self,
+        mut lease: LeaseRecord,
+        error: ManagerError,
+    ) -> Result<(), CatalogError> {
+        let record = audit(&lease, "lease.mint", error.fault.as_str(), &error.detail);
+        self.parts.catalog.append_audit(vec![record]).await?;
+        let needed = lease.current || self.table.current(&lease.place).is_some();
+        if !needed {
+            return self.bury(lease, "it was never made").await;
+        }
+        lease.state = LeaseState::Wanted;
+        self.failed(lease, error).await
+    }
+
+    async fn renewed(
+        &mut self,
+        mut lease: LeaseRecord,
+        asked: Timestamp,
+        want: Duration,
+        term: Term,
+    ) -> Result<(), CatalogError> {
+        if lease.state != LeaseState::Live {
+            return Ok(());
+        }
+        lease.granted_at = Some(asked);
+        lease.ends_at = Some(after(asked, term.duration));
+        lease.renewable = term.renewable;
+        lease.attempts = 0;
+        lease.trouble = None;
+        let id = lease.id;
+        let record = audit(&lease, "lease.renew", "ok", "");
+        self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record])
+            .await?;
+        // It comes near the end of what the manager allows.
+        if term.duration < want / 2 {
+            self.supersede(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn not_renewed(
+        &mut self,
+        mut lease: LeaseRecord,
+        error: ManagerError,
+    ) -> Result<(), CatalogError> {
+        if lease.state != LeaseState::Live {
+            return Ok(());
+        }
+        let record = audit(&lease, "lease.renew", error.fault.as_str(), &error.detail);
+        self.parts.catalog.append_audit(vec![record]).await?;
+        match error.fault {
+            Fault::LeaseGone => {
+                // It is dead already, whatever its end was to be.
+                lease.ends_at = Some(clock::now());
+                let id = lease.id;
+                self.change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
+                    .await?;
+                self.replace(id, "the manager ended it").await
+            }
+            Fault::Unsupported => {
+                lease.renewable = false;
+                self.change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
+                    .await
+            }
+            _ => self.failed(lease, error).await,
+        }
+    }
+
+    fn spawn(&self, id: LeaseId, call: impl Future<Output = Outcome> + Send + 'static) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // A keeper that has gone away has nothing to settle: the next one begins from the catalog.
+            events.send(Event::Done(id, call.await)).ok();
+        });
+    }
+}
+
+fn after(start: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    start.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
