@@ -4,6 +4,8 @@
 //! Bodies are JSON, errors are [`Problem`](edge_secrets_protocol::Problem)s. Values travel sealed:
 //! to the hub's key when set, to a key of the caller's when revealed.
 
+use std::time::Duration;
+
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
@@ -15,6 +17,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::records::Role;
+use crate::generator::Generator;
+use crate::metadata::{MetaChange, SecretMeta};
 use crate::policy::Rule;
 use crate::reference::SecretRef;
 
@@ -22,12 +26,15 @@ use crate::reference::SecretRef;
 pub mod paths {
     /// `GET` [`HubInfo`](super::HubInfo).
     pub const HUB: &str = "/v1/hub";
-    /// `GET ?prefix=` list of [`SecretInfo`](super::SecretInfo).
+    /// `GET ?prefix=&labels=A,B&due=true` list of [`SecretInfo`](super::SecretInfo): those that have
+    /// every label; with `due` only those whose rotation is due or whose end has come or comes
+    /// within [`DUE_SOON`](super::DUE_SOON).
     pub const SECRETS: &str = "/v1/orgs/{org}/secrets";
     /// `GET` [`SecretInfo`](super::SecretInfo), `PUT` [`SetSecret`](super::SetSecret) →
-    /// [`SecretSet`](super::SecretSet), `DELETE` → [`SecretRemoved`](super::SecretRemoved). A `PUT`
-    /// with `If-Match: "VERSION"` sets it only over that version, with `If-None-Match: *` only when
-    /// there is none; `conflict` otherwise (RFC 9110 §13.1).
+    /// [`SecretSet`](super::SecretSet), `PATCH` [`MetaChange`](crate::metadata::MetaChange) →
+    /// [`SecretEdited`](super::SecretEdited), `DELETE` → [`SecretRemoved`](super::SecretRemoved). A
+    /// `PUT` or `PATCH` with `If-Match: "VERSION"` does it only while that is the version, a `PUT`
+    /// with `If-None-Match: *` only when there is none; `conflict` otherwise (RFC 9110 §13.1).
     pub const SECRET: &str = "/v1/orgs/{org}/secrets/{*reference}";
     /// `GET` list of [`VersionInfo`](super::VersionInfo), newest first.
     pub const SECRET_VERSIONS: &str = "/v1/orgs/{org}/secret-versions/{*reference}";
@@ -97,10 +104,25 @@ pub struct SecretInfo {
     pub updated_at: Timestamp,
     /// Who last set it.
     pub updated_by: UserId,
+    /// What people say of it.
+    #[serde(flatten)]
+    pub meta: SecretMeta,
+    /// Its end has come: no node gets it.
+    #[serde(default)]
+    pub expired: bool,
+    /// When its value should be replaced, where that was asked for. It may be past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_due_at: Option<Timestamp>,
     /// The names of the delivered version's fields; left out of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// How its values are made, where they are; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
 }
+
+/// How far ahead a list of what is due looks for ends.
+pub const DUE_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Sets a secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +130,22 @@ pub struct SetSecret {
     /// The payload ([`edge_secrets_protocol::Fields`]), sealed to the hub for
     /// [`Place::Set`](edge_secrets_protocol::sealed::Place::Set).
     pub sealed: Sealed,
+    /// What changes with it; all else stays.
+    #[serde(flatten)]
+    pub meta: MetaChange,
+    /// How the value was made, to make the next one alike; forgotten when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
+}
+
+/// What changing its metadata did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretEdited {
+    /// As it is now.
+    #[serde(flatten)]
+    pub info: SecretInfo,
+    /// How many nodes hear of it.
+    pub nodes: usize,
 }
 
 /// What setting it did.
@@ -119,6 +157,9 @@ pub struct SecretSet {
     pub nodes: usize,
     /// When it became durable.
     pub at: Timestamp,
+    /// What is odd, but done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What removing it did.

@@ -8,6 +8,7 @@ mod audit;
 mod bindings;
 mod definitions;
 mod feed;
+mod metadata;
 mod nodes;
 mod placement;
 mod rows;
@@ -33,11 +34,13 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, NewAudit,
-    NewCertificate, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, OrgSnapshot,
-    Report, Revision, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
+    NewAudit, NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement,
+    NodeRecord, OrgSnapshot, Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord,
+    VersionRecord,
 };
 use super::{Catalog, CatalogError};
+use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use write::Write;
 
@@ -227,10 +230,26 @@ impl Catalog for SqliteCatalog {
         org: &OrgId,
         reference: &SecretRef,
         version: &EncryptedVersion,
+        meta: &NewMeta,
         expected: Option<Option<SecretVersion>>,
         audit: NewAudit,
-    ) -> Result<Committed, CatalogError> {
-        secrets::put(self, org, reference, version, expected, &audit).await
+    ) -> Result<SecretPut, CatalogError> {
+        secrets::put(self, org, reference, version, meta, expected, audit).await
+    }
+
+    async fn edit_secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        change: &MetaChange,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretRecord, Committed), CatalogError> {
+        metadata::edit(self, org, reference, change, expected, &audit).await
+    }
+
+    async fn expire_secrets(&self, now: Timestamp) -> Result<Expiry, CatalogError> {
+        metadata::expire(self, now).await
     }
 
     async fn remove_secret(
@@ -324,6 +343,5 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 const PRIVATE: u32 = 0o600;
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

@@ -8,15 +8,15 @@ use axum::{Json, Router};
 use edge_secrets_protocol::limits::MAX_ADMIN_REQUEST;
 use edge_secrets_protocol::sealed::Place;
 use edge_secrets_protocol::{Code, Fields, SecretVersion};
-use serde::Deserialize;
 
 use super::session::{Params, Session};
 use crate::api::body;
 use crate::api::problem::ApiError;
-use crate::catalog::records::{Committed, SecretRecord};
+use crate::catalog::records::{NewMeta, SecretPut, SecretRecord};
+use crate::clock;
 use crate::hub::Hub;
 use crate::managers::SecretManager;
-use crate::managers::embedded::SetError;
+use crate::managers::embedded::{NewValue, SetError};
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{
@@ -24,10 +24,17 @@ use crate::wire::{
     VersionInfo, paths,
 };
 
+use metadata::Query;
+
+mod metadata;
+
 pub(super) fn router() -> Router<Arc<Hub>> {
     Router::new()
         .route(paths::SECRETS, get(list))
-        .route(paths::SECRET, get(show).put(set).delete(remove))
+        .route(
+            paths::SECRET,
+            get(show).put(set).patch(metadata::edit).delete(remove),
+        )
         .route(paths::SECRET_VERSIONS, get(versions))
         .route(paths::SECRET_RESTORE, post(restore))
         .route(paths::SECRET_REVEAL, post(reveal))
@@ -45,39 +52,38 @@ pub(super) fn expect_known_manager(reference: &SecretRef) -> Result<(), String> 
     }
 }
 
-#[derive(Deserialize)]
-struct Prefix {
-    #[serde(default)]
-    prefix: String,
-}
-
 async fn list(
     session: Session,
-    Params(query): Params<Prefix>,
+    Params(query): Params<Query>,
 ) -> Result<Json<Vec<SecretInfo>>, ApiError> {
     session.require(Call::See, "secret.list", "secrets").await?;
-    let prefix = query.prefix.strip_prefix('/').unwrap_or(&query.prefix);
-    let records = session.hub.catalog.secrets(&session.org, prefix).await?;
-    let seen =
-        |record: &SecretRecord| session.may(Call::Secret(SecretCall::List, &record.reference));
-    let infos = records.into_iter().filter(seen);
-    Ok(Json(infos.map(|record| info(record, Vec::new())).collect()))
+    let (filter, now) = (query.filter()?, clock::now());
+    let records = session.hub.catalog.secrets(&session.org, filter.prefix());
+    let seen = |record: &SecretRecord| {
+        session.may(Call::Secret(SecretCall::List, &record.reference)) && filter.takes(record, now)
+    };
+    let infos = records.await?.into_iter().filter(seen);
+    Ok(Json(
+        infos.map(|record| metadata::info(record, now)).collect(),
+    ))
 }
 
 async fn show(session: Session) -> Result<Json<SecretInfo>, ApiError> {
     let reference = asked(&session, SecretCall::List, "secret.show").await?;
     let record = existing(&session, &reference).await?;
-    let mut fields = Vec::new();
+    let generator = record.generator.clone();
+    let mut info = metadata::info(record, clock::now());
     if session.may(Call::Secret(SecretCall::Read, &reference)) {
         let catalog = &session.hub.catalog;
         let mut versions = catalog
             .versions(&session.org, &reference)
             .await?
             .into_iter();
-        let current = versions.find(|version| version.version == record.current);
-        fields = current.map(|version| version.fields).unwrap_or_default();
+        let current = versions.find(|version| version.version == info.version);
+        info.fields = current.map(|version| version.fields).unwrap_or_default();
+        info.generator = generator;
     }
-    Ok(Json(info(record, fields)))
+    Ok(Json(info))
 }
 
 async fn versions(session: Session) -> Result<Json<Vec<VersionInfo>>, ApiError> {
@@ -103,6 +109,7 @@ async fn set(
 ) -> Result<Json<SecretSet>, ApiError> {
     let reference = asked(&session, SecretCall::Write, "secret.set").await?;
     let expected = expected(&headers)?;
+    metadata::expect_future_end(&body.meta)?;
     let (hub, org, user) = (&session.hub, &session.org, &session.peer.user);
     let place = Place::Set {
         org,
@@ -120,13 +127,20 @@ async fn set(
         let detail = format!("The value for {reference} was not taken: {error}.");
         ApiError::new(Code::Invalid, detail)
     })?;
-    let audit = session.audit("secret.set", object(&reference));
-    let set = hub
-        .secrets
-        .set(org, &reference, &payload, user, expected, audit)
-        .await
-        .map_err(not_set)?;
-    Ok(answer(set))
+    let mut audit = session.audit("secret.set", object(&reference));
+    audit.detail = body.meta.to_string();
+    let value = NewValue {
+        org,
+        reference: &reference,
+        payload: &payload,
+        by: user,
+        meta: NewMeta {
+            change: body.meta,
+            generator: Some(body.generator),
+        },
+    };
+    let set = hub.secrets.set(value, expected, audit).await;
+    Ok(answer(&reference, set.map_err(not_set)?))
 }
 
 async fn restore(
@@ -142,14 +156,22 @@ async fn restore(
         .restore(org, &reference, &body.version, user, audit)
         .await
         .map_err(not_set)?;
-    Ok(answer(set))
+    Ok(answer(&reference, set))
 }
 
-fn answer((version, committed): (SecretVersion, Committed)) -> Json<SecretSet> {
+fn answer(reference: &SecretRef, set: (SecretVersion, SecretPut)) -> Json<SecretSet> {
+    let (version, put) = set;
+    let lifted = |end| {
+        format!(
+            "The end of {reference}, {end}, had come; it is lifted, so that the new value is \
+             delivered. Give it another with `edge-secrets secret edit {reference} --expires T`."
+        )
+    };
     Json(SecretSet {
         version,
-        nodes: committed.touched.len(),
-        at: committed.at,
+        nodes: put.committed.touched.len(),
+        at: put.committed.at,
+        warnings: put.lifted_end.map(lifted).into_iter().collect(),
     })
 }
 
@@ -240,20 +262,9 @@ fn not_set(error: SetError) -> ApiError {
         SetError::Conflict(_) => Code::Conflict,
         SetError::NoVersion(..) => Code::NotFound,
     };
-    ApiError::new(code, format!("The secret was not set: {error}."))
+    ApiError::new(code, format!("The secret was not changed: {error}."))
 }
 
 fn object(reference: &SecretRef) -> String {
     format!("secret/{reference}")
-}
-
-fn info(record: SecretRecord, fields: Vec<String>) -> SecretInfo {
-    SecretInfo {
-        reference: record.reference,
-        version: record.current,
-        created_at: record.created_at,
-        updated_at: record.updated_at,
-        updated_by: record.updated_by,
-        fields,
-    }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod definitions;
 mod fleet;
+mod metadata;
 mod people;
 mod secrets;
 
@@ -35,6 +36,7 @@ use crate::feed::{self, Feed};
 use crate::hub::Hub;
 use crate::managers::embedded::Embedded;
 use crate::managers::envelope::MasterKey;
+use crate::metadata::MetaChange;
 use crate::pki::Pki;
 use crate::wire::{SetSecret, TokenIssued};
 
@@ -174,6 +176,8 @@ impl World {
         let key = self.hub.sealing_key.public();
         SetSecret {
             sealed: key.seal(&place, &payload).unwrap(),
+            meta: MetaChange::default(),
+            generator: None,
         }
     }
 

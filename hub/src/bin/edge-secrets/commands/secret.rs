@@ -1,5 +1,6 @@
 //! `edge-secrets secret …`
 
+use edge_secrets_hub::metadata::MetaChange;
 use edge_secrets_hub::reference::SecretRef;
 use edge_secrets_hub::wire::{
     RestoreSecret, SecretInfo, SecretRemoved, SecretSet, SetSecret, VersionInfo, paths,
@@ -57,7 +58,15 @@ async fn set(args: &SetArgs, session: &mut Session<'_>) -> Result<(), Error> {
     let target = route(paths::SECRET, &args.name, session);
     let done: SecretSet = session
         .client
-        .send(Method::PUT, target, &SetSecret { sealed })
+        .send(
+            Method::PUT,
+            target,
+            &SetSecret {
+                sealed,
+                meta: MetaChange::default(),
+                generator: None,
+            },
+        )
         .await?;
     show_set(&args.name, &done, session)
 }
