@@ -1,12 +1,13 @@
 //! `edge-secrets secret …`
 
-use edge_secrets_hub::metadata::MetaChange;
+use edge_secrets_hub::generator::Generator;
+use edge_secrets_hub::metadata::{Label, Labels, MetaChange};
 use edge_secrets_hub::reference::SecretRef;
 use edge_secrets_hub::wire::{
     RestoreSecret, SecretInfo, SecretRemoved, SecretSet, SetSecret, VersionInfo, paths,
 };
-use edge_secrets_protocol::SecretVersion;
 use edge_secrets_protocol::sealed::Place;
+use edge_secrets_protocol::{Secret, SecretVersion};
 use http::Method;
 
 use super::Session;
@@ -16,13 +17,23 @@ use crate::error::Error;
 use crate::output::{Table, count};
 use crate::times::age;
 
+mod edit;
+mod generate;
+mod metadata;
 mod payload;
 mod reveal;
 
 pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
         SecretCommand::Set(args) => set(&args, session).await,
-        SecretCommand::List { prefix } => list(prefix, session).await,
+        SecretCommand::Generate(args) => generate::run(args, session).await,
+        SecretCommand::Rotate { name } => generate::rotate(&name, session).await,
+        SecretCommand::Edit { name, meta } => edit::run(&name, meta, session).await,
+        SecretCommand::List {
+            prefix,
+            labels,
+            due,
+        } => list(prefix, labels, due, session).await,
         SecretCommand::Show {
             name,
             reveal: true,
@@ -41,34 +52,58 @@ pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Re
 }
 
 async fn set(args: &SetArgs, session: &mut Session<'_>) -> Result<(), Error> {
-    let payload = payload::read(args, session.ui)?;
-    let info = session.hub_info().await?;
-    let reference = args.name.to_string();
-    let place = Place::Set {
-        org: &info.org,
-        user: &info.user,
-        reference: &reference,
+    let value = Value {
+        // Before anybody types a value.
+        meta: metadata::change(&args.meta, session.ui.now())?,
+        payload: payload::read(args, session.ui)?,
+        generator: None,
     };
-    let sealed = info
-        .sealing_key
-        .seal(&place, &payload)
-        .map_err(|error| Error::Failed(format!("the value cannot be sealed: {error}")))?;
-    // From here on there is ciphertext only.
-    drop(payload);
-    let target = route(paths::SECRET, &args.name, session);
-    let done: SecretSet = session
-        .client
-        .send(
-            Method::PUT,
-            target,
-            &SetSecret {
-                sealed,
-                meta: MetaChange::default(),
-                generator: None,
-            },
-        )
-        .await?;
-    show_set(&args.name, &done, session)
+    value.send(&args.name, None, session).await
+}
+
+/// A new value, and what goes with it.
+struct Value {
+    payload: Secret,
+    meta: MetaChange,
+    generator: Option<Generator>,
+}
+
+impl Value {
+    /// Seals it to the hub and sets it, only over the version `over` where one is named.
+    async fn send(
+        self,
+        name: &SecretRef,
+        over: Option<&SecretVersion>,
+        session: &mut Session<'_>,
+    ) -> Result<(), Error> {
+        let Self {
+            payload,
+            meta,
+            generator,
+        } = self;
+        let info = session.hub_info().await?;
+        let reference = name.to_string();
+        let place = Place::Set {
+            org: &info.org,
+            user: &info.user,
+            reference: &reference,
+        };
+        let sealed = info
+            .sealing_key
+            .seal(&place, &payload)
+            .map_err(|error| Error::Failed(format!("the value cannot be sealed: {error}")))?;
+        // From here on there is ciphertext only.
+        drop(payload);
+        let body = SetSecret {
+            sealed,
+            meta,
+            generator,
+        };
+        let target = route(paths::SECRET, name, session);
+        let client = &mut session.client;
+        let done: SecretSet = client.send_over(Method::PUT, target, &body, over).await?;
+        show_set(name, &done, session)
+    }
 }
 
 async fn restore(
@@ -85,6 +120,11 @@ async fn restore(
 }
 
 fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Result<(), Error> {
+    if session.ui.for_people() {
+        for warning in &done.warnings {
+            session.ui.note(&format!("warning: {warning}"));
+        }
+    }
     session.ui.show(done, |_| {
         let reach = match done.nodes {
             0 => "no node gets it yet".to_owned(),
@@ -94,19 +134,31 @@ fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Re
     })
 }
 
-async fn list(prefix: Option<String>, session: &mut Session<'_>) -> Result<(), Error> {
-    let target = at(paths::SECRETS, &[session.client.org().as_str()]).with_some("prefix", prefix);
+async fn list(
+    prefix: Option<String>,
+    labels: Vec<Label>,
+    due: bool,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let labels = Labels::try_from(labels).map_err(|error| Error::Usage(error.to_string()))?;
+    let target = at(paths::SECRETS, &[session.client.org().as_str()])
+        .with_some("prefix", prefix)
+        .with_some("labels", (!labels.is_empty()).then_some(labels))
+        .with_some("due", due.then_some(true));
     let secrets: Vec<SecretInfo> = session.client.get(target).await?;
     session
         .ui
         .show_list(&secrets, "There are no such secrets.", |now| {
-            let mut table = Table::new(["SECRET", "VERSION", "UPDATED", "BY"]);
+            let headers = ["SECRET", "VERSION", "UPDATED", "BY", "LABELS", "DUE"];
+            let mut table = Table::new(headers);
             for secret in &secrets {
                 table.row([
                     secret.reference.to_string(),
                     secret.version.to_string(),
                     age(secret.updated_at, now),
                     secret.updated_by.to_string(),
+                    secret.meta.labels.to_string(),
+                    metadata::due(secret, now),
                 ]);
             }
             table.render()
@@ -116,18 +168,9 @@ async fn list(prefix: Option<String>, session: &mut Session<'_>) -> Result<(), E
 async fn show(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
     let target = route(paths::SECRET, name, session);
     let secret: SecretInfo = session.client.get(target).await?;
-    session.ui.show(&secret, |now| {
-        Table::facts([
-            ("secret", secret.reference.to_string()),
-            ("version", secret.version.to_string()),
-            ("fields", secret.fields.join(", ")),
-            ("created", age(secret.created_at, now)),
-            (
-                "updated",
-                format!("{} by {}", age(secret.updated_at, now), secret.updated_by),
-            ),
-        ])
-    })
+    session
+        .ui
+        .show(&secret, |now| metadata::facts(&secret, now))
 }
 
 async fn show_version(
