@@ -71,19 +71,22 @@ async fn list(
 async fn show(session: Session) -> Result<Json<SecretInfo>, ApiError> {
     let reference = asked(&session, SecretCall::List, "secret.show").await?;
     let record = existing(&session, &reference).await?;
+    Ok(Json(detail(&session, record).await?))
+}
+
+/// What the caller may see of a secret that they may know of.
+async fn detail(session: &Session, record: SecretRecord) -> Result<SecretInfo, ApiError> {
     let generator = record.generator.clone();
     let mut info = metadata::info(record, clock::now());
-    if session.may(Call::Secret(SecretCall::Read, &reference)) {
+    if session.may(Call::Secret(SecretCall::Read, &info.reference)) {
         let catalog = &session.hub.catalog;
-        let mut versions = catalog
-            .versions(&session.org, &reference)
-            .await?
-            .into_iter();
+        let versions = catalog.versions(&session.org, &info.reference).await?;
+        let mut versions = versions.into_iter();
         let current = versions.find(|version| version.version == info.version);
         info.fields = current.map(|version| version.fields).unwrap_or_default();
         info.generator = generator;
     }
-    Ok(Json(info))
+    Ok(info)
 }
 
 async fn versions(session: Session) -> Result<Json<Vec<VersionInfo>>, ApiError> {
@@ -129,6 +132,9 @@ async fn set(
     })?;
     let mut audit = session.audit("secret.set", object(&reference));
     audit.detail = body.meta.to_string();
+    if body.generator.is_some() {
+        audit.add_detail("generated");
+    }
     let value = NewValue {
         org,
         reference: &reference,

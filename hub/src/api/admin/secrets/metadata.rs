@@ -6,7 +6,7 @@ use edge_secrets_protocol::Code;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{asked, expected, not_set, object};
+use super::{asked, detail, expected, not_set, object};
 use crate::api::admin::session::Session;
 use crate::api::body;
 use crate::api::problem::ApiError;
@@ -24,9 +24,9 @@ pub(super) async fn edit(
     let reference = asked(&session, SecretCall::Write, "secret.edit").await?;
     let expected = expected(&headers)?;
     if change.is_empty() {
-        let detail = "Nothing is to be changed: give labels, description, expires_at, max_versions \
+        let nothing = "Nothing is to be changed: give labels, description, expires_at, max_versions \
                       or rotate_every_seconds.";
-        return Err(ApiError::new(Code::Invalid, detail));
+        return Err(ApiError::new(Code::Invalid, nothing));
     }
     expect_future_end(&change)?;
     let mut audit = session.audit("secret.edit", object(&reference));
@@ -37,7 +37,7 @@ pub(super) async fn edit(
         .await
         .map_err(not_set)?;
     Ok(Json(SecretEdited {
-        info: info(record, clock::now()),
+        info: detail(&session, record).await?,
         nodes: committed.touched.len(),
     }))
 }

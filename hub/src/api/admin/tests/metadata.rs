@@ -74,7 +74,10 @@ async fn metadata_comes_with_a_value_and_is_edited_without_one() {
 
     let change = json!({"labels": ["dev"], "expires_at": null, "description": "another"});
     let edited: SecretEdited = world.patch("root", "db", &change).await.json();
-    assert_eq!(edited.nodes, 0);
+    assert_eq!(
+        (edited.nodes, edited.info.fields),
+        (0, vec!["value".to_owned()])
+    );
     let info = world.info("root", "db").await;
     assert_eq!(
         (&info["labels"], &info["version"]),
@@ -160,6 +163,9 @@ async fn only_who_may_set_a_secret_edits_it() {
         .ok();
     let info = world.info("root", "db").await;
     assert_eq!(info["generator"]["length"], json!(9));
+    let change = json!({"labels": ["mine"]});
+    let edited: Value = world.patch("root", "db", &change).await.json();
+    assert_eq!(edited["generator"], info["generator"]);
     let info = world.info("alice", "db").await;
     assert_eq!(
         (info.get("generator"), &info["labels"]),
