@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::catalog::records::NewMeta;
+use crate::managers::embedded::NewValue;
 use crate::wire::{SecretEdited, SecretInfo, SecretSet};
 
 impl World {
@@ -273,6 +275,20 @@ async fn secrets_are_found_by_labels_and_by_what_is_due() {
     );
     assert_eq!(world.listed("root", "due=true").await, ["b", "d"]);
     assert_eq!(world.listed("root", "due=true&labels=db").await, ["d"]);
+
+    // A value as old as its reminder.
+    let mut hour_ago = setup(&"myorg".parse().unwrap());
+    hour_ago.at = clock::now() - Duration::from_secs(3600);
+    let payload = Fields::encode(&[("value".parse().unwrap(), b"old")]).unwrap();
+    let value = NewValue {
+        org: &"myorg".parse().unwrap(),
+        reference: &"e".parse().unwrap(),
+        payload: &payload,
+        by: &user("root"),
+        meta: NewMeta::default(),
+    };
+    world.hub.secrets.set(value, None, hour_ago).await.unwrap();
+    assert_eq!(world.listed("root", "due=true").await, ["b", "d", "e"]);
 }
 
 #[tokio::test]
