@@ -5,6 +5,8 @@
 pub mod admin;
 pub mod body;
 pub mod exchange;
+pub mod hook;
+pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod problem;
@@ -22,6 +24,8 @@ use problem::ApiError;
 pub fn router(hub: Arc<Hub>) -> Router {
     node::router()
         .merge(admin::router())
+        .merge(hook::router())
+        .merge(metrics::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(hub)

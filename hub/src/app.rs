@@ -1,5 +1,7 @@
 //! The hub as a whole: from its configuration to its end.
 
+mod background;
+
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,8 +24,12 @@ use crate::config::Config;
 use crate::deploy::Models;
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
-use crate::managers::embedded::Embedded;
+use crate::lease::{Desk, Leases};
+use crate::managers::ManagerName;
+use crate::managers::embedded::{Embedded, KeptSession};
 use crate::managers::envelope::MasterKey;
+use crate::managers::session::Kept;
+use crate::observe::Hints;
 use crate::pki::{Pki, PkiError};
 use crate::server::tls::ServerCertificate;
 use crate::server::{Server, ServerError, Stop};
@@ -51,6 +57,9 @@ pub enum AppError {
     /// There is no server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A secrets manager of the configuration cannot be used.
+    #[error("hub.yaml: {0}")]
+    Managers(String),
     /// The system does not let the hub be stopped by a signal, or the like.
     #[error(transparent)]
     System(#[from] std::io::Error),
@@ -62,7 +71,7 @@ impl AppError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::DataDir { .. } | Self::Pki(PkiError::File { .. })
+            Self::DataDir { .. } | Self::Managers(_) | Self::Pki(PkiError::File { .. })
         )
     }
 }
@@ -74,6 +83,7 @@ pub struct Bound {
     server: Server,
     certificate: Arc<ServerCertificate>,
     address: SocketAddr,
+    desk: Desk,
     /// Held for as long as the data directory is used.
     _lock: File,
 }
@@ -101,8 +111,24 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
     }
     let certificate = Arc::new(ServerCertificate::issue(&pki, &config.server_names)?);
     let catalog = Arc::new(SqliteCatalog::open(&database).await?);
+    let secrets = Embedded::new(Arc::clone(&catalog) as Arc<dyn Catalog>, master);
+    let secrets = Arc::new(secrets);
+    let kept = |manager: &ManagerName| -> Arc<dyn Kept> {
+        Arc::new(KeptSession::new(Arc::clone(&secrets), manager.clone()))
+    };
+    let managers = match config.managers.build(kept) {
+        Ok(managers) => managers,
+        Err(reason) => {
+            catalog.close().await;
+            return Err(AppError::Managers(reason));
+        }
+    };
+    let (leases, desk) = Leases::new();
     let hub = Arc::new(Hub {
-        secrets: Embedded::new(Arc::clone(&catalog) as Arc<dyn Catalog>, master),
+        secrets,
+        managers,
+        hints: Hints::default(),
+        leases,
         catalog: Arc::clone(&catalog) as Arc<dyn Catalog>,
         pki,
         feed: Feed::new(),
@@ -126,6 +152,7 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
         server,
         certificate,
         address,
+        desk,
         _lock: lock,
     })
 }
@@ -162,6 +189,7 @@ impl Bound {
             server,
             certificate,
             address,
+            desk,
             _lock,
         } = self;
         info!(%address, trust_domain = %hub.pki.trust_domain(), "Listening.");
@@ -170,6 +198,7 @@ impl Bound {
         let follower = feed::follow(hub.feed.clone(), Arc::clone(&hub.catalog), seq);
         let follower = AbortOnDrop(tokio::spawn(follower));
         let renewal = AbortOnDrop(tokio::spawn(renew(Arc::clone(&hub), certificate)));
+        let background = AbortOnDrop(tokio::spawn(background::run(Arc::clone(&hub), desk)));
         let closing = async {
             stop.graceful.cancelled().await;
             info!("Stopping.");
@@ -178,7 +207,7 @@ impl Bound {
         };
         let (served, closing) = (server.run(stop.clone()), std::pin::pin!(closing));
         futures_util::future::join(served, closing).await;
-        drop((follower, renewal));
+        drop((follower, renewal, background));
         catalog.close().await;
         info!("Stopped.");
     }

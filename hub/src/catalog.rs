@@ -20,12 +20,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::managers::ManagerName;
+use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, LeaseChange,
-    LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewToken, NodeBindings, NodeIdentity,
-    NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot, Report, Revision, SecretRecord,
-    UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
+    LeaseChange, LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewMeta, NewToken,
+    NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
+    Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
 };
 
 /// Why the catalog did not do it.
@@ -175,16 +176,42 @@ pub trait Catalog: Send + Sync + 'static {
     /// binding that now resolves differently. With `expected` it does so only when the current
     /// version is that one (`Conflict` otherwise). The version is a decimal number above
     /// [`last_version`](Self::last_version); one that is not above it is a `Conflict` too.
+    ///
+    /// `meta` is applied first. Versions beyond the number to keep are gone with it, the oldest
+    /// first. An end that has come by the version's time, and that `meta` does not replace, is
+    /// lifted: a value that nobody gets would be of no use.
     async fn put_secret(
         &self,
         org: &OrgId,
         reference: &SecretRef,
         version: &EncryptedVersion,
+        meta: &NewMeta,
         expected: Option<Option<SecretVersion>>,
         audit: NewAudit,
-    ) -> Result<Committed, CatalogError>;
+    ) -> Result<SecretPut, CatalogError>;
 
-    /// Removes a secret and every version of it.
+    /// Changes a secret's metadata, and nothing of its versions: fewer versions are kept from the
+    /// next one on. Another end raises the generation of every node with a binding that resolves to
+    /// the secret. With `expected` it does so only when the current version is that one.
+    async fn edit_secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        change: &MetaChange,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretRecord, Committed), CatalogError>;
+
+    /// Announces the ends that have come: every secret of every organisation whose end is not after
+    /// `now`, once for each end it is given, at most [`MAX_EXPIRING`](records::MAX_EXPIRING) by one
+    /// call. In one transaction it raises the generation of every node with a binding that resolves
+    /// to such a secret and writes an audit record `secret.expire` of the hub's. Where nothing has
+    /// ended it only reads.
+    ///
+    /// Delivery does not hang on it: whoever resolves compares the end with the time.
+    async fn expire_secrets(&self, now: Timestamp) -> Result<Expiry, CatalogError>;
+
+    /// Removes a secret with its metadata and every version of it.
     async fn remove_secret(
         &self,
         org: &OrgId,

@@ -1,14 +1,20 @@
 //! `hub.yaml`: what the hub is told. Unknown keys are errors, with the line where they stand.
 
+pub mod managers;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use edge_secrets_protocol::OrgId;
 use serde::{Deserialize, Serialize};
+
+use crate::managers::ManagerName;
+use managers::{ManagerConfig, Managers};
 
 /// What the hub was told. Every value is checked and every default filled in.
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ pub struct Config {
     pub log: Log,
     /// What one process takes on at once.
     pub limits: Limits,
+    /// The secrets managers outside the hub.
+    pub managers: Managers,
 }
 
 /// How long nodes' certificates live.
@@ -229,6 +237,11 @@ impl Config {
             user_certificates: file.user_certificates,
             log: file.log,
             limits: file.limits,
+            managers: Managers {
+                managers: file.managers,
+                defaults: file.default_managers,
+            }
+            .based_on(base),
         };
         config.check().map_err(|(key, reason)| ConfigError {
             path: path.into(),
@@ -284,7 +297,7 @@ impl Config {
         if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {
             return Err(("level", format!("`log.level`: {error}")));
         }
-        Ok(())
+        self.managers.check()
     }
 }
 
@@ -313,6 +326,10 @@ struct File {
     log: Log,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    managers: Vec<ManagerConfig>,
+    #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
+    default_managers: BTreeMap<OrgId, ManagerName>,
 }
 
 fn default_listen() -> SocketAddr {

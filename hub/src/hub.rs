@@ -8,7 +8,10 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deploy::Models;
 use crate::feed::Feed;
+use crate::lease::Leases;
 use crate::managers::embedded::Embedded;
+use crate::managers::registry::Registry;
+use crate::observe::Hints;
 use crate::pki::Pki;
 
 /// A running hub.
@@ -17,8 +20,14 @@ pub struct Hub {
     pub config: Config,
     /// What it remembers.
     pub catalog: Arc<dyn Catalog>,
-    /// The default secrets manager.
-    pub secrets: Embedded,
+    /// The hub's own secrets manager.
+    pub secrets: Arc<Embedded>,
+    /// The secrets managers outside it.
+    pub managers: Registry,
+    /// What tells their watchers to look at once.
+    pub hints: Hints,
+    /// The line to the keeper of leases, and the values of live ones.
+    pub leases: Leases,
     /// Its certificate authority.
     pub pki: Pki,
     /// Who watches, and the news for them.

@@ -41,11 +41,11 @@ pub enum Call<'a> {
 /// What is asked of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretCall {
-    /// To know that it exists, its version, and who set it when.
+    /// To know that it exists, its version and metadata, and who set it when.
     List,
-    /// To know its fields and older versions, and to see its value.
+    /// To know its fields, how its values are made and its older versions, and to see its value.
     Read,
-    /// To set it, or to make an old value the newest.
+    /// To set it, to make an old value the newest, or to change its metadata.
     Write,
     /// To remove it.
     Remove,

@@ -4,6 +4,10 @@
 //! Bodies are JSON, errors are [`Problem`](edge_secrets_protocol::Problem)s. Values travel sealed:
 //! to the hub's key when set, to a key of the caller's when revealed.
 
+mod managed;
+
+use std::time::Duration;
+
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
@@ -14,20 +18,27 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::records::Role;
+use crate::catalog::records::{Role, Trouble};
+use crate::generator::Generator;
+use crate::managers::{Effect, ManagerName};
+use crate::metadata::{MetaChange, SecretMeta};
 use crate::policy::Rule;
 use crate::reference::SecretRef;
+pub use managed::*;
 
 /// Paths, as axum routes. `{*reference}` is a secret reference with its slashes.
 pub mod paths {
     /// `GET` [`HubInfo`](super::HubInfo).
     pub const HUB: &str = "/v1/hub";
-    /// `GET ?prefix=` list of [`SecretInfo`](super::SecretInfo).
+    /// `GET ?prefix=&labels=A,B&due=true` list of [`SecretInfo`](super::SecretInfo): those that have
+    /// every label; with `due` only those whose rotation is due or whose end has come or comes
+    /// within [`DUE_SOON`](super::DUE_SOON).
     pub const SECRETS: &str = "/v1/orgs/{org}/secrets";
     /// `GET` [`SecretInfo`](super::SecretInfo), `PUT` [`SetSecret`](super::SetSecret) →
-    /// [`SecretSet`](super::SecretSet), `DELETE` → [`SecretRemoved`](super::SecretRemoved). A `PUT`
-    /// with `If-Match: "VERSION"` sets it only over that version, with `If-None-Match: *` only when
-    /// there is none; `conflict` otherwise (RFC 9110 §13.1).
+    /// [`SecretSet`](super::SecretSet), `PATCH` [`MetaChange`](crate::metadata::MetaChange) →
+    /// [`SecretEdited`](super::SecretEdited), `DELETE` → [`SecretRemoved`](super::SecretRemoved). A
+    /// `PUT` or `PATCH` with `If-Match: "VERSION"` does it only while that is the version, a `PUT`
+    /// with `If-None-Match: *` only when there is none; `conflict` otherwise (RFC 9110 §13.1).
     pub const SECRET: &str = "/v1/orgs/{org}/secrets/{*reference}";
     /// `GET` list of [`VersionInfo`](super::VersionInfo), newest first.
     pub const SECRET_VERSIONS: &str = "/v1/orgs/{org}/secret-versions/{*reference}";
@@ -67,6 +78,26 @@ pub mod paths {
     /// `GET ?after=SEQ&since=TIME&limit=N&wait=SECONDS` list of [`AuditInfo`](super::AuditInfo),
     /// oldest first; with `wait` an empty one only when so many seconds brought nothing.
     pub const AUDIT: &str = "/v1/orgs/{org}/audit";
+    /// `GET` list of [`ManagerInfo`](super::ManagerInfo).
+    pub const MANAGERS: &str = "/v1/orgs/{org}/managers";
+    /// `POST`, no body → [`ManagerCheck`](super::ManagerCheck).
+    pub const MANAGER_CHECK: &str = "/v1/orgs/{org}/managers/{manager}/check";
+    /// `GET ?prefix=&labels=A,B&search=&page=` [`ManagedPage`](super::ManagedPage).
+    pub const MANAGED_LIST: &str = "/v1/orgs/{org}/managers/{manager}/secrets";
+    /// `GET` [`ManagedInfo`](super::ManagedInfo); `POST`
+    /// [`NewCredential`](crate::managers::NewCredential) → `ManagedInfo`.
+    pub const MANAGED: &str = "/v1/orgs/{org}/managed/{*reference}";
+    /// `GET` list of [`ManagedVersion`](super::ManagedVersion), newest first.
+    pub const MANAGED_VERSIONS: &str = "/v1/orgs/{org}/managed-versions/{*reference}";
+    /// `GET ?node=&ended=` list of [`LeaseInfo`](super::LeaseInfo).
+    pub const LEASES: &str = "/v1/orgs/{org}/leases";
+    /// `POST`, no body → 204.
+    pub const LEASE_REVOKE: &str = "/v1/orgs/{org}/leases/{lease}/revoke";
+    /// `POST` [`Hooked`](super::Hooked) or anything → 202; with the manager's webhook token, and
+    /// without a client certificate.
+    pub const HOOK: &str = "/v1/hooks/{manager}";
+    /// `GET`: Prometheus' text format.
+    pub const METRICS: &str = "/v1/metrics";
 }
 
 /// What a client needs to know of the hub.
@@ -82,6 +113,9 @@ pub struct HubInfo {
     pub user: UserId,
     /// What the caller may do.
     pub role: Role,
+    /// The secrets manager that references without one mean; the hub's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_manager: Option<ManagerName>,
 }
 
 /// A secret's metadata.
@@ -97,10 +131,25 @@ pub struct SecretInfo {
     pub updated_at: Timestamp,
     /// Who last set it.
     pub updated_by: UserId,
+    /// What people say of it.
+    #[serde(flatten)]
+    pub meta: SecretMeta,
+    /// Its end has come: no node gets it.
+    #[serde(default)]
+    pub expired: bool,
+    /// When its value should be replaced, where that was asked for. It may be past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_due_at: Option<Timestamp>,
     /// The names of the delivered version's fields; left out of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// How its values are made, where they are; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
 }
+
+/// How far ahead a list of what is due looks for ends.
+pub const DUE_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Sets a secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +157,22 @@ pub struct SetSecret {
     /// The payload ([`edge_secrets_protocol::Fields`]), sealed to the hub for
     /// [`Place::Set`](edge_secrets_protocol::sealed::Place::Set).
     pub sealed: Sealed,
+    /// What changes with it; all else stays.
+    #[serde(flatten)]
+    pub meta: MetaChange,
+    /// How the value was made, to make the next one alike; forgotten when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
+}
+
+/// What changing its metadata did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretEdited {
+    /// As it is now.
+    #[serde(flatten)]
+    pub info: SecretInfo,
+    /// How many nodes hear of it.
+    pub nodes: usize,
 }
 
 /// What setting it did.
@@ -119,6 +184,9 @@ pub struct SecretSet {
     pub nodes: usize,
     /// When it became durable.
     pub at: Timestamp,
+    /// What is odd, but done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What removing it did.
@@ -310,6 +378,15 @@ pub struct SecretStanding {
     /// The version that the node reported as applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<SecretVersion>,
+    /// When the value ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// What reading it does at its manager, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// What its manager has to say against it. What is delivered stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
 }
 
 /// A node in a list.

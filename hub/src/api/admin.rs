@@ -6,6 +6,9 @@
 mod audit;
 mod document;
 mod explain;
+mod leases;
+mod managed;
+mod managers;
 mod nodes;
 mod policies;
 mod rollout;
@@ -40,10 +43,15 @@ pub fn router() -> Router<Arc<Hub>> {
         .merge(explain::router())
         .merge(users::router())
         .merge(audit::router())
+        .merge(managers::router())
+        .merge(managed::router())
+        .merge(leases::router())
 }
 
 async fn hub_info(State(hub): State<Arc<Hub>>, peer: UserPeer) -> Json<HubInfo> {
+    let default = hub.config.managers.default_of(&peer.org);
     Json(HubInfo {
+        default_manager: default.cloned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sealing_key: hub.sealing_key.public(),
         org: peer.org,

@@ -4,6 +4,7 @@
 pub(crate) mod durability;
 pub(crate) mod enrolment;
 pub(crate) mod feed_and_audit;
+pub(crate) mod metadata;
 pub(crate) mod model;
 pub(crate) mod nodes;
 pub(crate) mod people;
@@ -71,6 +72,17 @@ macro_rules! conformance_tests {
                 a_version_is_kept_byte_for_byte,
                 organisations_are_apart,
                 fetches_are_answered_item_by_item,
+            ]
+            metadata: [
+                metadata_comes_with_a_value_and_stays,
+                metadata_is_edited_without_a_new_version,
+                an_edit_needs_the_secret_and_the_expected_version,
+                the_oldest_versions_make_room,
+                an_end_is_announced_once_to_who_is_bound,
+                another_end_is_announced_again,
+                a_value_lifts_the_end_that_has_come,
+                an_ended_candidate_hides_no_change_of_the_next,
+                many_ends_are_announced_in_turns,
             ]
             feed_and_audit: [
                 the_feed_is_in_order_and_the_bell_rings,

@@ -14,7 +14,9 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::generator::Generator;
 use crate::managers::{Effect, ManagerName};
+use crate::metadata::{MetaChange, SecretMeta};
 use crate::reference::SecretRef;
 pub use managed::{
     LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, Observation, Observed,
@@ -351,6 +353,53 @@ pub struct SecretRecord {
     pub updated_at: Timestamp,
     /// Who last set it.
     pub updated_by: UserId,
+    /// What people say of it.
+    pub meta: SecretMeta,
+    /// How its values are made, where they are.
+    pub generator: Option<Generator>,
+}
+
+/// What a new version changes beside the value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMeta {
+    /// The metadata.
+    pub change: MetaChange,
+    /// How values are made from now on; `None` leaves it as it is.
+    pub generator: Option<Option<Generator>>,
+}
+
+/// What adding a version did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPut {
+    /// As every write.
+    pub committed: Committed,
+    /// The secret's end, if it had come and no other was given: then the secret has none any more.
+    pub lifted_end: Option<Timestamp>,
+}
+
+/// What a look for secrets whose end has come found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// Those that ended and were not announced before, by their end.
+    pub ended: Vec<EndedSecret>,
+    /// When to look again. It may have come already: one look announces a bounded number.
+    pub next: Option<Timestamp>,
+}
+
+/// Most ends that one look announces.
+pub const MAX_EXPIRING: usize = 256;
+
+/// A secret whose end has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedSecret {
+    /// The organisation.
+    pub org: OrgId,
+    /// What the manager calls it.
+    pub reference: SecretRef,
+    /// Its end.
+    pub expires_at: Timestamp,
+    /// The nodes whose generation was raised, with the new one.
+    pub touched: Vec<(NodeId, Generation)>,
 }
 
 /// A version's metadata.
@@ -435,6 +484,16 @@ pub struct NewAudit {
     pub detail: String,
     /// The peer's address.
     pub peer: String,
+}
+
+impl NewAudit {
+    /// Adds something for people.
+    pub fn add_detail(&mut self, text: &str) {
+        if !self.detail.is_empty() {
+            self.detail.push_str(", ");
+        }
+        self.detail.push_str(text);
+    }
 }
 
 /// A record of the audit trail.

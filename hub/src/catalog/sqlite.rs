@@ -10,6 +10,7 @@ mod definitions;
 mod feed;
 mod leases;
 mod managed;
+mod metadata;
 mod nodes;
 mod placement;
 mod rows;
@@ -35,13 +36,14 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, FeedEntry, LeaseChange,
-    LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewToken, NodeBindings, NodeIdentity,
-    NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot, Report, Revision, SecretRecord,
-    UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
+    LeaseChange, LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewMeta, NewToken,
+    NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
+    Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
 };
 use super::{Catalog, CatalogError};
 use crate::managers::ManagerName;
+use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use write::Write;
 
@@ -231,10 +233,26 @@ impl Catalog for SqliteCatalog {
         org: &OrgId,
         reference: &SecretRef,
         version: &EncryptedVersion,
+        meta: &NewMeta,
         expected: Option<Option<SecretVersion>>,
         audit: NewAudit,
-    ) -> Result<Committed, CatalogError> {
-        secrets::put(self, org, reference, version, expected, &audit).await
+    ) -> Result<SecretPut, CatalogError> {
+        secrets::put(self, org, reference, version, meta, expected, audit).await
+    }
+
+    async fn edit_secret(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        change: &MetaChange,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretRecord, Committed), CatalogError> {
+        metadata::edit(self, org, reference, change, expected, &audit).await
+    }
+
+    async fn expire_secrets(&self, now: Timestamp) -> Result<Expiry, CatalogError> {
+        metadata::expire(self, now).await
     }
 
     async fn remove_secret(
@@ -395,6 +413,5 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 const PRIVATE: u32 = 0o600;
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

@@ -84,6 +84,7 @@ fn snapshot(
     nodes: Vec<NodeRecord>,
 ) -> OrgSnapshot {
     OrgSnapshot {
+        default_manager: None,
         revision: Revision(7),
         services,
         policies,
@@ -266,6 +267,7 @@ fn after(model: &Model, before: &OrgSnapshot, change: &Change) -> OrgSnapshot {
         _ => {}
     }
     OrgSnapshot {
+        default_manager: None,
         revision: Revision(8),
         services: model.services.values().map(|r| (**r).clone()).collect(),
         policies: model.policies.values().map(|r| (**r).clone()).collect(),

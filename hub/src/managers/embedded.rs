@@ -1,5 +1,6 @@
 //! The hub's own secrets manager.
 
+mod kept;
 mod reads;
 
 use std::sync::Arc;
@@ -8,11 +9,16 @@ use edge_secrets_protocol::secret::PayloadError;
 use edge_secrets_protocol::{Fields, OrgId, Secret, SecretVersion, UserId};
 use tokio::sync::Mutex;
 
-use super::envelope::{self, MasterKey, Slot};
+use super::envelope::{self, Envelope, MasterKey, Slot};
 use super::{Fault, ManagerError};
-use crate::catalog::records::{Committed, EncryptedVersion, NewAudit};
+use crate::catalog::records::{
+    Committed, EncryptedVersion, NewAudit, NewMeta, SecretPut, SecretRecord,
+};
 use crate::catalog::{Catalog, CatalogError};
+use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
+
+pub use kept::KeptSession;
 
 /// Secrets in the catalog, every version encrypted under a key of its own.
 pub struct Embedded {
@@ -21,6 +27,20 @@ pub struct Embedded {
     /// Within one hub the next version number is taken by one after the other; only between hubs
     /// must it be tried again.
     numbering: Mutex<()>,
+}
+
+/// A value to set, and what to change with it.
+pub struct NewValue<'a> {
+    /// The organisation.
+    pub org: &'a OrgId,
+    /// Which secret.
+    pub reference: &'a SecretRef,
+    /// The payload, see [`Fields`].
+    pub payload: &'a Secret,
+    /// Who sets it.
+    pub by: &'a UserId,
+    /// What changes of its metadata.
+    pub meta: NewMeta,
 }
 
 /// Why a secret was not set. Never holds anything of the value.
@@ -57,7 +77,7 @@ impl Embedded {
         }
     }
 
-    /// Makes `payload` the secret's next version. With `expected`, only while the current version is
+    /// Makes a value the secret's next version. With `expected`, only while the current version is
     /// that one (`Some(None)`: while there is none). The version carries the time of `audit`, and the
     /// detail of `audit` gets the version's number.
     ///
@@ -65,21 +85,35 @@ impl Embedded {
     /// When the payload is malformed, the current version another, or the catalog fails.
     pub async fn set(
         &self,
-        org: &OrgId,
-        reference: &SecretRef,
-        payload: &Secret,
-        by: &UserId,
+        value: NewValue<'_>,
         expected: Option<Option<SecretVersion>>,
         audit: NewAudit,
-    ) -> Result<(SecretVersion, Committed), SetError> {
-        let new = NewVersion {
-            org,
-            reference,
-            payload,
-            by,
-            restored_from: None,
-        };
-        self.add(new, expected, audit).await
+    ) -> Result<(SecretVersion, SecretPut), SetError> {
+        self.add(value, None, expected, audit).await
+    }
+
+    /// Changes a secret's metadata. With `expected`, only while the current version is that one.
+    ///
+    /// # Errors
+    /// When there is no such secret, the current version is another, or the catalog fails.
+    pub async fn edit(
+        &self,
+        org: &OrgId,
+        reference: &SecretRef,
+        change: &MetaChange,
+        expected: Option<Option<SecretVersion>>,
+        audit: NewAudit,
+    ) -> Result<(SecretRecord, Committed), SetError> {
+        if reference.manager().is_some() {
+            return Err(SetError::OtherManager(reference.clone()));
+        }
+        let edited = self
+            .catalog
+            .edit_secret(org, reference, change, expected, audit);
+        edited.await.map_err(|error| match error {
+            CatalogError::Conflict => SetError::Conflict(reference.clone()),
+            error => error.into(),
+        })
     }
 
     /// Makes the value of an old version the current one, as a new version.
@@ -93,20 +127,20 @@ impl Embedded {
         version: &SecretVersion,
         by: &UserId,
         audit: NewAudit,
-    ) -> Result<(SecretVersion, Committed), SetError> {
+    ) -> Result<(SecretVersion, SecretPut), SetError> {
         let kept = self.catalog.encrypted(org, reference, version).await?;
         let kept = kept.ok_or_else(|| SetError::NoVersion(reference.clone(), version.clone()))?;
         let payload = self
             .decrypt(org, reference, &kept)
             .map_err(|_| SetError::Envelope(reference.clone()))?;
-        let new = NewVersion {
+        let value = NewValue {
             org,
             reference,
             payload: &payload,
             by,
-            restored_from: Some(version),
+            meta: NewMeta::default(),
         };
-        self.add(new, None, audit).await
+        self.add(value, Some(version), None, audit).await
     }
 
     /// Removes a secret with every version of it. Should it be set again, its numbers go on.
@@ -124,11 +158,12 @@ impl Embedded {
 
     async fn add(
         &self,
-        new: NewVersion<'_>,
+        new: NewValue<'_>,
+        restored_from: Option<&SecretVersion>,
         expected: Option<Option<SecretVersion>>,
         audit: NewAudit,
-    ) -> Result<(SecretVersion, Committed), SetError> {
-        let NewVersion { org, reference, .. } = new;
+    ) -> Result<(SecretVersion, SecretPut), SetError> {
+        let NewValue { org, reference, .. } = new;
         if reference.manager().is_some() {
             return Err(SetError::OtherManager(reference.clone()));
         }
@@ -140,13 +175,22 @@ impl Embedded {
         for _ in 0..ATTEMPTS {
             let last = self.catalog.last_version(org, reference).await?;
             let version = next_version(last)?;
-            let encrypted = self.encrypt(&new, &version, &fields, &audit)?;
+            let envelope = self.encrypt(&new, &version)?;
+            let encrypted = EncryptedVersion {
+                version: version.clone(),
+                wrapped_key: envelope.wrapped_key,
+                ciphertext: envelope.ciphertext,
+                fields: fields.clone(),
+                created_by: new.by.clone(),
+                created_at: audit.at,
+                restored_from: restored_from.cloned(),
+            };
             let audit = with_version(audit.clone(), &version);
-            let put = self
-                .catalog
-                .put_secret(org, reference, &encrypted, expected.clone(), audit);
+            let expected_now = expected.clone();
+            let (catalog, meta) = (&self.catalog, &new.meta);
+            let put = catalog.put_secret(org, reference, &encrypted, meta, expected_now, audit);
             match put.await {
-                Ok(committed) => return Ok((version, committed)),
+                Ok(put) => return Ok((version, put)),
                 Err(CatalogError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -161,29 +205,14 @@ impl Embedded {
         Err(SetError::Conflict(reference.clone()))
     }
 
-    fn encrypt(
-        &self,
-        new: &NewVersion<'_>,
-        version: &SecretVersion,
-        fields: &[String],
-        audit: &NewAudit,
-    ) -> Result<EncryptedVersion, SetError> {
+    fn encrypt(&self, new: &NewValue<'_>, version: &SecretVersion) -> Result<Envelope, SetError> {
         let slot = Slot {
             org: new.org,
             reference: new.reference,
             version,
         };
-        let envelope = envelope::close(&self.master, slot, new.payload)
-            .map_err(|_| SetError::Envelope(new.reference.clone()))?;
-        Ok(EncryptedVersion {
-            version: version.clone(),
-            wrapped_key: envelope.wrapped_key,
-            ciphertext: envelope.ciphertext,
-            fields: fields.to_vec(),
-            created_by: new.by.clone(),
-            created_at: audit.at,
-            restored_from: new.restored_from.cloned(),
-        })
+        envelope::close(&self.master, slot, new.payload)
+            .map_err(|_| SetError::Envelope(new.reference.clone()))
     }
 
     fn decrypt(
@@ -204,15 +233,6 @@ impl Embedded {
     }
 }
 
-/// What becomes a version.
-struct NewVersion<'a> {
-    org: &'a OrgId,
-    reference: &'a SecretRef,
-    payload: &'a Secret,
-    by: &'a UserId,
-    restored_from: Option<&'a SecretVersion>,
-}
-
 fn next_version(last: u64) -> Result<SecretVersion, CatalogError> {
     last.saturating_add(1)
         .to_string()
@@ -221,10 +241,7 @@ fn next_version(last: u64) -> Result<SecretVersion, CatalogError> {
 }
 
 fn with_version(mut audit: NewAudit, version: &SecretVersion) -> NewAudit {
-    if !audit.detail.is_empty() {
-        audit.detail.push_str(", ");
-    }
-    audit.detail.push_str(&format!("version {version}"));
+    audit.add_detail(&format!("version {version}"));
     audit
 }
 

@@ -12,6 +12,7 @@ use edge_secrets_protocol::limits::MAX_SECRET_BYTES;
 use edge_secrets_protocol::{OrgId, Secret, SecretVersion};
 use zeroize::Zeroizing;
 
+use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 
 /// The key over all keys. Wiped when dropped; it lives outside the database.
@@ -75,10 +76,48 @@ pub(super) fn close(
     slot: Slot<'_>,
     payload: &Secret,
 ) -> Result<Envelope, EnvelopeError> {
+    wrap(
+        master,
+        &slot.aad(KEY_LAYER),
+        &slot.aad(VALUE_LAYER),
+        payload,
+    )
+}
+
+/// Encrypts what a manager's backend keeps.
+pub(super) fn close_session(
+    master: &MasterKey,
+    manager: &ManagerName,
+    session: &Secret,
+) -> Result<Envelope, EnvelopeError> {
+    let [key, value] = session_aad(manager);
+    wrap(master, &key, &value, session)
+}
+
+/// Decrypts what [`close_session`] encrypted for this manager, and nothing else.
+pub(super) fn open_session(
+    master: &MasterKey,
+    manager: &ManagerName,
+    kept: &Envelope,
+) -> Result<Secret, EnvelopeError> {
+    let [key, value] = session_aad(manager);
+    unwrap(master, &key, &value, &kept.wrapped_key, &kept.ciphertext)
+}
+
+fn session_aad(manager: &ManagerName) -> [Vec<u8>; 2] {
+    [SESSION_KEY_LAYER, SESSION_LAYER].map(|layer| lengths_and_parts(&[layer, manager.as_str()]))
+}
+
+fn wrap(
+    master: &MasterKey,
+    key_aad: &[u8],
+    value_aad: &[u8],
+    payload: &Secret,
+) -> Result<Envelope, EnvelopeError> {
     let key = random_key().map_err(|_| EnvelopeError)?;
     Ok(Envelope {
-        wrapped_key: seal(&master.0, &slot.aad(KEY_LAYER), key.as_slice())?,
-        ciphertext: seal(&key, &slot.aad(VALUE_LAYER), payload.expose())?,
+        wrapped_key: seal(&master.0, key_aad, key.as_slice())?,
+        ciphertext: seal(&key, value_aad, payload.expose())?,
     })
 }
 
@@ -89,33 +128,35 @@ pub(super) fn open(
     wrapped_key: &[u8],
     ciphertext: &[u8],
 ) -> Result<Secret, EnvelopeError> {
+    unwrap(
+        master,
+        &slot.aad(KEY_LAYER),
+        &slot.aad(VALUE_LAYER),
+        wrapped_key,
+        ciphertext,
+    )
+}
+
+fn unwrap(
+    master: &MasterKey,
+    key_aad: &[u8],
+    value_aad: &[u8],
+    wrapped_key: &[u8],
+    ciphertext: &[u8],
+) -> Result<Secret, EnvelopeError> {
     let (nonce, text, tag) = parts(wrapped_key)?;
     if text.len() != KEY_LEN {
         return Err(EnvelopeError);
     }
     let mut key = empty_key();
-    unseal(
-        &master.0,
-        &slot.aad(KEY_LAYER),
-        nonce,
-        text,
-        tag,
-        key.as_mut_slice(),
-    )?;
+    unseal(&master.0, key_aad, nonce, text, tag, key.as_mut_slice())?;
 
     let (nonce, text, tag) = parts(ciphertext)?;
     if text.len() > MAX_SECRET_BYTES {
         return Err(EnvelopeError);
     }
     let mut payload = Secret::zeroed(text.len());
-    unseal(
-        &key,
-        &slot.aad(VALUE_LAYER),
-        nonce,
-        text,
-        tag,
-        payload.expose_mut(),
-    )?;
+    unseal(&key, value_aad, nonce, text, tag, payload.expose_mut())?;
     Ok(payload)
 }
 
@@ -123,14 +164,17 @@ impl Slot<'_> {
     /// Every part behind its length, so that no two slots share their bytes.
     fn aad(&self, layer: &str) -> Vec<u8> {
         let reference = self.reference.to_string();
-        let parts = [layer, self.org.as_str(), &reference, self.version.as_str()];
-        let mut aad = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
-        for part in parts {
-            aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            aad.extend_from_slice(part.as_bytes());
-        }
-        aad
+        lengths_and_parts(&[layer, self.org.as_str(), &reference, self.version.as_str()])
     }
+}
+
+fn lengths_and_parts(parts: &[&str]) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
+    for part in parts {
+        aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        aad.extend_from_slice(part.as_bytes());
+    }
+    aad
 }
 
 /// Behind a pointer, so that a move leaves no copy behind.
@@ -198,6 +242,8 @@ const HEADER: usize = 1 + NONCE_LEN;
 const FORMAT: u8 = 1;
 const KEY_LAYER: &str = "edge-secrets v1 key";
 const VALUE_LAYER: &str = "edge-secrets v1 value";
+const SESSION_KEY_LAYER: &str = "edge-secrets v1 session key";
+const SESSION_LAYER: &str = "edge-secrets v1 session";
 
 #[cfg(test)]
 mod tests {

@@ -36,6 +36,13 @@ struct State {
     open: Option<(Instant, ManagerError)>,
 }
 
+/// Whether who looks at the gate goes through it at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Ahead,
+    AndGo,
+}
+
 /// A call that is being made.
 pub struct Entered<'a> {
     gate: &'a Gate,
@@ -65,7 +72,7 @@ impl Gate {
     /// [`Fault::RateLimited`] when the turn would come later than after [`MAX_WAIT`].
     pub async fn enter(&self) -> Result<Entered<'_>, ManagerError> {
         let latest = Instant::now() + MAX_WAIT;
-        self.expect_closed()?;
+        self.expect_closed(Look::Ahead)?;
         let permit = match timeout_at(latest, self.permits.acquire()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(busy()),
@@ -73,7 +80,7 @@ impl Gate {
         let turn = self.turn(latest)?;
         sleep_until(turn).await;
         // It may have opened meanwhile.
-        self.expect_closed()?;
+        self.expect_closed(Look::AndGo)?;
         Ok(Entered {
             gate: self,
             done: false,
@@ -90,7 +97,7 @@ impl Gate {
         (!left.is_zero()).then(|| (left, error.clone()))
     }
 
-    fn expect_closed(&self) -> Result<(), ManagerError> {
+    fn expect_closed(&self, look: Look) -> Result<(), ManagerError> {
         let mut state = self.lock();
         let now = Instant::now();
         let failures = state.failures;
@@ -100,11 +107,11 @@ impl Gate {
                 Err(error.clone().after(Some(wait)))
             }
             // One goes ahead to see; the others wait for what it finds.
-            Some((until, _)) => {
+            Some((until, _)) if look == Look::AndGo => {
                 *until = now + pause(failures);
                 Ok(())
             }
-            None => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -157,6 +157,12 @@ impl Guarded {
             .clone()
     }
 
+    /// For how long still the manager is left alone, because it is in trouble.
+    #[must_use]
+    pub fn left_alone(&self) -> Option<Duration> {
+        self.gate.is_open().map(|(left, _)| left)
+    }
+
     /// Whether the organisation may have this secret of this manager at all.
     ///
     /// # Errors

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use edge_secrets_protocol::{NodeId, PolicyName, SecretVersion, UserId};
+use edge_secrets_protocol::{NodeId, PolicyName, UserId};
 
 use super::times::{Since, parse_duration};
 use crate::catalog::records::Role;
-use crate::reference::SecretRef;
+
+pub use managers::{CreateArgs, CredentialType, LeaseCommand, ManagerCommand};
+pub use secret::{GenerateArgs, MetaArgs, SecretCommand, SetArgs, Setting};
+
+mod managers;
+mod secret;
 
 /// Operate an edge-secrets hub: secrets, services, policies and nodes.
 #[derive(Debug, Parser)]
@@ -33,8 +38,12 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, as long as the process"
+)]
 pub enum Command {
-    /// Set, list, show, restore and remove secrets
+    /// Set, generate, rotate, edit, list, show, restore and remove secrets
     #[command(subcommand)]
     Secret(SecretCommand),
     /// Publish, list, show and remove service definitions
@@ -55,6 +64,12 @@ pub enum Command {
     /// Add, list and remove the people and programs that operate the hub
     #[command(subcommand)]
     User(UserCommand),
+    /// List and check the secrets managers outside the hub
+    #[command(subcommand, after_help = managers::MANAGER_EXAMPLES)]
+    Manager(ManagerCommand),
+    /// List and end the credentials that were made for bindings on nodes
+    #[command(subcommand, after_help = managers::LEASE_EXAMPLES)]
+    Lease(LeaseCommand),
     /// Show who did what, when, and with which result
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(AuditArgs),
@@ -75,73 +90,6 @@ pub enum Format {
     Json,
     /// The same as YAML.
     Yaml,
-}
-
-/// `edge-secrets secret …`
-#[derive(Debug, Subcommand)]
-pub enum SecretCommand {
-    /// Set a secret's value, or one value per field; every set makes a new version
-    #[command(after_help = SET_EXAMPLES)]
-    Set(SetArgs),
-    /// List secrets, without their values
-    List {
-        /// Only references that start with this
-        prefix: Option<String>,
-    },
-    /// Show a secret's version and fields, and with --reveal its value
-    #[command(after_help = SHOW_EXAMPLES)]
-    Show {
-        /// The secret's reference
-        name: SecretRef,
-        /// Fetch the value and write it to standard output; the hub keeps a record of it
-        #[arg(long)]
-        reveal: bool,
-        /// This version, instead of the one that is delivered
-        #[arg(long, value_name = "V")]
-        version: Option<SecretVersion>,
-    },
-    /// List a secret's versions, newest first
-    Versions {
-        /// The secret's reference
-        name: SecretRef,
-    },
-    /// Make an old version's value the newest version
-    Restore {
-        /// The secret's reference
-        name: SecretRef,
-        /// The version whose value comes back
-        #[arg(long, value_name = "V")]
-        version: SecretVersion,
-    },
-    /// Remove a secret with all its versions
-    Rm {
-        /// The secret's reference
-        name: SecretRef,
-    },
-}
-
-/// Where a new value comes from.
-#[derive(Debug, Args)]
-pub struct SetArgs {
-    /// The secret's reference: NAME, user/USER/NAME, node/NODE/NAME, MANAGER:PATH
-    pub name: SecretRef,
-    /// Read the value from a file, or from standard input with `-`; the bytes are taken as they
-    /// are, a line end included
-    #[arg(long, value_name = "F", conflicts_with_all = ["field_files", "from_file"])]
-    pub value_file: Option<String>,
-    /// Read one field from a file (`K=F`, or `K=-` for standard input); can be given again
-    #[arg(long = "field-file", value_name = "K=F", conflicts_with = "from_file")]
-    pub field_files: Vec<String>,
-    /// Read all fields from a file that holds a JSON object of strings, such as
-    /// {"key": "…", "value": "…"}
-    #[arg(long, value_name = "F")]
-    pub from_file: Option<String>,
-    /// Leave out one line end at the end of every value that is read from a file
-    #[arg(long, conflicts_with = "from_file")]
-    pub strip_newline: bool,
-    /// Catches values on the command line, so that they are refused without being repeated.
-    #[arg(hide = true, allow_hyphen_values = false)]
-    pub stray: Vec<String>,
 }
 
 /// `edge-secrets service …`
@@ -321,25 +269,6 @@ A first look around:
 
 Exit codes:
   0 done · 64 usage or configuration · 69 hub unavailable · 77 denied · 1 anything else";
-const SET_EXAMPLES: &str = "\
-A value never stands on the command line, where other processes and the shell's history would see
-it. Without an option it is asked for at the terminal, without echo. What is sent is sealed to the
-hub before it leaves this process.
-
-Examples:
-  edge-secrets secret set db-password
-  edge-secrets secret set db-password --value-file - --strip-newline < password.txt
-  edge-secrets secret set user/alice/tls --field-file cert=tls.crt --field-file key=tls.key
-  edge-secrets secret set cloudServiceXYZSecret --from-file cred.json";
-const SHOW_EXAMPLES: &str = "\
-Without --reveal the value is not fetched at all. With it, a pipe gets the raw bytes where the
-secret is one field `value`, and a JSON object of its fields otherwise; a terminal gets a line per
-field. In JSON and YAML, a field that is not UTF-8 stands as {\"base64\": \"…\"}.
-
-Examples:
-  edge-secrets secret show db-password
-  edge-secrets secret show db-password --reveal > password.txt
-  edge-secrets secret show user/alice/tls --reveal --version 3 -o json";
 const POLICY_EXAMPLES: &str = "\
 Examples:
   edge-secrets policy publish uplink policy.json --dry-run
@@ -396,6 +325,18 @@ mod tests {
             "node token n --ttl 0s",
             "user add a/b --role admin --out f",
             "audit --since yesterday",
+            "secret edit x --label a",
+            "secret edit x --label a,b",
+            "secret edit x --label ab --no-labels",
+            "secret edit x --expires soon",
+            "secret edit x --max-versions 0",
+            "secret edit x --max-versions never",
+            "secret edit x --rotate-every 59s",
+            "secret generate x --key-pair ed25519 --length 4",
+            "secret generate x --key-pair rsa-1024",
+            "secret generate x --charset words",
+            "secret generate x --field a/b",
+            "secret list --label x",
         ] {
             let words = ["edge-secrets"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -70,6 +70,37 @@ impl Since {
     }
 }
 
+/// A point in time, or how long from now it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// So long from now.
+    In(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+impl Until {
+    /// Reads RFC 3339 (`2026-03-01T12:00:00Z`) or a duration (`30d`).
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match Since::parse(text)? {
+            Since::Ago(duration) => Ok(Self::In(duration)),
+            Since::At(at) => Ok(Self::At(at)),
+        }
+    }
+
+    /// The point in time; to the second where it is counted from `now`.
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        let then = match self {
+            Self::At(at) => return at,
+            Self::In(duration) => now.checked_add(duration).unwrap_or(Timestamp::MAX),
+        };
+        Timestamp::from_second(then.as_second()).unwrap_or(then)
+    }
+}
+
 fn short(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(365 * DAY, "y"), (DAY, "d"), (HOUR, "h"), (60, "m")];
     let fits = UNITS.iter().find(|(length, _)| seconds >= *length);
@@ -120,6 +151,17 @@ mod tests {
         assert_eq!(at("2h"), "2026-03-01T10:00:00Z");
         assert_eq!(at("2026-02-01T00:00:00Z"), "2026-02-01T00:00:00Z");
         assert!(Since::parse("yesterday").is_err());
+    }
+
+    #[test]
+    fn until_is_a_time_or_a_while_from_now() {
+        let now: Timestamp = "2026-03-01T12:00:00.75Z".parse().unwrap();
+        let at = |text| Until::parse(text).unwrap().resolve(now).to_string();
+        assert_eq!(at("30d"), "2026-03-31T12:00:00Z");
+        assert_eq!(at("2026-04-01T00:00:00Z"), "2026-04-01T00:00:00Z");
+        assert!(Until::parse("tomorrow").is_err() && Until::parse("-1d").is_err());
+        let last = Until::In(Duration::MAX).resolve(now);
+        assert!(last > now);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use edge_secrets_protocol::{Code, PolicyName, Problem};
 
 use super::document::{self, DryRun};
-use super::secrets::expect_known_manager;
+use super::managed::{self, Bindable};
 use super::session::{Params, Session};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Change, PolicyRecord};
@@ -18,6 +18,7 @@ use crate::deploy::model::Model;
 use crate::deploy::plan;
 use crate::hub::Hub;
 use crate::policy::{DeploymentPolicy, check_policy};
+use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{PolicyInfo, Published, paths};
 
@@ -76,7 +77,7 @@ async fn publish(
     let text = document::read(&session, request).await?;
     let policy = DeploymentPolicy::parse(&text)
         .map_err(|error| document::refused(&format!("policy \"{name}\""), &error))?;
-    let missing = missing_secrets(&session, &policy).await?;
+    let (missing, odd) = missing_secrets(&session, &policy).await?;
     let user = &session.peer.user;
     let check = |model: &Model| {
         expect_owner(&session, model, &name)?;
@@ -91,6 +92,7 @@ async fn publish(
             .faults
             .extend(told.map(|missing| missing.fault.clone()));
         if checked.faults.is_empty() {
+            checked.warnings.extend(odd.iter().cloned());
             return Ok(checked.warnings);
         }
         let faults = checked.faults.join("; ");
@@ -135,26 +137,45 @@ struct Missing {
     fault: String,
 }
 
-/// The bound secrets that are not there. For a binding with node-level secrets enabled it is the
-/// common one that must exist. What the publisher may not bind reads as what does not exist.
+/// The bound secrets that are not there, and what is odd with others. For a binding with node-level
+/// secrets enabled it is the common one that must exist. What the publisher may not bind reads as what
+/// does not exist, and its manager is not asked.
 async fn missing_secrets(
     session: &Session,
     policy: &DeploymentPolicy,
-) -> Result<Vec<Missing>, ApiError> {
-    let mut missing = Vec::new();
-    for reference in policy.references() {
+) -> Result<(Vec<Missing>, Vec<String>), ApiError> {
+    let (mut missing, mut odd) = (Vec::new(), Vec::new());
+    for written in policy.references() {
+        let reference = session.resolved(&written);
         let bindable = session.may(Call::Secret(SecretCall::Bind, &reference));
-        let catalog = &session.hub.catalog;
-        let fault = match expect_known_manager(&reference) {
-            Err(fault) => fault,
-            Ok(()) if bindable && catalog.secret(&session.org, &reference).await?.is_some() => {
-                continue;
-            }
-            Ok(()) => format!("secret \"{reference}\" does not exist"),
-        };
-        missing.push(Missing { bindable, fault });
+        match standing(session, &reference, bindable).await? {
+            Bindable::Yes => {}
+            Bindable::But(warning) => odd.push(warning),
+            Bindable::No(fault) => missing.push(Missing { bindable, fault }),
+        }
     }
-    Ok(missing)
+    Ok((missing, odd))
+}
+
+async fn standing(
+    session: &Session,
+    reference: &SecretRef,
+    bindable: bool,
+) -> Result<Bindable, ApiError> {
+    let absent = || Bindable::No(format!("secret \"{}\" does not exist", reference.secret()));
+    let manager = match session.hub.managers.of(reference) {
+        Ok(manager) => manager,
+        Err(error) => return Ok(Bindable::No(format!("secret \"{reference}\": {error}"))),
+    };
+    if !bindable {
+        return Ok(absent());
+    }
+    let Some(manager) = manager else {
+        let catalog = &session.hub.catalog;
+        let record = catalog.secret(&session.org, &reference.secret()).await?;
+        return Ok(record.map_or_else(absent, |_| Bindable::Yes));
+    };
+    Ok(managed::bindable(manager, &session.org, reference).await)
 }
 
 /// Denied unless the caller may put something in this policy's place.

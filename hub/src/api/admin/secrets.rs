@@ -7,16 +7,17 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use edge_secrets_protocol::limits::MAX_ADMIN_REQUEST;
 use edge_secrets_protocol::sealed::Place;
-use edge_secrets_protocol::{Code, Fields, SecretVersion};
-use serde::Deserialize;
+use edge_secrets_protocol::{Code, Fields, Secret, SecretVersion};
 
+use super::managed;
 use super::session::{Params, Session};
 use crate::api::body;
 use crate::api::problem::ApiError;
-use crate::catalog::records::{Committed, SecretRecord};
+use crate::catalog::records::{NewMeta, SecretPut, SecretRecord};
+use crate::clock;
 use crate::hub::Hub;
-use crate::managers::embedded::SetError;
-use crate::managers::{SecretManager, Target};
+use crate::managers::embedded::{NewValue, SetError};
+use crate::managers::{SecretManager, Target, payload};
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{
@@ -24,60 +25,57 @@ use crate::wire::{
     VersionInfo, paths,
 };
 
+use metadata::Query;
+
+mod metadata;
+
 pub(super) fn router() -> Router<Arc<Hub>> {
     Router::new()
         .route(paths::SECRETS, get(list))
-        .route(paths::SECRET, get(show).put(set).delete(remove))
+        .route(
+            paths::SECRET,
+            get(show).put(set).patch(metadata::edit).delete(remove),
+        )
         .route(paths::SECRET_VERSIONS, get(versions))
         .route(paths::SECRET_RESTORE, post(restore))
         .route(paths::SECRET_REVEAL, post(reveal))
 }
 
-/// Refuses a reference to a secrets manager that this hub does not have.
-pub(super) fn expect_known_manager(reference: &SecretRef) -> Result<(), String> {
-    match reference.manager() {
-        None => Ok(()),
-        Some(manager) => Err(format!(
-            "secret reference \"{reference}\" names the secrets manager \"{manager}\", which this \
-             hub does not have; it has its own, which is meant when none is named: write \"{}\"",
-            reference.path()
-        )),
-    }
-}
-
-#[derive(Deserialize)]
-struct Prefix {
-    #[serde(default)]
-    prefix: String,
-}
-
 async fn list(
     session: Session,
-    Params(query): Params<Prefix>,
+    Params(query): Params<Query>,
 ) -> Result<Json<Vec<SecretInfo>>, ApiError> {
     session.require(Call::See, "secret.list", "secrets").await?;
-    let prefix = query.prefix.strip_prefix('/').unwrap_or(&query.prefix);
-    let records = session.hub.catalog.secrets(&session.org, prefix).await?;
-    let seen =
-        |record: &SecretRecord| session.may(Call::Secret(SecretCall::List, &record.reference));
-    let infos = records.into_iter().filter(seen);
-    Ok(Json(infos.map(|record| info(record, Vec::new())).collect()))
+    let (filter, now) = (query.filter()?, clock::now());
+    let records = session.hub.catalog.secrets(&session.org, filter.prefix());
+    let seen = |record: &SecretRecord| {
+        session.may(Call::Secret(SecretCall::List, &record.reference)) && filter.takes(record, now)
+    };
+    let infos = records.await?.into_iter().filter(seen);
+    Ok(Json(
+        infos.map(|record| metadata::info(record, now)).collect(),
+    ))
 }
 
 async fn show(session: Session) -> Result<Json<SecretInfo>, ApiError> {
     let reference = asked(&session, SecretCall::List, "secret.show").await?;
     let record = existing(&session, &reference).await?;
-    let mut fields = Vec::new();
-    if session.may(Call::Secret(SecretCall::Read, &reference)) {
+    Ok(Json(detail(&session, record).await?))
+}
+
+/// What the caller may see of a secret that they may know of.
+async fn detail(session: &Session, record: SecretRecord) -> Result<SecretInfo, ApiError> {
+    let generator = record.generator.clone();
+    let mut info = metadata::info(record, clock::now());
+    if session.may(Call::Secret(SecretCall::Read, &info.reference)) {
         let catalog = &session.hub.catalog;
-        let mut versions = catalog
-            .versions(&session.org, &reference)
-            .await?
-            .into_iter();
-        let current = versions.find(|version| version.version == record.current);
-        fields = current.map(|version| version.fields).unwrap_or_default();
+        let versions = catalog.versions(&session.org, &info.reference).await?;
+        let mut versions = versions.into_iter();
+        let current = versions.find(|version| version.version == info.version);
+        info.fields = current.map(|version| version.fields).unwrap_or_default();
+        info.generator = generator;
     }
-    Ok(Json(info(record, fields)))
+    Ok(info)
 }
 
 async fn versions(session: Session) -> Result<Json<Vec<VersionInfo>>, ApiError> {
@@ -101,13 +99,15 @@ async fn set(
     headers: HeaderMap,
     body::Json(body): body::Json<SetSecret, MAX_ADMIN_REQUEST>,
 ) -> Result<Json<SecretSet>, ApiError> {
-    let reference = asked(&session, SecretCall::Write, "secret.set").await?;
+    let written: SecretRef = session.param("reference")?;
+    let reference = allowed(&session, SecretCall::Write, "secret.set").await?;
     let expected = expected(&headers)?;
+    metadata::expect_future_end(&body.meta)?;
     let (hub, org, user) = (&session.hub, &session.org, &session.peer.user);
     let place = Place::Set {
         org,
         user,
-        reference: &reference.to_string(),
+        reference: &written.to_string(),
     };
     let payload = body.sealed.open(&hub.sealing_key, &place).map_err(|error| {
         let detail = format!(
@@ -120,13 +120,31 @@ async fn set(
         let detail = format!("The value for {reference} was not taken: {error}.");
         ApiError::new(Code::Invalid, detail)
     })?;
-    let audit = session.audit("secret.set", object(&reference));
-    let set = hub
-        .secrets
-        .set(org, &reference, &payload, user, expected, audit)
-        .await
-        .map_err(not_set)?;
-    Ok(answer(set))
+    if let Some(manager) = managed::manager_of(hub, &reference)? {
+        if !body.meta.is_empty() || body.generator.is_some() {
+            let detail = "Labels, ends and the like of it are kept by its manager: set them there.";
+            return Err(ApiError::new(Code::Invalid, detail));
+        }
+        let set = managed::set(&session, manager, &reference, &payload, expected).await?;
+        return Ok(Json(set));
+    }
+    let mut audit = session.audit("secret.set", object(&reference));
+    audit.detail = body.meta.to_string();
+    if body.generator.is_some() {
+        audit.add_detail("generated");
+    }
+    let value = NewValue {
+        org,
+        reference: &reference,
+        payload: &payload,
+        by: user,
+        meta: NewMeta {
+            change: body.meta,
+            generator: Some(body.generator),
+        },
+    };
+    let set = hub.secrets.set(value, expected, audit).await;
+    Ok(answer(&reference, set.map_err(not_set)?))
 }
 
 async fn restore(
@@ -142,14 +160,22 @@ async fn restore(
         .restore(org, &reference, &body.version, user, audit)
         .await
         .map_err(not_set)?;
-    Ok(answer(set))
+    Ok(answer(&reference, set))
 }
 
-fn answer((version, committed): (SecretVersion, Committed)) -> Json<SecretSet> {
+fn answer(reference: &SecretRef, set: (SecretVersion, SecretPut)) -> Json<SecretSet> {
+    let (version, put) = set;
+    let lifted = |end| {
+        format!(
+            "The end of {reference}, {end}, had come; it is lifted, so that the new value is \
+             delivered. Give it another with `edge-secrets secret edit {reference} --expires T`."
+        )
+    };
     Json(SecretSet {
         version,
-        nodes: committed.touched.len(),
-        at: committed.at,
+        nodes: put.committed.touched.len(),
+        at: put.committed.at,
+        warnings: put.lifted_end.map(lifted).into_iter().collect(),
     })
 }
 
@@ -157,21 +183,17 @@ async fn reveal(
     session: Session,
     body::Json(body): body::Json<RevealSecret, MAX_ADMIN_REQUEST>,
 ) -> Result<Json<SecretRevealed>, ApiError> {
-    let reference = asked(&session, SecretCall::Read, "secret.reveal").await?;
+    let written: SecretRef = session.param("reference")?;
+    let reference = allowed(&session, SecretCall::Read, "secret.reveal").await?;
     let (hub, org, user) = (&session.hub, &session.org, &session.peer.user);
-    let version = match body.version {
-        Some(version) => version,
-        None => existing(&session, &reference).await?.current,
+    let (version, payload) = match managed::manager_of(hub, &reference)? {
+        Some(manager) => managed::reveal(&session, manager, &reference, body.version).await?,
+        None => own_value(&session, &reference, body.version).await?,
     };
-    let target = Target {
-        org,
-        reference: &reference,
-    };
-    let payload = hub.secrets.read(target, &version).await?;
     let place = Place::Reveal {
         org,
         user,
-        reference: &reference.to_string(),
+        reference: &written.to_string(),
         version: &version,
     };
     let sealed = body.seal_to.seal(&place, &payload).map_err(|error| {
@@ -194,15 +216,50 @@ async fn remove(session: Session) -> Result<Json<SecretRemoved>, ApiError> {
     }))
 }
 
-/// The reference that the path names, once the caller may do this to it.
-async fn asked(session: &Session, call: SecretCall, action: &str) -> Result<SecretRef, ApiError> {
-    let reference: SecretRef = session.param("reference")?;
+async fn own_value(
+    session: &Session,
+    reference: &SecretRef,
+    version: Option<SecretVersion>,
+) -> Result<(SecretVersion, Arc<Secret>), ApiError> {
+    let secret = reference.secret();
+    let version = match version {
+        Some(version) => version,
+        None => existing(session, &secret).await?.current,
+    };
+    let target = Target {
+        org: &session.org,
+        reference: &secret,
+    };
+    let whole = session.hub.secrets.read(target, &version).await?;
+    let value = match reference.field() {
+        Some(field) => payload::only(&whole, field)?,
+        None => whole,
+    };
+    Ok((version, Arc::new(value)))
+}
+
+/// The resolved reference that the path names, once the caller may do this to it.
+async fn allowed(session: &Session, call: SecretCall, action: &str) -> Result<SecretRef, ApiError> {
+    let written: SecretRef = session.param("reference")?;
+    let reference = session.resolved(&written);
     let object = object(&reference);
     session
         .require(Call::Secret(call, &reference), action, object)
         .await?;
-    expect_known_manager(&reference)
-        .map_err(|fault| ApiError::new(Code::Invalid, format!("The {fault}.")))?;
+    Ok(reference)
+}
+
+/// The same for what only the hub's own secrets have: whole ones, without a field.
+async fn asked(session: &Session, call: SecretCall, action: &str) -> Result<SecretRef, ApiError> {
+    let reference = allowed(session, call, action).await?;
+    if managed::manager_of(&session.hub, &reference)?.is_some() {
+        let detail = format!("{reference} is kept by another secrets manager: do this there.");
+        return Err(ApiError::new(Code::Invalid, detail));
+    }
+    if reference.field().is_some() {
+        let detail = format!("This is of whole secrets: leave the field of {reference} out.");
+        return Err(ApiError::new(Code::Invalid, detail));
+    }
     Ok(reference)
 }
 
@@ -244,20 +301,9 @@ fn not_set(error: SetError) -> ApiError {
         SetError::Conflict(_) => Code::Conflict,
         SetError::NoVersion(..) => Code::NotFound,
     };
-    ApiError::new(code, format!("The secret was not set: {error}."))
+    ApiError::new(code, format!("The secret was not changed: {error}."))
 }
 
 fn object(reference: &SecretRef) -> String {
     format!("secret/{reference}")
-}
-
-fn info(record: SecretRecord, fields: Vec<String>) -> SecretInfo {
-    SecretInfo {
-        reference: record.reference,
-        version: record.current,
-        created_at: record.created_at,
-        updated_at: record.updated_at,
-        updated_by: record.updated_by,
-        fields,
-    }
 }

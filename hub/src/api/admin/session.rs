@@ -17,6 +17,8 @@ use crate::api::problem::ApiError;
 use crate::catalog::records::{Actor, NewAudit, Role};
 use crate::clock;
 use crate::hub::Hub;
+use crate::managers::ManagerName;
+use crate::reference::SecretRef;
 use crate::rights::{Call, Caller, allowed};
 
 /// One call of an operator. It may do nothing before [`require`](Self::require) let it.
@@ -35,9 +37,24 @@ pub(super) struct Session {
 impl Session {
     /// A part of the path, as a validated name.
     pub(super) fn param<T: FromStr<Err = NameError>>(&self, name: &str) -> Result<T, ApiError> {
+        Ok(self.text(name).parse()?)
+    }
+
+    /// A part of the path as it is.
+    pub(super) fn text(&self, name: &str) -> &str {
         let mut params = self.params.iter();
         let text = params.find(|(key, _)| key == name);
-        Ok(text.map_or("", |(_, text)| text.as_str()).parse()?)
+        text.map_or("", |(_, text)| text.as_str())
+    }
+
+    /// The manager that references without one mean; the hub's own when absent.
+    pub(super) fn default_manager(&self) -> Option<&ManagerName> {
+        self.hub.config.managers.default_of(&self.org)
+    }
+
+    /// A reference that somebody wrote, in the form that the hub keeps.
+    pub(super) fn resolved(&self, written: &SecretRef) -> SecretRef {
+        written.resolved(self.default_manager())
     }
 
     /// Whether the caller may make this call.

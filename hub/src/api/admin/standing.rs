@@ -51,9 +51,13 @@ fn stand(
         .iter()
         .map(|secret| {
             let reference = bound.resolved.get(&secret.name);
+            let detail = bound.details.get(&secret.name);
             let applied = reported.and_then(|reported| reported.applied.get(&secret.name));
             SecretStanding {
                 name: secret.name.clone(),
+                expires_at: secret.expires_at,
+                effect: detail.and_then(|detail| detail.effect),
+                trouble: detail.and_then(|detail| detail.trouble.clone()),
                 reference: reference.cloned(),
                 state: secret.state.clone(),
                 // The version of another reference stays as the node told it: it is none of this
@@ -120,6 +124,19 @@ fn is_applied(secret: &SecretStanding) -> bool {
 /// Why the hub cannot give this secret, and what to do.
 fn obstacle(secret: &SecretStanding) -> Option<DeploymentError> {
     let name = &secret.name;
+    if let Some(trouble) = &secret.trouble
+        && !matches!(
+            secret.state,
+            SecretState::Ready { .. } | SecretState::Pending
+        )
+    {
+        let reference = secret.reference.as_ref();
+        let bound = reference.map_or_else(String::new, |reference| format!(" ({reference})"));
+        return Some(DeploymentError {
+            code: trouble.fault.code(),
+            detail: format!("\"{name}\"{bound}: {} ({})", trouble.detail, trouble.fault),
+        });
+    }
     let (code, detail) = match secret.state {
         SecretState::Ready { .. } | SecretState::Pending => return None,
         SecretState::Missing => (

@@ -3,6 +3,7 @@
 mod access;
 mod definitions;
 mod fleet;
+mod metadata;
 mod people;
 mod secrets;
 
@@ -35,6 +36,7 @@ use crate::feed::{self, Feed};
 use crate::hub::Hub;
 use crate::managers::embedded::Embedded;
 use crate::managers::envelope::MasterKey;
+use crate::metadata::MetaChange;
 use crate::pki::Pki;
 use crate::wire::{SetSecret, TokenIssued};
 
@@ -64,7 +66,10 @@ impl World {
         let follower = tokio::spawn(feed::follow(feed.clone(), Arc::clone(&catalog), 0));
         let master = MasterKey::generate().unwrap();
         let hub = Hub {
-            secrets: Embedded::new(Arc::clone(&catalog), master),
+            secrets: Arc::new(Embedded::new(Arc::clone(&catalog), master)),
+            managers: Default::default(),
+            hints: Default::default(),
+            leases: crate::lease::Leases::new().0,
             pki: Pki::create(config.trust_domain.clone()).unwrap().0,
             config,
             catalog,
@@ -174,6 +179,8 @@ impl World {
         let key = self.hub.sealing_key.public();
         SetSecret {
             sealed: key.seal(&place, &payload).unwrap(),
+            meta: MetaChange::default(),
+            generator: None,
         }
     }
 

@@ -4,6 +4,7 @@
 mod sealing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -11,6 +12,8 @@ use axum::{Extension, Json as Answer};
 use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
 use edge_secrets_protocol::limits::{MAX_BATCH_BYTES, MAX_BATCH_ITEMS};
 use edge_secrets_protocol::{Code, Problem, Secret, SecretVersion};
+use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{OK, audited};
@@ -18,9 +21,9 @@ use crate::api::body::Json;
 use crate::api::exchange::Exchange;
 use crate::api::peer::{NodePeer, revoked};
 use crate::api::problem::ApiError;
-use crate::catalog::records::{Bound, NewAudit};
+use crate::catalog::records::{Bound, LeaseId, NewAudit};
 use crate::hub::Hub;
-use crate::managers::{Fault, SecretManager, Target};
+use crate::managers::{Fault, ManagerError, SecretManager, Target, payload};
 use crate::reference::SecretRef;
 use sealing::{Sealer, wire_estimate};
 
@@ -50,9 +53,19 @@ pub(super) async fn call(
     let sealer = exchange
         .sealer(&sealing_key)
         .map_err(|error| ApiError::internal(&error))?;
-    let mut batch = Batch::new(&hub, &peer, Sealer::new(&peer, sealer));
-    for (item, bound) in items.into_iter().zip(bound) {
-        batch.add(item, bound).await?;
+    let mut batch = Batch::new(&peer, Sealer::new(&peer, sealer));
+    // Some at a time, so that a slow manager holds up its own secrets alone and not many values are in
+    // memory at once.
+    let judged = items.into_iter().zip(bound).map(|(item, bound)| {
+        let (hub, peer) = (&hub, &peer);
+        async move {
+            let verdict = judge(hub, peer, &item, bound).await;
+            (item, verdict)
+        }
+    });
+    let mut judged = std::pin::pin!(stream::iter(judged).buffered(AT_ONCE));
+    while let Some((item, verdict)) = judged.next().await {
+        batch.add(item, verdict).await?;
     }
     let (results, records) = batch.finish().await?;
     let refused = records.iter().filter(|record| record.result != OK).count();
@@ -65,7 +78,6 @@ pub(super) async fn call(
 
 /// An answer that grows item by item.
 struct Batch<'a> {
-    hub: &'a Hub,
     peer: &'a NodePeer,
     sealer: Sealer,
     bytes: usize,
@@ -75,16 +87,15 @@ struct Batch<'a> {
 /// What the hub makes of one item.
 enum Verdict {
     /// It may have this value.
-    Granted(SecretRef, Secret),
+    Granted(SecretRef, Arc<Secret>),
     /// It may not, or cannot now. The caller's problem, what people read in the trail, and the
     /// reference where one is known.
     Refused(Problem, String, Option<SecretRef>),
 }
 
 impl<'a> Batch<'a> {
-    fn new(hub: &'a Hub, peer: &'a NodePeer, sealer: Sealer) -> Self {
+    fn new(peer: &'a NodePeer, sealer: Sealer) -> Self {
         Self {
-            hub,
             peer,
             sealer,
             bytes: 0,
@@ -92,12 +103,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    async fn add(&mut self, item: FetchItem, bound: Option<Bound>) -> Result<(), ApiError> {
+    async fn add(&mut self, item: FetchItem, verdict: Verdict) -> Result<(), ApiError> {
         if self.bytes >= MAX_BATCH_BYTES {
             self.put_off();
             return Ok(());
         }
-        match judge(self.hub, self.peer, &item, bound).await {
+        match verdict {
             Verdict::Granted(_, value) if self.is_full_with(&value) => {
                 self.bytes = MAX_BATCH_BYTES;
                 self.put_off();
@@ -176,33 +187,97 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
         return denied("the secret is another user's", reference);
     }
     let Some((reference, version)) = bound.resolved else {
-        return missing(None);
+        return match bound.trouble {
+            Some(trouble) if trouble.fault.is_absence() => missing(None),
+            Some(trouble) => {
+                let why = format!("{} ({})", trouble.detail, trouble.fault);
+                of_manager(&ManagerError::new(trouble.fault, why), None)
+            }
+            None if bound.pending => pending("nobody has asked its manager yet".into(), None),
+            None => missing(None),
+        };
     };
     if reference.version_at_nodes(&version) != item.version {
         return superseded(reference, &version);
     }
-    if let Some(manager) = reference.manager() {
-        let reason = format!("the hub has no manager {manager}");
-        let detail = "The secret's manager is not one that this hub knows.";
-        return refused(Code::Failed, detail, reason, Some(reference));
+    match value(hub, peer, &reference, &version).await {
+        Ok(value) => Verdict::Granted(reference, value),
+        Err(error) => of_manager(&error, Some(reference)),
     }
+}
+
+/// The value of a version of what is bound, from wherever it is kept.
+async fn value(
+    hub: &Hub,
+    peer: &NodePeer,
+    reference: &SecretRef,
+    version: &SecretVersion,
+) -> Result<Arc<Secret>, ManagerError> {
+    let secret = reference.secret();
     let target = Target {
         org: &peer.org,
-        reference: &reference,
+        reference: &secret,
     };
-    match hub.secrets.read(target, &version).await {
-        Ok(value) => Verdict::Granted(reference, value),
-        Err(error) if error.fault.is_absence() => missing(Some(reference)),
-        Err(error) if error.fault == Fault::Denied => denied(&error.detail, Some(reference)),
-        Err(error) if error.fault.is_transient() => {
-            let detail = "The secret's manager cannot answer now; the hub tries on.";
-            refused(Code::Pending, detail, error.to_string(), Some(reference))
+    let whole = match hub.managers.of(reference)? {
+        None => Arc::new(hub.secrets.read(target, version).await?),
+        Some(manager) => {
+            // The configuration may have changed since it was bound.
+            manager.admit(target)?;
+            match LeaseId::from_version(version) {
+                Some(lease) => leased(hub, lease)?,
+                None => patiently(manager.read(target, version)).await?,
+            }
         }
-        Err(error) => {
+    };
+    match reference.field() {
+        Some(field) => payload::only(&whole, field).map(Arc::new),
+        None => Ok(whole),
+    }
+}
+
+fn leased(hub: &Hub, lease: LeaseId) -> Result<Arc<Secret>, ManagerError> {
+    hub.leases.values().get(lease).ok_or_else(|| {
+        hub.leases.lost(lease);
+        let why = "the hub was restarted since the credential was made: another one is being made";
+        ManagerError::new(Fault::Unavailable, why)
+    })
+}
+
+/// A manager that takes long holds up nothing else: its value comes with a later try, for the read
+/// goes on.
+async fn patiently(
+    read: impl Future<Output = Result<Arc<Secret>, ManagerError>>,
+) -> Result<Arc<Secret>, ManagerError> {
+    timeout(PATIENCE, read).await.unwrap_or_else(|_| {
+        Err(ManagerError::new(
+            Fault::TimedOut,
+            "its manager has not answered yet",
+        ))
+    })
+}
+
+/// What a node hears of a manager's fault; the reason is for the audit trail.
+fn of_manager(error: &ManagerError, reference: Option<SecretRef>) -> Verdict {
+    match error.fault {
+        fault if fault.is_absence() => missing(reference),
+        Fault::Denied | Fault::OutOfPolicy | Fault::Exclusive => {
+            denied(&error.to_string(), reference)
+        }
+        Fault::Superseded => {
+            let detail = "The binding has another version now; pull the bindings again.";
+            refused(Code::Superseded, detail, error.to_string(), reference)
+        }
+        fault if fault.is_transient() => pending(error.to_string(), reference),
+        _ => {
             let detail = "The secret's manager failed on it; the hub's audit trail says why.";
-            refused(Code::Failed, detail, error.to_string(), Some(reference))
+            refused(Code::Failed, detail, error.to_string(), reference)
         }
     }
+}
+
+fn pending(reason: String, reference: Option<SecretRef>) -> Verdict {
+    let detail = "The secret's manager cannot answer now; the hub tries on.";
+    refused(Code::Pending, detail, reason, reference)
 }
 
 /// One answer for a service that is not here, a name that is not bound, and a secret that is
@@ -226,3 +301,8 @@ fn superseded(reference: SecretRef, version: &SecretVersion) -> Verdict {
 fn refused(code: Code, detail: &str, reason: String, reference: Option<SecretRef>) -> Verdict {
     Verdict::Refused(Problem::new(code, detail), reason, reference)
 }
+
+/// So many items of a batch are judged at a time.
+const AT_ONCE: usize = 16;
+/// How long a node waits for a manager within one fetch.
+const PATIENCE: Duration = Duration::from_secs(3);

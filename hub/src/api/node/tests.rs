@@ -29,7 +29,7 @@ use tower::ServiceExt;
 use crate::api::peer::{Connected, Peer};
 use crate::catalog::Catalog;
 use crate::catalog::records::{
-    Actor, AuditQuery, Change, NewAudit, NewToken, PolicyRecord, ServiceRecord,
+    Actor, AuditQuery, Change, NewAudit, NewMeta, NewToken, PolicyRecord, ServiceRecord,
 };
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::clock;
@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::deploy::{self, Models};
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
-use crate::managers::embedded::Embedded;
+use crate::managers::embedded::{Embedded, NewValue};
 use crate::managers::envelope::MasterKey;
 use crate::pki::Pki;
 use crate::pki::identity::ClientCertificate;
@@ -74,7 +74,13 @@ impl World {
         let feed = Feed::new();
         let follower = tokio::spawn(feed::follow(feed.clone(), Arc::clone(&catalog), 0));
         let hub = Hub {
-            secrets: Embedded::new(Arc::clone(&catalog), MasterKey::generate().unwrap()),
+            secrets: Arc::new(Embedded::new(
+                Arc::clone(&catalog),
+                MasterKey::generate().unwrap(),
+            )),
+            managers: Default::default(),
+            hints: Default::default(),
+            leases: crate::lease::Leases::new().0,
             pki: Pki::create(config.trust_domain.clone()).unwrap().0,
             config,
             catalog,
@@ -148,10 +154,14 @@ impl World {
         let payload = Fields::encode(&[("value".parse().unwrap(), value.as_bytes())]).unwrap();
         let reference = reference.parse().unwrap();
         let (org, alice, setup) = (org(), alice(), audit("setup"));
-        let set = self
-            .hub
-            .secrets
-            .set(&org, &reference, &payload, &alice, None, setup);
+        let value = NewValue {
+            org: &org,
+            reference: &reference,
+            payload: &payload,
+            by: &alice,
+            meta: NewMeta::default(),
+        };
+        let set = self.hub.secrets.set(value, None, setup);
         set.await.unwrap().0
     }
 

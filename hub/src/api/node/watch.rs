@@ -75,6 +75,7 @@ impl Events {
             spread_ms: 0,
         });
         debug!(org = %peer.org, node = %peer.node, "A node watches.");
+        hub.leases.arrived(&peer.org, &peer.node);
         Ok(Self {
             hub,
             peer,

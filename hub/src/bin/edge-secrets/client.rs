@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use edge_secrets_protocol::{OrgId, Problem, UserId};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use edge_secrets_protocol::{OrgId, Problem, SecretVersion, UserId};
+use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
@@ -79,17 +79,32 @@ impl Client {
             .await
     }
 
-    /// `PUT` or `POST` of a JSON body.
+    /// `PUT`, `PATCH` or `POST` of a JSON body.
     pub(crate) async fn send<T: DeserializeOwned>(
         &mut self,
         method: Method,
         target: Target,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(body)
+        self.send_over(method, target, body, None).await
+    }
+
+    /// The same, done only while `version` is the one that stands there, where one is named.
+    pub(crate) async fn send_over<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        target: Target,
+        body: &impl Serialize,
+        version: Option<&SecretVersion>,
+    ) -> Result<T, Error> {
+        let bytes = serde_json::to_vec(body)
             .map_err(|_| Error::Failed("the request cannot be written as JSON".to_owned()))?;
-        let body = Some((JSON, Bytes::from(body)));
-        self.call(method, target, body, REQUEST_TIMEOUT).await
+        let body = Content {
+            media_type: JSON,
+            bytes: bytes.into(),
+            if_match: version.map(|version| format!("\"{version}\"")),
+        };
+        self.call(method, target, Some(body), REQUEST_TIMEOUT).await
     }
 
     /// `PUT` or `POST` of a document as it is.
@@ -100,8 +115,12 @@ impl Client {
         media_type: &'static str,
         document: Bytes,
     ) -> Result<T, Error> {
-        let body = Some((media_type, document));
-        self.call(method, target, body, REQUEST_TIMEOUT).await
+        let body = Content {
+            media_type,
+            bytes: document,
+            if_match: None,
+        };
+        self.call(method, target, Some(body), REQUEST_TIMEOUT).await
     }
 
     /// A request without a body.
@@ -131,7 +150,7 @@ impl Client {
         &mut self,
         method: Method,
         target: Target,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<Content>,
         patience: Duration,
     ) -> Result<T, Error> {
         let answer = self
@@ -146,7 +165,7 @@ impl Client {
         &mut self,
         method: Method,
         target: &Target,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<Content>,
         patience: Duration,
     ) -> Result<Bytes, Error> {
         let request = self.request(method, target, body)?;
@@ -187,14 +206,25 @@ impl Client {
         &self,
         method: Method,
         target: &Target,
-        body: Option<(&'static str, Bytes)>,
+        body: Option<Content>,
     ) -> Result<Request<Full<Bytes>>, Error> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{}", self.hub.as_str(), target.as_str()))
             .header(ACCEPT, "application/json, application/problem+json");
         let (request, body) = match body {
-            Some((media_type, body)) => (request.header(CONTENT_TYPE, media_type), body),
+            Some(Content {
+                media_type,
+                bytes,
+                if_match,
+            }) => {
+                let request = request.header(CONTENT_TYPE, media_type);
+                let request = match if_match {
+                    Some(tag) => request.header(IF_MATCH, tag),
+                    None => request,
+                };
+                (request, bytes)
+            }
             None => (request, Bytes::new()),
         };
         request
@@ -215,6 +245,13 @@ impl Client {
             "what answers at {hub} does not look like an edge-secrets hub: HTTP {status}"
         ))
     }
+}
+
+/// What is sent with a request.
+struct Content {
+    media_type: &'static str,
+    bytes: Bytes,
+    if_match: Option<String>,
 }
 
 /// The body; `None` when it is larger than `most`.

@@ -14,6 +14,8 @@ mod audit;
 mod changes;
 mod explain;
 mod follow;
+mod lease;
+mod manager;
 mod node;
 mod policy;
 mod rollout;
@@ -80,6 +82,8 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<(), Err
         Command::Rollout(args) => rollout::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
         Command::User(command) => user::run(command, session).await,
+        Command::Manager(command) => manager::run(command, session).await,
+        Command::Lease(command) => lease::run(command, session).await,
         Command::Audit(args) => audit::run(args, session).await,
         Command::Completions { shell } => completions(shell, session.ui),
     }

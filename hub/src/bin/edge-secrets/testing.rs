@@ -39,6 +39,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) media_type: String,
+    pub(crate) if_match: String,
     pub(crate) body: Bytes,
 }
 
@@ -293,12 +294,16 @@ async fn serve<F, A>(
         let (seen, answer) = (Arc::clone(&seen), answer.clone());
         async move {
             let (head, body) = request.into_parts();
-            let media_type = head.headers.get(http::header::CONTENT_TYPE);
+            let text = |name| {
+                let value = head.headers.get(name);
+                value.map_or("", |value| value.to_str().unwrap()).to_owned()
+            };
             let asked = Asked {
                 method: head.method.to_string(),
                 path: head.uri.path().to_owned(),
                 query: head.uri.query().unwrap_or_default().to_owned(),
-                media_type: media_type.map_or("", |t| t.to_str().unwrap()).to_owned(),
+                media_type: text(http::header::CONTENT_TYPE),
+                if_match: text(http::header::IF_MATCH),
                 body: body.collect().await?.to_bytes(),
             };
             seen.lock().unwrap().push(asked.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Place;
 use super::world::{World, at, audit, encrypted, node_id, placed, placement, policy, secret_ref};
 use crate::catalog::CatalogError;
-use crate::catalog::records::FeedEvent;
+use crate::catalog::records::{FeedEvent, NewMeta};
 
 pub(crate) async fn everything_survives_a_restart(place: &mut dyn Place) {
     let mut world = World::new(place).await;
@@ -100,10 +100,11 @@ pub(crate) async fn a_cancelled_write_happened_whole_or_not_at_all(place: &mut d
     // Let go of it after one look at it, after two, … until it gets through; three times over.
     let (mut number, mut through, mut looks) = (0, 0, 0);
     let mut bell = catalog.bell();
+    let meta = NewMeta::default();
     while through < 3 {
         number += 1;
         let version = encrypted(number);
-        let put = catalog.put_secret(org, &x, &version, None, audit("rotate"));
+        let put = catalog.put_secret(org, &x, &version, &meta, None, audit("rotate"));
         match first_looks(put, looks).await {
             Some(done) => {
                 done.unwrap();

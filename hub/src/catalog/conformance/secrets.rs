@@ -9,8 +9,9 @@ use super::world::{
 };
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Bound, EncryptedVersion, NewToken, Revision, SecretRecord, VersionRecord,
+    Bound, EncryptedVersion, NewMeta, NewToken, Revision, SecretRecord, VersionRecord,
 };
+use crate::metadata::SecretMeta;
 
 pub(crate) async fn a_rotation_touches_bound_nodes_alone_and_once(place: &mut dyn Place) {
     let world = World::new(place).await;
@@ -94,6 +95,9 @@ pub(crate) async fn a_denied_binding_is_never_resolved_nor_touched(place: &mut d
     let bound = world.catalog.bound(&world.org, &node_id("n"), &items).await;
     let answer = |denied| {
         Some(Bound {
+            expires_at: None,
+            trouble: None,
+            pending: false,
             deployment: "d".parse().unwrap(),
             resolved: None,
             denied,
@@ -142,7 +146,14 @@ pub(crate) async fn numbers_never_come_back(place: &mut dyn Place) {
     let trail = world.trail().await.len();
     for old in [1, 2] {
         let put = catalog
-            .put_secret(&world.org, &x, &encrypted(old), None, audit("secret.set"))
+            .put_secret(
+                &world.org,
+                &x,
+                &encrypted(old),
+                &NewMeta::default(),
+                None,
+                audit("secret.set"),
+            )
             .await;
         assert!(matches!(put, Err(CatalogError::Conflict)));
     }
@@ -153,7 +164,14 @@ pub(crate) async fn numbers_never_come_back(place: &mut dyn Place) {
             ..encrypted(1)
         };
         let put = catalog
-            .put_secret(&world.org, &x, &version, None, audit("secret.set"))
+            .put_secret(
+                &world.org,
+                &x,
+                &version,
+                &NewMeta::default(),
+                None,
+                audit("secret.set"),
+            )
             .await;
         assert!(put.is_err(), "{odd}");
         let read = catalog.encrypted(&world.org, &x, &version.version).await;
@@ -172,7 +190,14 @@ pub(crate) async fn an_expected_version_is_compared(place: &mut dyn Place) {
         async move {
             let version = encrypted(number);
             catalog
-                .put_secret(org, x, &version, Some(expected), audit("secret.set"))
+                .put_secret(
+                    org,
+                    x,
+                    &version,
+                    &NewMeta::default(),
+                    Some(expected),
+                    audit("secret.set"),
+                )
                 .await
         }
     };
@@ -245,7 +270,14 @@ pub(crate) async fn a_version_is_kept_byte_for_byte(place: &mut dyn Place) {
         ..encrypted(2)
     };
     let put = catalog
-        .put_secret(org, &x, &second, None, audit("secret.restore"))
+        .put_secret(
+            org,
+            &x,
+            &second,
+            &NewMeta::default(),
+            None,
+            audit("secret.restore"),
+        )
         .await;
     put.unwrap();
     for kept in [encrypted(1), second.clone()] {
@@ -259,6 +291,8 @@ pub(crate) async fn a_version_is_kept_byte_for_byte(place: &mut dyn Place) {
         created_at: at(20),
         updated_at: second.created_at,
         updated_by: second.created_by.clone(),
+        meta: SecretMeta::default(),
+        generator: None,
     };
     assert_eq!(record, expected);
     let newest = catalog.versions(org, &x).await.unwrap().swap_remove(0);
@@ -289,11 +323,12 @@ pub(crate) async fn organisations_are_apart(place: &mut dyn Place) {
             &other,
             &secret_ref("x"),
             &encrypted(1),
+            &NewMeta::default(),
             None,
             audit("secret.set"),
         )
         .await;
-    assert_eq!(put.unwrap().touched, []);
+    assert_eq!(put.unwrap().committed.touched, []);
     assert_eq!(world.resolved("n").await, texts(&[("d/a", "missing")]));
 
     // The same node name, the same deployment, another organisation.

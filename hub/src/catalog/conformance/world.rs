@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::Place;
 use crate::catalog::records::{
     Actor, AuditQuery, AuditRecord, Change, Committed, EncryptedVersion, Enrolment, FeedEntry,
-    NewAudit, NewCertificate, NewToken, NodeBindings, NodePlacement, Placed, PlacedBinding,
-    PolicyRecord,
+    NewAudit, NewCertificate, NewMeta, NewToken, NodeBindings, NodePlacement, Placed,
+    PlacedBinding, PolicyRecord, SecretPut,
 };
 use crate::catalog::{Catalog, CatalogError};
 use crate::reference::SecretRef;
@@ -71,17 +71,29 @@ impl World {
     }
 
     pub(crate) async fn put(&self, reference: &str, version: u64) -> Committed {
-        let put = self
-            .catalog
+        let version = encrypted(version);
+        let put = self.put_with(reference, &version, NewMeta::default()).await;
+        put.committed
+    }
+
+    pub(crate) async fn put_with(
+        &self,
+        reference: &str,
+        version: &EncryptedVersion,
+        meta: NewMeta,
+    ) -> SecretPut {
+        let reference = secret_ref(reference);
+        self.catalog
             .put_secret(
                 &self.org,
-                &secret_ref(reference),
-                &encrypted(version),
+                &reference,
+                version,
+                &meta,
                 None,
                 audit("secret.set"),
             )
-            .await;
-        put.unwrap()
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn remove(&self, reference: &str) -> Committed {

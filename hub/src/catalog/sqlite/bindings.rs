@@ -128,7 +128,8 @@ fn candidate(row: &SqliteRow) -> Result<Candidate, CatalogError> {
     let known = if reference.manager().is_none() {
         let version = row.count_opt("current_version")?;
         let version = version.map(secrets::version).transpose()?;
-        Known::Own(version.map(|version| (version, None)))
+        let ends_at = row.time_opt("own_expires_at")?;
+        Known::Own(version.map(|version| (version, ends_at)))
     } else {
         let asked = row.flag_opt("asked")?.unwrap_or(false);
         let observation = asked.then(|| managed::known(row)).transpose()?;
@@ -272,12 +273,14 @@ const ITEMS_PER_QUERY: usize = 32;
 
 /// All that is known of a candidate `b`: the hub's own secret `s`, what a manager said `o`, and the
 /// binding's lease `l`.
-const KNOWN: &str = "b.reference, b.field, s.current_version, o.asked, o.effect, o.version,
+const KNOWN: &str = "b.reference, b.field, s.current_version,
+     s.expires_at AS own_expires_at, o.asked, o.effect, o.version,
      o.expires_at, o.fault, o.detail, o.fault_since, l.id AS lease, l.state AS lease_state,
      l.ends_at AS lease_ends_at, l.fault AS lease_fault, l.detail AS lease_detail,
      l.fault_since AS lease_fault_since";
 /// The same columns with nothing in them.
-const NOTHING: &str = "NULL AS reference, NULL AS field, NULL AS current_version, NULL AS asked,
+const NOTHING: &str = "NULL AS reference, NULL AS field, NULL AS current_version,
+     NULL AS own_expires_at, NULL AS asked,
      NULL AS effect, NULL AS version, NULL AS expires_at, NULL AS fault, NULL AS detail,
      NULL AS fault_since, NULL AS lease, NULL AS lease_state, NULL AS lease_ends_at,
      NULL AS lease_fault, NULL AS lease_detail, NULL AS lease_fault_since";

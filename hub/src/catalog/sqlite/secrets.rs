@@ -6,11 +6,14 @@ use sqlx::sqlite::SqliteRow;
 
 use super::rows::{Columns, malformed, number, to_json};
 use super::write::Write;
-use super::{SqliteCatalog, definitions};
+use super::{SqliteCatalog, definitions, metadata};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Committed, EncryptedVersion, FeedEvent, NewAudit, Revision, SecretRecord, VersionRecord,
+    Committed, EncryptedVersion, FeedEvent, NewAudit, NewMeta, Revision, SecretPut, SecretRecord,
+    VersionRecord,
 };
+use crate::generator::Generator;
+use crate::metadata::{MaxVersions, SecretMeta};
 use crate::reference::SecretRef;
 
 pub(super) async fn put(
@@ -18,41 +21,59 @@ pub(super) async fn put(
     org: &OrgId,
     reference: &SecretRef,
     version: &EncryptedVersion,
+    meta: &NewMeta,
     expected: Option<Option<SecretVersion>>,
-    audit: &NewAudit,
-) -> Result<Committed, CatalogError> {
+    mut audit: NewAudit,
+) -> Result<SecretPut, CatalogError> {
     let next = version_number(&version.version).ok_or_else(|| {
         CatalogError::Storage(format!("version {} is not a number", version.version))
     })?;
     let mut write = catalog.write().await?;
-    let (revision, current, last) = counters(write.conn(), org, reference).await?;
-    let mismatch = match expected {
-        Some(expected) => current.map(self::version).transpose()? != expected,
-        None => false,
-    };
-    if mismatch || next <= last {
+    let kept = kept(write.conn(), org, reference).await?;
+    if !kept.is_as(expected)? || next <= kept.last {
         return Err(CatalogError::Conflict);
     }
+    let mut new = meta.change.applied_to(&kept.meta);
+    let mut lifted_end = None;
+    if meta.change.expires_at.is_none() && new.has_ended(version.created_at) {
+        lifted_end = new.expires_at.take();
+        audit.add_detail("its end had come and is lifted");
+    }
+    let generator = match &meta.generator {
+        Some(generator) => generator.as_ref(),
+        None => kept.generator.as_ref(),
+    };
     // A secret that was removed begins anew, but for its numbers.
-    sqlx::query(
+    let upsert = sqlx::query(
         "INSERT INTO secrets
-             (org, reference, current_version, last_version, created_at, updated_at, updated_by)
-         VALUES ($1, $2, $3, $3, $4, $4, $5)
+             (org, reference, current_version, last_version, created_at, updated_at, updated_by,
+              labels, description, expires_at, max_versions, rotate_every, generator)
+         VALUES ($1, $2, $8, $8, $9, $9, $10, $3, $4, $5, $6, $7, $11)
          ON CONFLICT (org, reference) DO UPDATE SET
              created_at = CASE WHEN current_version IS NULL
                  THEN excluded.created_at ELSE created_at END,
              current_version = excluded.current_version, last_version = excluded.last_version,
-             updated_at = excluded.updated_at, updated_by = excluded.updated_by",
-    )
-    .bind(org.as_str())
-    .bind(reference.to_string())
-    .bind(number(next))
-    .bind(version.created_at.as_millisecond())
-    .bind(version.created_by.as_str())
-    .execute(write.conn())
-    .await?;
+             updated_at = excluded.updated_at, updated_by = excluded.updated_by,
+             labels = excluded.labels, description = excluded.description,
+             expires_at = excluded.expires_at, max_versions = excluded.max_versions,
+             rotate_every = excluded.rotate_every, generator = excluded.generator, expired = 0",
+    );
+    metadata::bind(upsert, org, reference, &new)?
+        .bind(number(next))
+        .bind(version.created_at.as_millisecond())
+        .bind(version.created_by.as_str())
+        .bind(generator.map(|g| to_json("generator", g)).transpose()?)
+        .execute(write.conn())
+        .await?;
     insert_version(write.conn(), org, reference, next, version).await?;
-    finish(write, revision, org, reference, audit).await
+    if let Some(most) = new.max_versions {
+        prune(write.conn(), org, reference, most).await?;
+    }
+    let committed = finish(write, kept.revision, org, reference, &audit).await?;
+    Ok(SecretPut {
+        committed,
+        lifted_end,
+    })
 }
 
 pub(super) async fn remove(
@@ -64,7 +85,9 @@ pub(super) async fn remove(
     let mut write = catalog.write().await?;
     let revision = definitions::revision(write.conn(), org).await?;
     let gone = sqlx::query(
-        "UPDATE secrets SET current_version = NULL
+        "UPDATE secrets SET current_version = NULL, labels = '[]', description = '',
+             expires_at = NULL, max_versions = NULL, rotate_every = NULL, generator = NULL,
+             expired = 0
          WHERE org = $1 AND reference = $2 AND current_version IS NOT NULL",
     )
     .bind(org.as_str())
@@ -89,7 +112,7 @@ pub(super) async fn list(
 ) -> Result<Vec<SecretRecord>, CatalogError> {
     // As a range, so that the primary key serves it; `DEL` is above all that a reference may hold.
     sqlx::query(
-        "SELECT reference, current_version, created_at, updated_at, updated_by FROM secrets
+        "SELECT * FROM secrets
          WHERE org = $1 AND reference >= $2 AND reference < $3 AND current_version IS NOT NULL
          ORDER BY reference",
     )
@@ -108,13 +131,22 @@ pub(super) async fn get(
     org: &OrgId,
     reference: &SecretRef,
 ) -> Result<Option<SecretRecord>, CatalogError> {
+    let mut conn = catalog.readers.acquire().await?;
+    get_on(&mut conn, org, reference).await
+}
+
+pub(super) async fn get_on(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    reference: &SecretRef,
+) -> Result<Option<SecretRecord>, CatalogError> {
     sqlx::query(
-        "SELECT reference, current_version, created_at, updated_at, updated_by FROM secrets
+        "SELECT * FROM secrets
          WHERE org = $1 AND reference = $2 AND current_version IS NOT NULL",
     )
     .bind(org.as_str())
     .bind(reference.to_string())
-    .fetch_optional(&catalog.readers)
+    .fetch_optional(conn)
     .await?
     .map(|row| record(&row))
     .transpose()
@@ -152,7 +184,7 @@ pub(super) async fn last_version(
     reference: &SecretRef,
 ) -> Result<u64, CatalogError> {
     let mut conn = catalog.readers.acquire().await?;
-    Ok(counters(&mut conn, org, reference).await?.2)
+    Ok(kept(&mut conn, org, reference).await?.last)
 }
 
 pub(super) async fn encrypted(
@@ -199,14 +231,41 @@ fn version_number(version: &SecretVersion) -> Option<u64> {
         .then_some(number)
 }
 
-/// The organisation's revision, the current version's number, and the highest that ever was.
-async fn counters(
+/// What stands there before a write.
+pub(super) struct Kept {
+    /// The organisation's.
+    pub(super) revision: Revision,
+    /// The current version's number.
+    pub(super) current: Option<u64>,
+    /// The highest number that ever was, 0 for none.
+    pub(super) last: u64,
+    /// The default where there is no secret.
+    pub(super) meta: SecretMeta,
+    generator: Option<Generator>,
+}
+
+impl Kept {
+    /// Whether the current version is the expected one, where one is.
+    pub(super) fn is_as(
+        &self,
+        expected: Option<Option<SecretVersion>>,
+    ) -> Result<bool, CatalogError> {
+        match expected {
+            Some(expected) => Ok(self.current.map(version).transpose()? == expected),
+            None => Ok(true),
+        }
+    }
+}
+
+pub(super) async fn kept(
     conn: &mut SqliteConnection,
     org: &OrgId,
     reference: &SecretRef,
-) -> Result<(Revision, Option<u64>, u64), CatalogError> {
+) -> Result<Kept, CatalogError> {
     let row = sqlx::query(
-        "SELECT o.revision, s.current_version, COALESCE(s.last_version, 0) AS last_version
+        "SELECT o.revision, s.current_version, COALESCE(s.last_version, 0) AS last_version,
+             COALESCE(s.labels, '[]') AS labels, COALESCE(s.description, '') AS description,
+             s.expires_at, s.max_versions, s.rotate_every, s.generator
          FROM orgs o LEFT JOIN secrets s ON s.org = o.org AND s.reference = $2
          WHERE o.org = $1",
     )
@@ -215,11 +274,34 @@ async fn counters(
     .fetch_optional(conn)
     .await?
     .ok_or_else(|| definitions::no_org(org))?;
-    Ok((
-        Revision(row.count("revision")?),
-        row.count_opt("current_version")?,
-        row.count("last_version")?,
-    ))
+    Ok(Kept {
+        revision: Revision(row.count("revision")?),
+        current: row.count_opt("current_version")?,
+        last: row.count("last_version")?,
+        meta: metadata::read(&row)?,
+        generator: row.json_opt("generator")?,
+    })
+}
+
+/// Removes the oldest versions beyond `most`. The current one is the newest, and stays.
+async fn prune(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    reference: &SecretRef,
+    most: MaxVersions,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "DELETE FROM secret_versions
+         WHERE org = $1 AND reference = $2 AND version <= (
+             SELECT version FROM secret_versions WHERE org = $1 AND reference = $2
+             ORDER BY version DESC LIMIT 1 OFFSET $3)",
+    )
+    .bind(org.as_str())
+    .bind(reference.to_string())
+    .bind(number(most.into()))
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn insert_version(
@@ -273,7 +355,7 @@ async fn finish(
 /// Raises the generation of every node with a binding that resolves to the secret where it exists,
 /// once each, and marks the deployments. It finds them by the index on references: the cost is that
 /// of the bindings touched, whatever the size of the fleet.
-async fn touch(
+pub(super) async fn touch(
     write: &mut Write,
     org: &OrgId,
     reference: &SecretRef,
@@ -311,11 +393,13 @@ fn record(row: &SqliteRow) -> Result<SecretRecord, CatalogError> {
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         updated_by: row.name("updated_by")?,
+        meta: metadata::read(row)?,
+        generator: row.json_opt("generator")?,
     })
 }
 
 /// `$columns` of the bindings that have the reference `$2` as a candidate and none before it that
-/// exists.
+/// exists and has not ended.
 macro_rules! resolving {
     ($columns:literal) => {
         concat!(
@@ -327,7 +411,7 @@ macro_rules! resolving {
                      JOIN secrets s ON s.org = h.org AND s.reference = h.reference
                      WHERE h.org = b.org AND h.node = b.node AND h.deployment = b.deployment
                          AND h.name = b.name AND h.rank < b.rank
-                         AND s.current_version IS NOT NULL)"
+                         AND s.current_version IS NOT NULL AND s.expired = 0)"
         )
     };
 }

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::conformance::world::{World, at, audit, node_id, placed};
+use crate::catalog::conformance::world::{World, at, audit, encrypted, node_id, placed};
 use crate::catalog::conformance::{Place, conformance_tests};
 
 /// A catalog in a directory that goes away with it.
@@ -196,6 +196,108 @@ async fn a_pull_and_a_fetch_read_only_what_they_give() {
     );
     for bound in [one, many] {
         assert_steps(&plan(&catalog, &bound).await, &[bindings, secrets]);
+    }
+}
+
+#[tokio::test]
+async fn a_look_for_ends_reads_only_the_ends_to_come() {
+    let (_world, catalog, _place) = world().await;
+    for statement in super::metadata::STATEMENTS_ON_ENDS {
+        let plan = plan(&catalog, statement).await;
+        assert!(
+            plan.iter().any(|step| step.contains("secrets_by_end")),
+            "{plan:#?}"
+        );
+        let walks = |line: &&String| line.starts_with("SCAN") && !line.contains("secrets_by_end");
+        assert_eq!(plan.iter().find(walks), None, "{plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_an_older_hub_have_no_metadata() {
+    let mut place = SqlitePlace::default();
+    let all = sqlx::migrate!("./migrations/sqlite");
+    let first = all.iter().take(1).cloned().collect();
+    let options = SqliteConnectOptions::new()
+        .filename(place.path())
+        .create_if_missing(true);
+    let old = pool(1).connect_with(options).await.unwrap();
+    let first = sqlx::migrate::Migrator::with_migrations(first);
+    first.run(&old).await.unwrap();
+    for statement in [
+        "INSERT INTO orgs (org, revision) VALUES ('o', 4)",
+        "INSERT INTO secrets VALUES ('o', 'x', 2, 2, 5, 6, 'alice'), ('o', 'y', NULL, 9, 5, 6, 'bob')",
+        "INSERT INTO secret_versions VALUES
+             ('o', 'x', 1, x'01', x'02', '[\"value\"]', 'alice', 5, NULL),
+             ('o', 'x', 2, x'0100ff', x'0200fe', '[\"value\"]', 'alice', 20, NULL)",
+    ] {
+        sqlx::query(statement).execute(&old).await.unwrap();
+    }
+    old.close().await;
+
+    let catalog = place.open().await;
+    let (o, x) = ("o".parse().unwrap(), "x".parse().unwrap());
+    let kept = catalog.secrets(&o, "").await.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].current.as_str(), "2");
+    assert_eq!(
+        (&kept[0].meta, &kept[0].generator),
+        (&Default::default(), &None)
+    );
+    let version = "2".parse().unwrap();
+    let value = catalog.encrypted(&o, &x, &version).await.unwrap();
+    assert_eq!(value, Some(encrypted(2)));
+    let look = catalog.expire_secrets(Timestamp::MAX).await.unwrap();
+    assert_eq!((look.ended, look.next), (vec![], None));
+    assert_eq!(
+        catalog
+            .last_version(&o, &"y".parse().unwrap())
+            .await
+            .unwrap(),
+        9
+    );
+    let change = serde_json::from_str(r#"{"labels": ["old"], "max_versions": 2}"#).unwrap();
+    let edited = catalog.edit_secret(&o, &x, &change, None, audit("secret.edit"));
+    assert_eq!(edited.await.unwrap().0.meta.labels.to_string(), "old");
+    let put = catalog
+        .put_secret(
+            &o,
+            &x,
+            &encrypted(3),
+            &NewMeta::default(),
+            None,
+            audit("secret.set"),
+        )
+        .await;
+    put.unwrap();
+    assert_eq!(catalog.versions(&o, &x).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn metadata_that_is_malformed_is_an_error_that_shows_nothing() {
+    let (world, catalog, _place) = world().await;
+    for spoil in [
+        "UPDATE secrets SET labels = '[\"canary,\"]'",
+        "UPDATE secrets SET description = 'canary' || char(27)",
+        "UPDATE secrets SET max_versions = 0",
+        "UPDATE secrets SET rotate_every = 1",
+        "UPDATE secrets SET generator = '{\"kind\":\"canary\"}'",
+    ] {
+        world
+            .put(
+                "x",
+                catalog
+                    .last_version(&world.org, &"x".parse().unwrap())
+                    .await
+                    .unwrap()
+                    + 1,
+            )
+            .await;
+        sqlx::query(spoil).execute(&catalog.writer).await.unwrap();
+        let refused = catalog.secrets(&world.org, "").await.unwrap_err();
+        assert!(matches!(refused, CatalogError::Storage(_)), "{refused}");
+        assert!(!refused.to_string().contains("canary"), "{refused}");
+        world.remove("x").await;
     }
 }
 

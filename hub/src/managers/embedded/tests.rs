@@ -45,19 +45,14 @@ impl Room {
         value: &[u8],
         expected: Option<Option<SecretVersion>>,
     ) -> Result<SecretVersion, SetError> {
-        let (org, reference, by) = (org(), refer(reference), alice());
-        let payload = payload(value);
-        let set = self
-            .manager
-            .set(
-                &org,
-                &reference,
-                &payload,
-                &by,
-                expected,
-                audit("secret.set"),
-            )
-            .await;
+        let value = NewValue {
+            org: &org(),
+            reference: &refer(reference),
+            payload: &payload(value),
+            by: &alice(),
+            meta: NewMeta::default(),
+        };
+        let set = self.manager.set(value, expected, audit("secret.set")).await;
         set.map(|(version, _)| version)
     }
 
@@ -206,10 +201,14 @@ async fn concurrent_sets_get_numbers_of_their_own() {
             let hub = if n % 2 == 0 { &room.manager } else { &second };
             let hub = Arc::clone(hub);
             tokio::spawn(async move {
-                let (org, db, by) = (org(), refer("db"), alice());
-                let set = hub
-                    .set(&org, &db, &payload(&[n]), &by, None, audit("secret.set"))
-                    .await;
+                let value = NewValue {
+                    org: &org(),
+                    reference: &refer("db"),
+                    payload: &payload(&[n]),
+                    by: &alice(),
+                    meta: NewMeta::default(),
+                };
+                let set = hub.set(value, None, audit("secret.set")).await;
                 (n, set.unwrap().0)
             })
         })
@@ -228,17 +227,14 @@ async fn concurrent_sets_get_numbers_of_their_own() {
 async fn what_is_no_payload_or_not_ours_is_refused() {
     let room = Room::new().await;
     let raw = Secret::new(b"canary-raw".to_vec());
-    let set = room
-        .manager
-        .set(
-            &org(),
-            &refer("db"),
-            &raw,
-            &alice(),
-            None,
-            audit("secret.set"),
-        )
-        .await;
+    let value = NewValue {
+        org: &org(),
+        reference: &refer("db"),
+        payload: &raw,
+        by: &alice(),
+        meta: NewMeta::default(),
+    };
+    let set = room.manager.set(value, None, audit("secret.set")).await;
     let refused = set.unwrap_err();
     assert!(matches!(refused, SetError::Payload(_)));
     assert!(!format!("{refused} {refused:?}").contains("canary"));
@@ -351,7 +347,14 @@ async fn a_row_that_was_moved_does_not_open() {
         let to: OrgId = to.parse().unwrap();
         let put = room
             .catalog
-            .put_secret(&to, &refer(reference), &row, None, audit("tamper"))
+            .put_secret(
+                &to,
+                &refer(reference),
+                &row,
+                &NewMeta::default(),
+                None,
+                audit("tamper"),
+            )
             .await;
         put.unwrap();
         let refused = read(&room.manager, &to, reference, row.version.as_str()).await;

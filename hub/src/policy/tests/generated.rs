@@ -51,6 +51,7 @@ fn world() -> impl Strategy<Value = (Definitions, NodeView)> {
         let definitions = Definitions {
             services: services.into_iter().map(service).collect(),
             policies: policies.into_iter().map(policy).collect(),
+            ..Definitions::default()
         };
         let stated = json!({
             "site": if berlin { "berlin" } else { "paris" },

@@ -95,7 +95,7 @@ fn a_policy_cannot_claim_to_be_another_service() {
         json!([{"name": "openhorizon.service.url", "value": "com.example.trusted"}]);
     let definitions = Definitions {
         policies: vec![policy("uplink", "alice", &text.to_string())],
-        ..uplink()..Definitions::default()
+        ..uplink()
     };
     let wanted = json!({"constraints": ["openhorizon.service.url == com.example.trusted"]});
     let stated = json!({"site": "berlin", "node policy": wanted});
@@ -176,7 +176,14 @@ fn the_next_version_is_tried_when_one_does_not_fit() {
     let text = plain_policy(&versions, "[1.0.0,2.0.0)", "x").to_string();
     let on = |services: Vec<_>, node: &NodeView| {
         let policies = vec![policy("p", "bob", &text)];
-        let placed = placed(node, &Definitions { services, policies });
+        let placed = placed(
+            node,
+            &Definitions {
+                services,
+                policies,
+                ..Definitions::default()
+            },
+        );
         placed.first().map(|placed| placed.service_version.clone())
     };
     let any = |version| plain_service(version, "");
@@ -288,7 +295,7 @@ fn a_deployment_keeps_its_id_across_versions_bindings_and_nodes() {
     assert_eq!(first.id.as_str(), "34a0467ba5c9f611bcb04cf5fab99aa2");
     let renamed = Definitions {
         policies: vec![policy("q", "bob", &text)],
-        ..definitions.clone()..Definitions::default()
+        ..definitions.clone()
     };
     assert_ne!(placed(&berlin(), &renamed)[0].id, first.id);
     let other_org = super::super::place(&"other".parse().unwrap(), &berlin(), &definitions);

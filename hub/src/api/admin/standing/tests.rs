@@ -27,6 +27,7 @@ fn bound(id: &str, states: &[SecretState]) -> BoundDeployment {
         exists.then(|| (secret.name.clone(), "org-secret".parse().unwrap()))
     });
     BoundDeployment {
+        details: [].into(),
         placed: Placed {
             id: id.parse().unwrap(),
             policy: "uplink".parse().unwrap(),

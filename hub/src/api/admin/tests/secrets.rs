@@ -125,7 +125,11 @@ async fn a_value_is_taken_only_as_it_was_sealed_and_only_if_it_is_one() {
         .public()
         .seal(&place, &payload)
         .unwrap();
-    let detail = world.put("root", "secrets/db", &SetSecret { sealed }).await;
+    let body = SetSecret {
+        sealed,
+        ..world.sealed("root", "db", "x")
+    };
+    let detail = world.put("root", "secrets/db", &body).await;
     assert!(!detail.refused(Code::Invalid).contains("canary"));
     world
         .put("root", "secrets/db", &json!({}))

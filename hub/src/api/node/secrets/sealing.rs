@@ -2,6 +2,7 @@
 //! memory at once nor other connections wait for a large batch.
 
 use std::mem;
+use std::sync::Arc;
 
 use edge_secrets_protocol::binding::{FetchItem, FetchResult};
 use edge_secrets_protocol::sealed::{self as protocol, Place};
@@ -22,7 +23,7 @@ pub(super) struct Sealer {
 
 /// A result still to be.
 enum Waiting {
-    Value(FetchItem, Secret),
+    Value(FetchItem, Arc<Secret>),
     Problem(Problem),
 }
 
@@ -39,7 +40,11 @@ impl Sealer {
     }
 
     /// Takes the next value over.
-    pub(super) async fn seal(&mut self, item: FetchItem, value: Secret) -> Result<(), ApiError> {
+    pub(super) async fn seal(
+        &mut self,
+        item: FetchItem,
+        value: Arc<Secret>,
+    ) -> Result<(), ApiError> {
         self.bytes += value.len();
         self.waiting.push(Waiting::Value(item, value));
         if self.waiting.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES {
@@ -151,7 +156,10 @@ mod tests {
                 sealer.refuse(Problem::new(Code::Missing, number.to_string()));
             } else {
                 let value = Secret::new(number.to_string().into_bytes());
-                sealer.seal(item(&number.to_string()), value).await.unwrap();
+                sealer
+                    .seal(item(&number.to_string()), Arc::new(value))
+                    .await
+                    .unwrap();
             }
         }
         let results = sealer.finish().await.unwrap();
@@ -180,7 +188,7 @@ mod tests {
         let (peer, key) = (peer(), SealingKey::generate());
         for len in [0, 1, 2, 3, 100, 5_000] {
             let item = item("x");
-            let value = Waiting::Value(item, Secret::zeroed(len));
+            let value = Waiting::Value(item, Arc::new(Secret::zeroed(len)));
             let sealed = value.seal(&peer.org, &peer.node, &key.public().sealer().unwrap());
             let json = serde_json::to_string(&sealed).unwrap();
             let estimate = wire_estimate(&Secret::zeroed(len));

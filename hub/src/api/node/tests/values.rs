@@ -7,6 +7,8 @@ use edge_secrets_protocol::limits::{MAX_BATCH_ITEMS, MAX_SECRET_BYTES};
 use edge_secrets_protocol::sealed::Place;
 
 use super::*;
+use crate::catalog::records::{Observation, Trouble};
+use crate::managers::Fault;
 use crate::reference::SecretRef;
 
 const SERVICE: &str = "myorg/com.example.uplink";
@@ -175,11 +177,23 @@ async fn absent_and_failed_are_not_denied() {
         .await;
     let got = fetch(&world, &node, &[("cred", "1"), ("extra", "1")]).await;
     assert_eq!(problem(&got[0]).code, Code::Missing);
-    // Nothing answers for a manager that the hub does not have.
-    assert!(
-        [Code::Missing, Code::Failed].contains(&problem(&got[1]).code),
-        "{got:?}"
-    );
+    // Nobody has asked yet; nothing answers for a manager that the hub does not have.
+    assert_eq!(problem(&got[1]).code, Code::Pending);
+    let said = Observation {
+        trouble: Some(Trouble {
+            fault: Fault::UnknownManager,
+            detail: "no such manager".into(),
+            since: clock::now(),
+        }),
+        ..Observation::default()
+    };
+    let elsewhere: SecretRef = "elsewhere:x".parse().unwrap();
+    let org = "myorg".parse().unwrap();
+    let audit = audit("secret.observe");
+    let observed = world.hub.catalog.observe(&org, &elsewhere, &said, audit);
+    assert_eq!(observed.await.unwrap().unwrap().touched.len(), 1);
+    let got = fetch(&world, &node, &[("extra", "1")]).await;
+    assert_eq!(problem(&got[0]).code, Code::Failed);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! `edge-secrets secret …`
 
+use edge_secrets_hub::generator::Generator;
+use edge_secrets_hub::metadata::{Label, Labels, MetaChange};
 use edge_secrets_hub::reference::SecretRef;
 use edge_secrets_hub::wire::{
     RestoreSecret, SecretInfo, SecretRemoved, SecretSet, SetSecret, VersionInfo, paths,
 };
-use edge_secrets_protocol::SecretVersion;
 use edge_secrets_protocol::sealed::Place;
+use edge_secrets_protocol::{Secret, SecretVersion};
 use http::Method;
 
 use super::Session;
@@ -15,13 +17,28 @@ use crate::error::Error;
 use crate::output::{Table, count};
 use crate::times::age;
 
+mod edit;
+mod generate;
+mod managed;
+mod metadata;
 mod payload;
 mod reveal;
 
 pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
         SecretCommand::Set(args) => set(&args, session).await,
-        SecretCommand::List { prefix } => list(prefix, session).await,
+        SecretCommand::Generate(args) => generate::run(args, session).await,
+        SecretCommand::Rotate { name } => generate::rotate(&name, session).await,
+        SecretCommand::Edit { name, meta } => edit::run(&name, meta, session).await,
+        SecretCommand::List {
+            prefix,
+            labels,
+            due,
+        } => match managed::prefix_of(prefix.as_deref().unwrap_or_default())? {
+            Some((manager, folder)) => managed::list(&manager, &folder, &labels, session).await,
+            None => list(prefix, labels, due, session).await,
+        },
+        SecretCommand::Create(args) => managed::create(args, session).await,
         SecretCommand::Show {
             name,
             reveal: true,
@@ -32,34 +49,72 @@ pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Re
             reveal: false,
             version: Some(version),
         } => show_version(&name, &version, session).await,
-        SecretCommand::Show { name, .. } => show(&name, session).await,
-        SecretCommand::Versions { name } => versions(&name, session).await,
+        SecretCommand::Show { name, .. } => match managed::is_managed(&name, session).await? {
+            true => managed::show(&name, session).await,
+            false => show(&name, session).await,
+        },
+        SecretCommand::Versions { name } => match managed::is_managed(&name, session).await? {
+            true => managed::versions(&name, session).await,
+            false => versions(&name, session).await,
+        },
         SecretCommand::Restore { name, version } => restore(&name, version, session).await,
         SecretCommand::Rm { name } => remove(&name, session).await,
     }
 }
 
 async fn set(args: &SetArgs, session: &mut Session<'_>) -> Result<(), Error> {
-    let payload = payload::read(args, session.ui)?;
-    let info = session.hub_info().await?;
-    let reference = args.name.to_string();
-    let place = Place::Set {
-        org: &info.org,
-        user: &info.user,
-        reference: &reference,
+    let value = Value {
+        // Before anybody types a value.
+        meta: metadata::change(&args.meta, session.ui.now())?,
+        payload: payload::read(args, session.ui)?,
+        generator: None,
     };
-    let sealed = info
-        .sealing_key
-        .seal(&place, &payload)
-        .map_err(|error| Error::Failed(format!("the value cannot be sealed: {error}")))?;
-    // From here on there is ciphertext only.
-    drop(payload);
-    let target = route(paths::SECRET, &args.name, session);
-    let done: SecretSet = session
-        .client
-        .send(Method::PUT, target, &SetSecret { sealed })
-        .await?;
-    show_set(&args.name, &done, session)
+    value.send(&args.name, None, session).await
+}
+
+/// A new value, and what goes with it.
+struct Value {
+    payload: Secret,
+    meta: MetaChange,
+    generator: Option<Generator>,
+}
+
+impl Value {
+    /// Seals it to the hub and sets it, only over the version `over` where one is named.
+    async fn send(
+        self,
+        name: &SecretRef,
+        over: Option<&SecretVersion>,
+        session: &mut Session<'_>,
+    ) -> Result<(), Error> {
+        let Self {
+            payload,
+            meta,
+            generator,
+        } = self;
+        let info = session.hub_info().await?;
+        let reference = name.to_string();
+        let place = Place::Set {
+            org: &info.org,
+            user: &info.user,
+            reference: &reference,
+        };
+        let sealed = info
+            .sealing_key
+            .seal(&place, &payload)
+            .map_err(|error| Error::Failed(format!("the value cannot be sealed: {error}")))?;
+        // From here on there is ciphertext only.
+        drop(payload);
+        let body = SetSecret {
+            sealed,
+            meta,
+            generator,
+        };
+        let target = route(paths::SECRET, name, session);
+        let client = &mut session.client;
+        let done: SecretSet = client.send_over(Method::PUT, target, &body, over).await?;
+        show_set(name, &done, session)
+    }
 }
 
 async fn restore(
@@ -76,6 +131,11 @@ async fn restore(
 }
 
 fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Result<(), Error> {
+    if session.ui.for_people() {
+        for warning in &done.warnings {
+            session.ui.note(&format!("warning: {warning}"));
+        }
+    }
     session.ui.show(done, |_| {
         let reach = match done.nodes {
             0 => "no node gets it yet".to_owned(),
@@ -85,19 +145,31 @@ fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Re
     })
 }
 
-async fn list(prefix: Option<String>, session: &mut Session<'_>) -> Result<(), Error> {
-    let target = at(paths::SECRETS, &[session.client.org().as_str()]).with_some("prefix", prefix);
+async fn list(
+    prefix: Option<String>,
+    labels: Vec<Label>,
+    due: bool,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let labels = Labels::try_from(labels).map_err(|error| Error::Usage(error.to_string()))?;
+    let target = at(paths::SECRETS, &[session.client.org().as_str()])
+        .with_some("prefix", prefix)
+        .with_some("labels", (!labels.is_empty()).then_some(labels))
+        .with_some("due", due.then_some(true));
     let secrets: Vec<SecretInfo> = session.client.get(target).await?;
     session
         .ui
         .show_list(&secrets, "There are no such secrets.", |now| {
-            let mut table = Table::new(["SECRET", "VERSION", "UPDATED", "BY"]);
+            let headers = ["SECRET", "VERSION", "UPDATED", "BY", "LABELS", "DUE"];
+            let mut table = Table::new(headers);
             for secret in &secrets {
                 table.row([
                     secret.reference.to_string(),
                     secret.version.to_string(),
                     age(secret.updated_at, now),
                     secret.updated_by.to_string(),
+                    secret.meta.labels.to_string(),
+                    metadata::due(secret, now),
                 ]);
             }
             table.render()
@@ -107,18 +179,9 @@ async fn list(prefix: Option<String>, session: &mut Session<'_>) -> Result<(), E
 async fn show(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
     let target = route(paths::SECRET, name, session);
     let secret: SecretInfo = session.client.get(target).await?;
-    session.ui.show(&secret, |now| {
-        Table::facts([
-            ("secret", secret.reference.to_string()),
-            ("version", secret.version.to_string()),
-            ("fields", secret.fields.join(", ")),
-            ("created", age(secret.created_at, now)),
-            (
-                "updated",
-                format!("{} by {}", age(secret.updated_at, now), secret.updated_by),
-            ),
-        ])
-    })
+    session
+        .ui
+        .show(&secret, |now| metadata::facts(&secret, now))
 }
 
 async fn show_version(

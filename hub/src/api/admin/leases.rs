@@ -1,0 +1,81 @@
+//! Leases of credentials.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use edge_secrets_protocol::{Code, NodeId};
+use serde::Deserialize;
+
+use super::session::{Params, Session};
+use crate::api::problem::ApiError;
+use crate::catalog::records::{LeaseId, LeaseQuery, LeaseRecord};
+use crate::hub::Hub;
+use crate::rights::{Call, SecretCall};
+use crate::wire::{LeaseInfo, paths};
+
+pub(super) fn router() -> Router<Arc<Hub>> {
+    Router::new()
+        .route(paths::LEASES, get(list))
+        .route(paths::LEASE_REVOKE, post(revoke))
+}
+
+#[derive(Deserialize)]
+struct Which {
+    node: Option<NodeId>,
+    #[serde(default)]
+    ended: bool,
+}
+
+async fn list(
+    session: Session,
+    Params(which): Params<Which>,
+) -> Result<Json<Vec<LeaseInfo>>, ApiError> {
+    session.require(Call::See, "lease.list", "leases").await?;
+    let query = LeaseQuery {
+        org: Some(session.org.clone()),
+        node: which.node,
+        ended: which.ended,
+    };
+    let leases = session.hub.catalog.leases(&query).await?.into_iter();
+    let seen =
+        |lease: &LeaseRecord| session.may(Call::Secret(SecretCall::List, &lease.place.reference));
+    Ok(Json(leases.filter(seen).map(info).collect()))
+}
+
+/// Ends a credential at its manager. The answer says that it is to end; where its binding still
+/// stands another one is made.
+async fn revoke(session: Session) -> Result<StatusCode, ApiError> {
+    let text = session.text("lease");
+    let object = format!("lease/{text}");
+    session
+        .require(Call::Administer, "lease.revoke", &object)
+        .await?;
+    let id: u64 = text
+        .parse()
+        .map_err(|_| ApiError::new(Code::BadRequest, "A lease is named by its number."))?;
+    let audit = session.audit("lease.revoke", &object);
+    session.hub.catalog.append_audit(vec![audit]).await?;
+    if session.hub.leases.revoke(&session.org, LeaseId(id)).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let detail = format!("There is no open lease {id}; `edge-secrets lease list` shows them.");
+    Err(ApiError::new(Code::NotFound, detail))
+}
+
+fn info(lease: LeaseRecord) -> LeaseInfo {
+    LeaseInfo {
+        id: lease.id,
+        node: lease.place.node,
+        deployment: lease.place.deployment,
+        reference: lease.place.reference,
+        state: lease.state,
+        current: lease.current,
+        renewable: lease.renewable,
+        granted_at: lease.granted_at,
+        ends_at: lease.ends_at,
+        attempts: lease.attempts,
+        trouble: lease.trouble,
+    }
+}

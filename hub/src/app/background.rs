@@ -1,0 +1,115 @@
+//! What a hub does by itself while it serves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::OrgId;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use crate::catalog::CatalogError;
+use crate::catalog::records::{Actor, Change, NewAudit};
+use crate::clock;
+use crate::deploy;
+use crate::hub::Hub;
+use crate::lease::{Desk, Parts};
+use crate::managers::ManagerName;
+use crate::observe;
+
+/// Watches managers, keeps leases, and announces the ends of secrets, until it is dropped.
+pub(super) async fn run(hub: Arc<Hub>, desk: Desk) {
+    settle_defaults(&hub).await;
+    let parts = Parts {
+        catalog: Arc::clone(&hub.catalog),
+        registry: hub.managers.clone(),
+        feed: hub.feed.clone(),
+    };
+    let watching = observe::observe(
+        Arc::clone(&hub.catalog),
+        hub.managers.clone(),
+        hub.hints.clone(),
+    );
+    tokio::join!(watching, hub.leases.keep(desk, parts), expire(&hub));
+}
+
+/// Brings what references without a manager mean to what the configuration says. Bindings that mean
+/// another manager than before are placed anew.
+async fn settle_defaults(hub: &Hub) {
+    loop {
+        match try_settle_defaults(hub).await {
+            Ok(()) => return,
+            Err(error) => {
+                error!(%error, "The default secrets managers are not settled; trying again.");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn try_settle_defaults(hub: &Hub) -> Result<(), CatalogError> {
+    let orgs = hub.catalog.orgs().await?;
+    let managers = &hub.config.managers;
+    for unknown in managers.defaults.keys().filter(|org| !orgs.contains(org)) {
+        error!(org = %unknown, "`default_managers` names an organisation that is not there.");
+    }
+    for org in orgs {
+        let wanted = managers.default_of(&org);
+        let model = hub.models.current(&*hub.catalog, &org).await?;
+        if model.definitions.default_manager.as_ref() == wanted {
+            continue;
+        }
+        let change = Change::SetDefaultManager(wanted.cloned());
+        let audit = default_changed(&org, wanted);
+        let committed = deploy::apply(hub, &org, change, audit).await?;
+        let nodes = committed.touched.len();
+        info!(%org, manager = wanted.map_or("embedded", ManagerName::as_str), nodes,
+            "References without a secrets manager mean this one now.");
+    }
+    Ok(())
+}
+
+fn default_changed(org: &OrgId, wanted: Option<&ManagerName>) -> NewAudit {
+    NewAudit {
+        org: org.clone(),
+        at: clock::now(),
+        actor: Actor::Hub,
+        action: "manager.default".into(),
+        object: format!("org/{org}"),
+        result: "ok".into(),
+        detail: wanted.map_or("embedded", ManagerName::as_str).into(),
+        peer: "-".into(),
+    }
+}
+
+/// Tells nodes of secrets that have ended, when they end. Nodes end what they have by their own
+/// clocks: a late announcement delays what is said of it alone.
+async fn expire(hub: &Hub) {
+    let mut bell = hub.catalog.bell();
+    loop {
+        let wait = match hub.catalog.expire_secrets(clock::now()).await {
+            Ok(expiry) => {
+                for ended in &expiry.ended {
+                    info!(org = %ended.org, secret = %ended.reference, "A secret has ended.");
+                    hub.models.audited(&ended.org);
+                }
+                expiry.next.map_or(IDLE, |next| {
+                    Duration::try_from(next.duration_since(clock::now())).unwrap_or_default()
+                })
+            }
+            Err(error) => {
+                error!(%error, "The ends of secrets cannot be announced; trying again.");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = sleep(wait.min(IDLE)) => {}
+            // An end may have been set that comes before the one that is waited for.
+            rung = bell.changed() => if rung.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+const RETRY: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(30);

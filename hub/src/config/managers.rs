@@ -1,0 +1,178 @@
+//! The secrets managers of `hub.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_secrets_protocol::OrgId;
+use serde::Deserialize;
+
+use super::units;
+use crate::managers::ManagerName;
+use crate::managers::credential::CredentialFile;
+use crate::managers::gate::Limits;
+use crate::managers::guarded::{Guarded, Settings};
+use crate::managers::policy::PathPolicy;
+use crate::managers::registry::Registry;
+use crate::managers::session::Kept;
+use crate::managers::{Kind, SecretManager};
+
+/// `managers:` and `default_managers:`.
+#[derive(Debug, Clone, Default)]
+pub struct Managers {
+    /// Every manager outside the hub.
+    pub managers: Vec<ManagerConfig>,
+    /// By organisation the manager that references without one mean.
+    pub defaults: BTreeMap<OrgId, ManagerName>,
+}
+
+/// One secrets manager: its name, exactly one of the kinds, and how it is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagerConfig {
+    /// What references call it.
+    pub name: ManagerName,
+    /// Which organisation may reach what there.
+    pub orgs: PathPolicy,
+    /// How often secrets are looked at.
+    #[serde(default = "ten_seconds", deserialize_with = "units::duration")]
+    pub poll: Duration,
+    /// How long values are kept in the hub's memory.
+    #[serde(default = "five_minutes", deserialize_with = "units::duration")]
+    pub cache: Duration,
+    /// How long one call may take.
+    #[serde(default = "ten_seconds", deserialize_with = "units::duration")]
+    pub timeout: Duration,
+    /// Most calls a second; IBM asks for at most 20.
+    #[serde(default = "twenty")]
+    pub requests_per_second: u32,
+    /// Most calls at once.
+    #[serde(default = "eight")]
+    pub concurrent_requests: usize,
+    /// What callers of the webhook prove themselves by; no webhook without it.
+    #[serde(default)]
+    pub webhook_token: Option<CredentialFile>,
+}
+
+impl Managers {
+    /// Relative paths are relative to `base`.
+    pub(super) fn based_on(mut self, base: &Path) -> Self {
+        for manager in &mut self.managers {
+            manager.webhook_token = manager
+                .webhook_token
+                .take()
+                .map(|token| token.based_on(base));
+        }
+        self
+    }
+
+    /// What is wrong, with the key where it stands.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let mut names = Vec::new();
+        for manager in &self.managers {
+            let name = &manager.name;
+            let refused = |why: &str| Err(("managers", format!("manager \"{name}\": {why}")));
+            if name.is_embedded() {
+                return refused("`embedded` is the hub's own");
+            }
+            if names.contains(&name) {
+                return refused("there are two of this name");
+            }
+            names.push(name);
+            if manager.kind().is_none() {
+                return refused("name exactly one of `vault`, `ibm_cloud`, `secret_server`");
+            }
+            if manager.poll < Duration::from_secs(1) {
+                return refused("`poll` must be at least 1s");
+            }
+            if manager.timeout.is_zero() || manager.timeout > Duration::from_secs(120) {
+                return refused("`timeout` must be between 1ms and 2m");
+            }
+            if !(1..=10_000).contains(&manager.requests_per_second) {
+                return refused("`requests_per_second` must be between 1 and 10000");
+            }
+            if !(1..=1_000).contains(&manager.concurrent_requests) {
+                return refused("`concurrent_requests` must be between 1 and 1000");
+            }
+            if manager.cache > Duration::from_secs(86_400) {
+                return refused("`cache` must be at most 1d");
+            }
+        }
+        for (org, default) in &self.defaults {
+            if !default.is_embedded() && !names.contains(&default) {
+                let why = format!("the default of {org}, \"{default}\", is none of `managers`");
+                return Err(("default_managers", why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The manager that references of this organisation mean that name none; the hub's own when
+    /// absent.
+    #[must_use]
+    pub fn default_of(&self, org: &OrgId) -> Option<&ManagerName> {
+        let default = self.defaults.get(org);
+        default.filter(|default| !default.is_embedded())
+    }
+
+    /// Every manager, ready to be asked. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When a file that a manager needs cannot be used; the text names manager and file.
+    pub fn build(&self, kept: impl Fn(&ManagerName) -> Arc<dyn Kept>) -> Result<Registry, String> {
+        let mut built = Vec::new();
+        for config in &self.managers {
+            let manager = config
+                .backend(kept(&config.name))
+                .map_err(|why| format!("manager \"{}\": {why}", config.name))?;
+            built.push(Guarded::new(
+                config.name.clone(),
+                manager,
+                config.settings(),
+            ));
+        }
+        Ok(Registry::new(built))
+    }
+}
+
+impl ManagerConfig {
+    fn settings(&self) -> Settings {
+        Settings {
+            paths: self.orgs.clone(),
+            limits: Limits {
+                concurrent: self.concurrent_requests,
+                per_second: self.requests_per_second,
+            },
+            poll: self.poll,
+            cache: self.cache,
+        }
+    }
+
+    /// The one kind that is named.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        None
+    }
+
+    fn backend(&self, kept: Arc<dyn Kept>) -> Result<Arc<dyn SecretManager>, String> {
+        drop(kept);
+        Err("no kind".into())
+    }
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn five_minutes() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn twenty() -> u32 {
+    20
+}
+
+fn eight() -> usize {
+    8
+}
