@@ -101,3 +101,6 @@ impl Leases {
         self.events.send(event).ok();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 pub(crate) mod durability;
 pub(crate) mod enrolment;
 pub(crate) mod feed_and_audit;
+pub(crate) mod managed;
 pub(crate) mod metadata;
 pub(crate) mod model;
 pub(crate) mod nodes;
@@ -83,6 +84,16 @@ macro_rules! conformance_tests {
                 a_value_lifts_the_end_that_has_come,
                 an_ended_candidate_hides_no_change_of_the_next,
                 many_ends_are_announced_in_turns,
+            ]
+            managed: [
+                a_managed_secret_is_asked_about_once_it_is_bound,
+                what_a_manager_says_reaches_the_nodes_that_bind_it_alone,
+                trouble_that_nodes_need_not_know_touches_nobody,
+                a_field_and_its_secret_share_what_is_known,
+                what_nothing_binds_is_forgotten,
+                leases_are_changed_together_and_numbers_never_come_back,
+                a_lease_resolves_its_binding_alone,
+                sessions_are_kept_by_manager,
             ]
             feed_and_audit: [
                 the_feed_is_in_order_and_the_bell_rings,

@@ -136,3 +136,6 @@ fn after(start: Timestamp, wait: Duration) -> Timestamp {
 
 /// Longest time between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

@@ -177,10 +177,27 @@ async fn a_rotation_never_walks_through_the_fleet() {
 }
 
 #[tokio::test]
+async fn a_managers_news_never_walk_through_the_fleet() {
+    let (_world, catalog, _place) = world().await;
+    let bindings = ("b", "bindings_by_reference (org=? AND reference=?");
+    let [nodes, deployments] = super::managed::STATEMENTS_ON_THE_FLEET;
+    let nodes = plan(&catalog, nodes).await;
+    assert_steps(&nodes, &[("nodes", "(org=? AND node=?)"), bindings]);
+    let deployments = plan(&catalog, deployments).await;
+    let key = ("deployments", "(org=? AND node=? AND deployment=?)");
+    assert_steps(&deployments, &[key, bindings]);
+}
+
+#[tokio::test]
 async fn a_pull_and_a_fetch_read_only_what_they_give() {
     let (_world, catalog, _place) = world().await;
     let [resolve, one, many] = super::bindings::statements_on_a_node();
     let secrets = ("s", "(org=? AND reference=?)");
+    let observed = ("o", "(org=? AND reference=?)");
+    let leases = (
+        "l",
+        "leases_current (org=? AND node=? AND deployment=? AND reference=?)",
+    );
     let changed = (
         "d",
         "deployments_by_change (org=? AND node=? AND changed>?)",
@@ -188,14 +205,17 @@ async fn a_pull_and_a_fetch_read_only_what_they_give() {
     let bindings = ("b", "(org=? AND node=? AND deployment=?)");
     assert_steps(
         &plan(&catalog, &resolve).await,
-        &[changed, bindings, secrets],
+        &[changed, bindings, secrets, observed, leases],
     );
     let bindings = (
         "b",
         "bindings_by_service (org=? AND node=? AND service=? AND name=?)",
     );
     for bound in [one, many] {
-        assert_steps(&plan(&catalog, &bound).await, &[bindings, secrets]);
+        assert_steps(
+            &plan(&catalog, &bound).await,
+            &[bindings, secrets, observed, leases],
+        );
     }
 }
 

@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::catalog::records::{LeaseId, LeasePlace, Trouble};
+use crate::managers::{Fault, LeaseHandle};
+
+const START: i64 = 1_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
+}
+
+fn lease(state: LeaseState) -> LeaseRecord {
+    let made = !matches!(state, LeaseState::Wanted | LeaseState::Refused);
+    LeaseRecord {
+        id: LeaseId(1),
+        place: LeasePlace {
+            org: "o".parse().unwrap(),
+            node: "n".parse().unwrap(),
+            deployment: "d".parse().unwrap(),
+            reference: "v:database/creds/x".parse().unwrap(),
+        },
+        current: true,
+        state,
+        handle: made.then(|| LeaseHandle::new("h").unwrap()),
+        epoch: Some("one".into()),
+        renewable: true,
+        granted_at: made.then(|| at(0)),
+        ends_at: made.then(|| at(300)),
+        attempts: 0,
+        trouble: None,
+        created_at: at(0),
+    }
+}
+
+fn situation(lease: &LeaseRecord, second: i64) -> Situation<'_> {
+    Situation {
+        lease,
+        effect: Effect::Mints,
+        now: at(second),
+        present: true,
+        epoch: Some("one"),
+        successor: None,
+        in_use: false,
+    }
+}
+
+/// What is done at each of these seconds.
+fn steps(lease: &LeaseRecord, seconds: &[i64]) -> Vec<Step> {
+    let step = |second| decide(situation(lease, second));
+    seconds.iter().copied().map(step).collect()
+}
+
+#[test]
+fn a_credential_is_made_when_its_node_is_there() {
+    let wanted = lease(LeaseState::Wanted);
+    assert_eq!(decide(situation(&wanted, 0)), Step::Mint);
+    let absent = Situation {
+        present: false,
+        ..situation(&wanted, 0)
+    };
+    assert_eq!(decide(absent), Step::Wait(None));
+}
+
+#[test]
+fn a_live_one_is_renewed_after_two_thirds_while_its_node_is_there() {
+    let live = lease(LeaseState::Live);
+    let [early, due, over] = steps(&live, &[100, 201, 300])[..] else {
+        unreachable!()
+    };
+    let Step::Wait(Some(when)) = early else {
+        panic!("{early:?}")
+    };
+    assert!(when > at(170) && when <= at(200), "{when}");
+    assert_eq!((due, over), (Step::Renew, Step::Replace));
+    let absent = Situation {
+        present: false,
+        ..situation(&live, 201)
+    };
+    assert_eq!(decide(absent), Step::Wait(Some(at(300))));
+}
+
+#[test]
+fn one_that_cannot_be_renewed_is_followed_by_another() {
+    let mut live = lease(LeaseState::Live);
+    live.renewable = false;
+    assert_eq!(decide(situation(&live, 201)), Step::Supersede);
+    // Where the new one's making ends the old one, it is left for longer.
+    let breaking = |second| {
+        decide(Situation {
+            effect: Effect::MintsAndInvalidates,
+            ..situation(&live, second)
+        })
+    };
+    assert!(matches!(breaking(201), Step::Wait(Some(_))));
+    assert_eq!(breaking(241), Step::Supersede);
+}
+
+#[test]
+fn what_hung_on_another_token_is_replaced_at_once() {
+    let live = lease(LeaseState::Live);
+    let other = Situation {
+        epoch: Some("two"),
+        ..situation(&live, 10)
+    };
+    assert_eq!(decide(other), Step::Supersede);
+}
+
+#[test]
+fn the_old_one_lives_until_its_node_has_the_new_one() {
+    let mut old = lease(LeaseState::Live);
+    old.current = false;
+    let mut next = lease(LeaseState::Wanted);
+    next.id = LeaseId(2);
+    let with = |next: &LeaseRecord, in_use| {
+        decide(Situation {
+            successor: Some(next),
+            in_use,
+            ..situation(&old, 210)
+        })
+    };
+    assert_eq!(with(&next, true), Step::Wait(Some(at(300))));
+    let next = LeaseRecord {
+        id: LeaseId(2),
+        ..lease(LeaseState::Live)
+    };
+    assert_eq!(with(&next, true), Step::Wait(Some(at(300))));
+    assert_eq!(with(&next, false), Step::Revoke);
+    assert_eq!(decide(situation(&old, 300)), Step::Bury);
+}
+
+#[test]
+fn what_fails_is_tried_again_later_and_later_until_its_end() {
+    let mut ending = lease(LeaseState::Ending);
+    ending.ends_at = Some(at(10_000));
+    for (attempts, wait) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (40, 300)] {
+        ending.attempts = attempts;
+        ending.trouble = Some(Trouble {
+            fault: Fault::Unreachable,
+            detail: "…".into(),
+            since: at(100),
+        });
+        assert_eq!(
+            steps(&ending, &[100 + wait - 1, 100 + wait]),
+            [Step::Wait(Some(at(100 + wait))), Step::Revoke]
+        );
+    }
+    assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
+}
+
+proptest! {
+    /// Whatever the situation: nothing is made for an absent node, nothing is left alone past its end,
+    /// a wait is never for the past, and a current credential within its first half is not touched
+    /// while its token is the same.
+    #[test]
+    fn decisions_are_safe(
+        state in prop::sample::select(vec![
+            LeaseState::Wanted, LeaseState::Live, LeaseState::Ending, LeaseState::Refused,
+        ]),
+        current: bool, present: bool, renewable: bool, in_use: bool, same: bool, followed: bool,
+        attempts in 0_u32..20, second in 0_i64..400, failed in 0_i64..400, id in 0_u64..1_000,
+    ) {
+        let mut lease = lease(state);
+        lease.id = LeaseId(id);
+        lease.current = current;
+        lease.renewable = renewable;
+        lease.attempts = attempts;
+        lease.trouble = (attempts > 0).then(|| Trouble {
+            fault: Fault::TimedOut,
+            detail: String::new(),
+            since: at(failed.min(second)),
+        });
+        let next = LeaseRecord { id: LeaseId(id + 1), ..super::tests::lease(LeaseState::Live) };
+        let step = decide(Situation {
+            present,
+            in_use,
+            epoch: Some(if same { "one" } else { "two" }),
+            successor: followed.then_some(&next),
+            ..situation(&lease, second)
+        });
+        if step == Step::Mint {
+            prop_assert!(present && state == LeaseState::Wanted);
+        }
+        if let Step::Wait(Some(until)) = step {
+            prop_assert!(until > at(second), "{step:?}");
+        }
+        let made = matches!(state, LeaseState::Live | LeaseState::Ending);
+        if made && second >= 300 {
+            prop_assert!(matches!(step, Step::Replace | Step::Bury), "{step:?}");
+        }
+        if state == LeaseState::Live && current && second < 150 && same {
+            prop_assert!(matches!(step, Step::Wait(Some(_))), "{step:?}");
+        }
+    }
+}
