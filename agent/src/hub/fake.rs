@@ -237,6 +237,7 @@ pub(crate) fn deployment(id: &str, url: &str, secrets: &[(&str, &str)]) -> Deplo
                     version: version.parse().unwrap(),
                 },
                 expires_at: None,
+                expires_in_ms: None,
             })
             .collect(),
         consumers: vec![Consumer {

@@ -410,6 +410,7 @@ fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
                     name: format!("n{n}").parse().unwrap(),
                     state,
                     expires_at: None,
+                    expires_in_ms: None,
                 });
             let consumers = consumers.into_iter().map(|(c, reads)| Consumer {
                 name: format!("c{c}").parse().unwrap(),

@@ -290,6 +290,7 @@ pub(super) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> D
             version: version.parse().unwrap(),
         },
         expires_at: None,
+        expires_in_ms: None,
     });
     let read = secrets.iter().map(|(name, _)| ConsumerSecret {
         name: name.parse().unwrap(),

@@ -108,6 +108,7 @@ fn bound_deployment(placed: Placed, mut current: Resolved) -> BoundDeployment {
                 name: name.clone(),
                 state,
                 expires_at: None,
+                expires_in_ms: None,
             }
         })
         .collect();
