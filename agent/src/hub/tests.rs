@@ -34,7 +34,7 @@ async fn all_calls_of_a_node_go_over_one_connection() {
     let Pulled::Changed(bindings) = connection.bindings(None).await.unwrap() else {
         panic!("there are bindings");
     };
-    assert_eq!(bindings.generation, Generation(3));
+    assert_eq!(bindings.bindings().generation, Generation(3));
     let unchanged = connection.bindings(Some(Generation(3))).await.unwrap();
     assert!(matches!(unchanged, Pulled::Unchanged));
 
