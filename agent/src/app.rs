@@ -33,6 +33,7 @@ use tracing::warn;
 pub use facts::gather as gather_facts;
 pub use log::init as init_log;
 
+use crate::clock::Now;
 use crate::config::Config;
 use crate::consumers::credentials::{self, CredentialServer, Ending, Keeper, Shelf};
 use crate::delivery::ConsumerId;
@@ -124,6 +125,8 @@ pub fn build(
     let host = Host::new(&config, counters.clone());
     reconciler.shape_by(host.profiles());
     reconciler.deliver_as(&identity.sealing_key.public());
+    // Before anybody is told or given anything.
+    reconciler.expire(Now::read());
     let board = Board::new(&config, &identity, protection, &reconciler);
     let notifier = Notifier::from_env();
     let (shelf, asked) = (host.shelf(), host.asked());

@@ -9,7 +9,8 @@
 //!     ..g42.k3f9rq/myCloudServiceCred                       mode 0400, the agent's user
 //!     ..g42.k3f9rq/db/password                              the format `fields`
 //!     myCloudServiceCred -> ..data/myCloudServiceCred
-//!   manifests/<org>/<service url>/<consumer>/..g42.k3f9rq   what is in it; names and versions
+//!   manifests/<org>/<service url>/<consumer>/..g42.k3f9rq   what is in it; names, versions, ends
+//!   manifests/<org>/<service url>/<consumer>/..ended        what was in it and has ended, until a successor
 //!   trash/<consumer's mark>.<random>                        superseded files, until they are wiped
 //! ```
 //!
@@ -28,7 +29,9 @@
 //!    is overwritten once nobody reads it or its grace is over (`wipe.rs`). Its manifest goes with it.
 //!
 //! Undeploying first removes `..data`: from then on nothing is referenced, so that a kill leaves only
-//! what the sweep wipes. The consumer's directory stays, so that a mount of it stays good.
+//! what the sweep wipes. The consumer's directory stays, so that a mount of it stays good. What has
+//! ended is undeployed in the same way, after a note that it was there: it tells the next start whom to
+//! tell, and why a deployment shows nothing.
 //!
 //! # Modes
 //!
@@ -56,6 +59,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use edge_secrets_protocol::{ConsumerName, ServiceId};
+use tracing::warn;
 
 pub(crate) use self::dir::FsError;
 #[cfg(test)]
@@ -71,6 +75,7 @@ pub(crate) use self::owner::{Ownership, resolve};
 pub(crate) use self::render::{RenderError, bound, render};
 pub(crate) use self::template::{MAX_RENDERED, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
+use crate::clock::boot_id;
 use crate::consumers::names::FileName;
 use crate::reconcile::{RuntimeError, RuntimeOptions};
 
@@ -105,13 +110,22 @@ pub(crate) struct Delivery {
     services: Dir,
     manifests: Dir,
     wiper: Wiper,
+    /// What tells this boot from others, where that is known.
+    boot: Option<String>,
+}
+
+/// What a former life left.
+#[derive(Debug, Default)]
+pub(crate) struct Former {
+    /// What every consumer can read.
+    pub(crate) live: BTreeMap<ConsumerId, Manifest>,
+    /// What was wiped because it had ended, and has got no successor yet.
+    pub(crate) ended: BTreeMap<ConsumerId, Manifest>,
 }
 
 impl Delivery {
-    /// Takes the runtime directory over, sweeps it, and says what every consumer can read.
-    pub(crate) fn open(
-        options: &RuntimeOptions,
-    ) -> Result<(Self, BTreeMap<ConsumerId, Manifest>), RuntimeError> {
+    /// Takes the runtime directory over, sweeps it, and says what is there.
+    pub(crate) fn open(options: &RuntimeOptions) -> Result<(Self, Former), RuntimeError> {
         let runtime = RuntimeDir::open(options)?;
         let failed = |error: FsError| RuntimeError(error.to_string());
         let root = &runtime.dir;
@@ -125,9 +139,10 @@ impl Delivery {
             services,
             manifests,
             wiper,
+            boot: boot_id(),
         };
-        let live = delivery.sweep().map_err(failed)?;
-        Ok((delivery, live))
+        let former = delivery.sweep().map_err(failed)?;
+        Ok((delivery, former))
     }
 
     /// How the runtime directory is kept out of swap, for people.
@@ -181,16 +196,7 @@ impl Delivery {
         consumer: &ConsumerId,
         manifest: &Manifest,
     ) -> Result<(), FsError> {
-        let dir = ensure_place(&self.manifests, consumer, OWN_DIR)?;
-        dir.require_memory()?;
-        let temporary = random_name("..new.");
-        let written = dir
-            .write_new(&temporary, &manifest.encode(), 0o600, Ownership::default())
-            .and_then(|_| dir.rename(&temporary, &dir, &manifest.generation));
-        if written.is_err() {
-            dir.unlink(&temporary).ok();
-        }
-        written
+        self.write_manifest(consumer, manifest, &manifest.generation)
     }
 
     /// Compares what lies there with what was written, mends links, and names the files that are
@@ -213,9 +219,60 @@ impl Delivery {
         Ok(damaged)
     }
 
+    /// As [`undeploy`](Self::undeploy), for what has ended: it stays noted that it was there, so that
+    /// whoever should hear of its end does so after a kill too.
+    pub(crate) fn end(&mut self, consumer: &ConsumerId, ended: &Manifest) -> Vec<FsError> {
+        // Before anything is wiped; while there is a live generation, the note says nothing.
+        let mut noted = self.note_end(consumer, ended);
+        let mut errors = self.wipe_values(consumer);
+        if noted.is_err() {
+            // There may be room now.
+            noted = self.note_end(consumer, ended);
+        }
+        if let Err(error) = noted {
+            warn!(%consumer, %error, "It cannot be noted that values have ended.");
+        }
+        let others = place(&self.manifests, consumer).and_then(|dir| {
+            let entries = dir.list()?.into_iter().map(|(name, _)| name);
+            let mut others = entries.filter(|name| name != ENDED);
+            others.try_for_each(|name| dir.unlink(&name))
+        });
+        errors.extend(others.err().filter(|error| !error.is_missing()));
+        errors
+    }
+
+    /// Notes anew what has ended.
+    pub(crate) fn note_end(&self, consumer: &ConsumerId, ended: &Manifest) -> Result<(), FsError> {
+        self.write_manifest(consumer, ended, ENDED)
+    }
+
+    /// What had ended has a successor, or needs none.
+    pub(crate) fn forget_end(&self, consumer: &ConsumerId) -> Result<(), FsError> {
+        match place(&self.manifests, consumer) {
+            Ok(dir) => dir.unlink(ENDED),
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Wipes all that the consumer could read, whoever reads it. Tries everything and gives every
     /// error; the directory itself stays.
     pub(crate) fn undeploy(&mut self, consumer: &ConsumerId) -> Vec<FsError> {
+        let mut errors = self.wipe_values(consumer);
+        let [org, service, name] = consumer.components();
+        let service = self
+            .manifests
+            .open_dir(org)
+            .and_then(|dir| dir.open_dir(service));
+        match service {
+            Ok(service) => errors.extend(wipe_tree(&service, OsStr::new(&name))),
+            Err(error) if error.is_missing() => {}
+            Err(error) => errors.push(error),
+        }
+        errors
+    }
+
+    fn wipe_values(&mut self, consumer: &ConsumerId) -> Vec<FsError> {
         let mut errors = Vec::new();
         match place(&self.services, consumer) {
             Ok(home) => {
@@ -229,17 +286,25 @@ impl Delivery {
             Err(error) => errors.push(error),
         }
         errors.extend(self.wiper.hurry(consumer));
-        let [org, service, name] = consumer.components();
-        let service = self
-            .manifests
-            .open_dir(org)
-            .and_then(|dir| dir.open_dir(service));
-        match service {
-            Ok(service) => errors.extend(wipe_tree(&service, OsStr::new(&name))),
-            Err(error) if error.is_missing() => {}
-            Err(error) => errors.push(error),
-        }
         errors
+    }
+
+    fn write_manifest(
+        &self,
+        consumer: &ConsumerId,
+        manifest: &Manifest,
+        name: &str,
+    ) -> Result<(), FsError> {
+        let dir = ensure_place(&self.manifests, consumer, OWN_DIR)?;
+        dir.require_memory()?;
+        let temporary = random_name("..new.");
+        let written = dir
+            .write_new(&temporary, &manifest.encode(), 0o600, Ownership::default())
+            .and_then(|_| dir.rename(&temporary, &dir, name));
+        if written.is_err() {
+            dir.unlink(&temporary).ok();
+        }
+        written
     }
 
     /// Wipes what is superseded and read by nobody, or for too long; says when to look again.
@@ -306,6 +371,8 @@ fn random_name(prefix: &str) -> String {
 
 const MARK: &str = "enrolment";
 const DATA: &str = "..data";
+/// The manifest of what was wiped because it had ended, until there is a successor.
+const ENDED: &str = "..ended";
 const GENERATION: &str = "..g";
 const OPEN_DIR: u32 = 0o755;
 const OWN_DIR: u32 = 0o700;

@@ -3,10 +3,12 @@
 
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 mod consumers;
 mod containers;
 pub mod delivery;
+pub mod ends;
 pub mod hub;
 pub mod identity;
 pub mod local_api;

@@ -69,6 +69,7 @@ pub(crate) fn render(status: &AgentStatus, counters: &Counters) -> String {
     let mut text = Exposition::default();
     gauges(&mut text, status, counters);
     services(&mut text, status);
+    ends(&mut text, status);
     for (name, help, counter) in [
         (
             "deliveries",
@@ -200,6 +201,38 @@ fn services(text: &mut Exposition, status: &AgentStatus) {
             ];
             text.sample("service_state", &labels, u8::from(now.contains(&state)));
         }
+    }
+}
+
+/// The earliest end of each deployment that has one, by service and policy.
+fn ends(text: &mut Exposition, status: &AgentStatus) {
+    let mut by_name = BTreeMap::new();
+    for service in &status.services {
+        let ends = service
+            .secrets
+            .iter()
+            .filter_map(|secret| secret.expires_at);
+        if let Some(end) = ends.min() {
+            let name = (&service.service, &service.policy);
+            let earliest = by_name.entry(name).or_insert(end);
+            *earliest = end.min(*earliest);
+        }
+    }
+    if by_name.is_empty() {
+        return;
+    }
+    text.family(
+        "service_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the service's secrets ends, or ended.",
+    );
+    for ((service, policy), end) in by_name {
+        let labels = [
+            ("org", service.org.as_str()),
+            ("service", service.url.as_str()),
+            ("policy", policy.as_str()),
+        ];
+        text.sample("service_expiry_timestamp_seconds", &labels, end.as_second());
     }
 }
 

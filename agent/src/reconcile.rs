@@ -8,7 +8,7 @@
 //! at a retry   desire with the same bindings       asks again for what was refused, and tries again
 //!                                                  what could not be written
 //! slow resync  verify, then pull and desire        finds what was tampered with
-//! after each   report -> hub, then report_sent; tick until it gives None
+//! after each   report -> hub, then report_sent; tick until it gives None; expire at next_end
 //! revoked      wipe_all
 //! ```
 //!
@@ -22,12 +22,12 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
+use edge_secrets_protocol::binding::{FetchItem, FetchResult};
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, Sealed, SealingKey};
 use jiff::Timestamp;
@@ -36,9 +36,11 @@ use tracing::{info, warn};
 use self::apply::Opener;
 use self::plan::{Planner, Stances};
 use self::standing::Standings;
+use crate::clock::{BootTime, Now};
 use crate::consumers::credentials::Shelved;
 use crate::consumers::profiles::Profiles;
 use crate::delivery::{ConsumerId, Delivery};
+use crate::ends::Desired;
 use crate::memory::LockedBuffer;
 use crate::metrics::Counters;
 use crate::status::ServiceStatus;
@@ -67,6 +69,8 @@ pub struct Reconciler {
     /// Values at hand: exactly those that the planner counts on.
     sealed: BTreeMap<FetchItem, Sealed>,
     standings: Standings,
+    /// Consumers of which it could not be noted when what they read ends.
+    unnoted: BTreeSet<ConsumerId>,
     /// The generation that is worked through.
     worked: Generation,
     counters: Arc<Counters>,
@@ -80,21 +84,22 @@ pub struct RuntimeError(pub String);
 impl Reconciler {
     /// Takes the runtime directory over: mounts or checks it, locks it against a second agent,
     /// sweeps what a former life left, and reads what is delivered. Changes nothing that services
-    /// read.
+    /// read: what ended meanwhile is wiped by the first [`expire`](Self::expire).
     ///
     /// # Errors
     /// When the directory is not, and cannot be made, a tmpfs or ramfs of this user's own, or
     /// another agent uses it.
     pub fn open(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
-        let (delivery, live) = Delivery::open(options)?;
+        let (delivery, former) = Delivery::open(options)?;
         let buffer = LockedBuffer::new().map_err(|error| RuntimeError(error.to_string()))?;
-        let planner = Planner::new(live);
+        let planner = Planner::new(former);
         let mut reconciler = Self {
             delivery,
             buffer,
             standings: Standings::of_former_life(&planner),
             planner,
             sealed: BTreeMap::new(),
+            unnoted: BTreeSet::new(),
             worked: Generation::default(),
             counters: Arc::default(),
         };
@@ -108,7 +113,8 @@ impl Reconciler {
     /// Bindings older than those taken last are ignored: an answer that was overtaken, or replayed.
     /// The same ones again ask again for what was refused. Costs what has changed; files that no
     /// change concerns are not looked at.
-    pub fn desire(&mut self, bindings: &Bindings, now: Timestamp) -> Vec<FetchItem> {
+    pub fn desire(&mut self, desired: &Desired, now: Now) -> Vec<FetchItem> {
+        let bindings = desired.bindings();
         if self.planner.is_outdated(bindings) {
             warn!(
                 generation = %bindings.generation,
@@ -116,18 +122,21 @@ impl Reconciler {
             );
             return self.planner.to_fetch();
         }
+        self.planner.pass(now.boot);
         // What failed may have stopped half way.
         for consumer in self.planner.suspects() {
             self.verify_consumer(&consumer);
         }
-        self.planner.desire(bindings);
+        self.planner.desire(bindings, desired.ends());
         self.sealed.retain(|item, _| self.planner.holds(item));
         let touched = self.planner.unsettled();
+        // Before anything is wiped: what has got a longer life stays.
+        self.note_ends();
         self.wipe_leftovers();
         self.reserve();
         // What needs no value is done without waiting for the hub.
-        self.apply(None, now);
-        self.standings.update(&self.planner, touched, now);
+        self.apply(None, now.wall);
+        self.standings.update(&self.planner, touched, now.wall);
         let fetch = self.planner.to_fetch();
         if fetch.is_empty() {
             self.worked = bindings.generation;
@@ -145,8 +154,9 @@ impl Reconciler {
         node: &NodeId,
         keys: &[&SealingKey],
         fetched: &[(FetchItem, FetchResult)],
-        now: Timestamp,
+        now: Now,
     ) {
+        self.planner.pass(now.boot);
         for (item, result) in fetched {
             match result {
                 FetchResult::Sealed(sealed) => {
@@ -157,10 +167,12 @@ impl Reconciler {
                 FetchResult::Problem(problem) => self.planner.refused(item, problem),
             }
         }
+        self.sealed.retain(|item, _| self.planner.holds(item));
         let touched = self.planner.unsettled();
-        self.apply(Some(Opener { org, node, keys }), now);
+        // First, so that a successor that came in time leaves no gap.
+        self.apply(Some(Opener { org, node, keys }), now.wall);
         self.wipe_leftovers();
-        self.standings.update(&self.planner, touched, now);
+        self.standings.update(&self.planner, touched, now.wall);
         self.buffer.shrink();
         if self.again().is_empty() {
             self.worked = self.planner.generation().unwrap_or_default();
@@ -185,6 +197,27 @@ impl Reconciler {
             .sum()
     }
 
+    /// Wipes what has ended by now, whether or not there is a hub, and forgets values at hand that have.
+    /// Says whether there was any. To be called at [`next_end`](Self::next_end), and at the start.
+    pub fn expire(&mut self, now: Now) -> bool {
+        if !self.planner.pass(now.boot) {
+            return false;
+        }
+        self.sealed.retain(|item, _| self.planner.holds(item));
+        let touched = self.planner.unsettled();
+        self.wipe_leftovers();
+        self.planner.settle();
+        self.standings.update(&self.planner, touched, now.wall);
+        true
+    }
+
+    /// When to call [`expire`](Self::expire): at the next end, or to try again what could not be wiped.
+    #[must_use]
+    pub fn next_end(&self, now: Now) -> Option<BootTime> {
+        let again = self.planner.outlives().then(|| now.boot.after(WIPE_AGAIN));
+        [self.planner.next_end(), again].into_iter().flatten().min()
+    }
+
     /// Counts deliveries and wipes there.
     pub(crate) fn count_in(&mut self, counters: Arc<Counters>) {
         self.counters = counters;
@@ -199,52 +232,64 @@ impl Reconciler {
     /// Takes whether the consumers of each profile with a lifecycle may have anything now, and wipes at
     /// once what they may not. What is to be delivered again is among the work of the next
     /// [`desire`](Self::desire). Says whether anything has changed.
-    pub(crate) fn live_by(&mut self, stances: Stances, now: Timestamp) -> bool {
-        if !self.planner.live_by(stances) {
+    pub(crate) fn live_by(&mut self, stances: Stances, now: Now) -> bool {
+        let ended = self.planner.pass(now.boot);
+        if !self.planner.live_by(stances) && !ended {
             return false;
         }
+        self.sealed.retain(|item, _| self.planner.holds(item));
         let touched = self.planner.unsettled();
         self.wipe_leftovers();
         self.reserve();
-        self.apply(None, now);
-        self.standings.update(&self.planner, touched, now);
+        self.apply(None, now.wall);
+        self.standings.update(&self.planner, touched, now.wall);
         true
     }
 
-    /// The consumers that read a generation of which somebody is still to hear, and its name.
+    /// The consumers that read a generation, or whose generation has ended, of which somebody is still
+    /// to hear, and its name.
     pub(crate) fn unannounced(&self) -> Vec<(ConsumerId, String)> {
         let live = self.planner.actual().iter();
-        live.filter(|(_, live)| live.manifest.unannounced)
-            .map(|(consumer, live)| (consumer.clone(), live.manifest.generation.clone()))
+        live.map(|(consumer, live)| (consumer, &live.manifest))
+            .chain(self.planner.ended())
+            .filter(|(_, manifest)| manifest.unannounced)
+            .map(|(consumer, manifest)| (consumer.clone(), manifest.generation.clone()))
             .collect()
     }
 
     /// Who should have heard of this generation has.
     pub(crate) fn announced(&mut self, consumer: &ConsumerId, generation: &str) {
-        let Some(live) = self.planner.actual().get(consumer) else {
+        let live = self.planner.actual().get(consumer);
+        let ended = self.planner.ended().get(consumer);
+        let Some(manifest) = live.map(|live| &live.manifest).or(ended) else {
             return;
         };
-        if live.manifest.generation != generation || !live.manifest.unannounced {
+        if manifest.generation != generation || !manifest.unannounced {
             return;
         }
-        let mut manifest = live.manifest.clone();
+        let is_live = live.is_some();
+        let mut manifest = manifest.clone();
         manifest.unannounced = false;
+        let noted = match is_live {
+            true => self.delivery.rewrite_manifest(consumer, &manifest),
+            false => self.delivery.note_end(consumer, &manifest),
+        };
         // Unwritten, it is done once more after a restart, which is better than never.
-        if let Err(error) = self.delivery.rewrite_manifest(consumer, &manifest) {
+        if let Err(error) = noted {
             warn!(%consumer, %error, "It cannot be noted that an on-change action is done.");
         }
         self.planner.announced(consumer);
     }
 
-    /// Whether the consumer has something to read.
+    /// Whether the consumer has something to read, or had until it ended.
     pub(crate) fn delivers(&self, consumer: &ConsumerId) -> bool {
-        self.planner.actual().contains_key(consumer)
+        self.planner.actual().contains_key(consumer) || self.planner.ended().contains_key(consumer)
     }
 
     /// Every consumer's live generation, as units may get it.
     pub(crate) fn shelved(&self) -> BTreeMap<ConsumerId, Shelved> {
         let live = self.planner.actual().iter();
-        live.filter(|(_, live)| live.manifest.origin.is_some())
+        live.filter(|(_, live)| live.manifest.origin.is_some() && !self.planner.has_ended(live))
             .map(|(consumer, live)| {
                 let directory = self.delivery.directory(consumer);
                 let shelved = Shelved {
@@ -381,3 +426,6 @@ impl Reconciler {
         count
     }
 }
+
+/// What could not be wiped when it ended is tried again after this.
+const WIPE_AGAIN: Duration = Duration::from_secs(10);

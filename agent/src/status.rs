@@ -134,6 +134,10 @@ pub struct SecretStatus {
     pub wanted: Option<SecretVersion>,
     /// Since when state and version are what they are.
     pub since: Timestamp,
+    /// When the version that is readable now ends, or, where none is, when the wanted one does or did;
+    /// absent where that has no end. By the hub's wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// One consumer of a deployment.

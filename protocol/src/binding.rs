@@ -81,9 +81,14 @@ pub struct BoundSecret {
     /// Where it stands.
     #[serde(flatten)]
     pub state: SecretState,
-    /// When the value ends, where it does.
+    /// When the value ends, where it does: for people, and for nodes where `expires_in_ms` is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// How long the value of this version still had to live when the hub made the answer, in
+    /// milliseconds; 0 when its life is over. It wins over `expires_at`, as a node's wall clock may be
+    /// wrong. With [`SecretState::Ready`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
 }
 
 /// Absent, denied, not yet and failed are different answers (invariant 11).
@@ -186,10 +191,19 @@ mod tests {
                 version: "7".parse().unwrap(),
             },
             expires_at: None,
+            expires_in_ms: None,
         };
         let json = serde_json::to_string(&secret).unwrap();
         assert_eq!(json, r#"{"name":"tlsKey","state":"ready","version":"7"}"#);
         assert_eq!(serde_json::from_str::<BoundSecret>(&json).unwrap(), secret);
+    }
+
+    #[test]
+    fn a_life_travels_as_what_is_left_of_it() {
+        let json = r#"{"name":"lease","state":"ready","version":"7","expires_in_ms":1500}"#;
+        let secret: BoundSecret = serde_json::from_str(json).unwrap();
+        assert_eq!(secret.expires_in_ms, Some(1500));
+        assert_eq!(serde_json::to_string(&secret).unwrap(), json);
     }
 
     fn deployment(id: &str, service_version: &str) -> Deployment {

@@ -21,6 +21,8 @@ pub enum Code {
     Conflict,
     /// Not allowed, or not there: the answer does not tell which.
     Denied,
+    /// The life of the value is over, and there is no other version yet.
+    Expired,
     /// The manager or the hub tried and could not; see the detail.
     Failed,
     /// The hub failed in a way that it does not explain to callers.
@@ -64,6 +66,7 @@ impl Code {
             Self::Missing | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict | Self::Superseded => 409,
+            Self::Expired => 410,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
@@ -82,6 +85,7 @@ impl Code {
             Self::CertificateExpired => "certificate_expired",
             Self::Conflict => "conflict",
             Self::Denied => "denied",
+            Self::Expired => "expired",
             Self::Failed => "failed",
             Self::Internal => "internal",
             Self::Invalid => "invalid",

@@ -45,6 +45,13 @@ impl Due {
         wait
     }
 
+    /// As [`failed`](Self::failed), after `cap` at the latest.
+    pub(super) fn failed_within(&mut self, now: Instant, cap: Duration) -> Duration {
+        let wait = self.backoff.failed_within(cap);
+        self.at = Some(now + wait);
+        wait
+    }
+
     pub(super) fn done(&mut self) {
         self.backoff.succeeded();
         self.at = None;
@@ -130,6 +137,13 @@ mod tests {
         for _ in 0..20 {
             let wait = due.failed(now);
             assert!(wait <= Duration::from_secs(300));
+            assert!(due.is_due(now + wait));
+        }
+        due.by(now);
+        assert!(due.is_due(now));
+        for ceiling in [1, 2, 4, 8, 10, 10] {
+            let wait = due.failed_within(now, Duration::from_secs(10));
+            assert!(wait <= Duration::from_secs(ceiling), "{wait:?}");
             assert!(due.is_due(now + wait));
         }
         due.by(now);

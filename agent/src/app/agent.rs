@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_secrets_protocol::binding::Bindings;
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{Code, NodeId, OrgId};
@@ -23,7 +22,9 @@ use super::facts;
 use super::files::FileWatch;
 use super::host::{self, Host, News};
 use super::readiness::Readiness;
+use crate::clock::{Alarm, Now};
 use crate::config::Config;
+use crate::ends::Desired;
 use crate::hub::HubError;
 use crate::hub::backoff::{Backoff, random, up_to};
 use crate::identity::{NodeIdentity, Store, renewal};
@@ -40,7 +41,7 @@ pub(super) struct Agent {
     pub(super) proven: bool,
     pub(super) reconciler: Reconciler,
     /// What the reconciler was last told to reach: what a difference is put onto.
-    pub(super) bindings: Option<Bindings>,
+    pub(super) desired: Option<Desired>,
     /// `None` while the node policy file is malformed: the hub keeps what it knew.
     pub(super) facts: Option<NodeFacts>,
     /// What the hub has taken over this connection.
@@ -54,6 +55,8 @@ pub(super) struct Agent {
     /// What was last complained about, to say it once.
     complaint: Option<String>,
     tick_at: Option<Instant>,
+    /// Rings when a value ends.
+    alarm: Alarm,
     /// Drawn once per certificate.
     renewal_jitter: u64,
     files: FileWatch,
@@ -98,7 +101,7 @@ impl Agent {
             identity: parts.identity,
             proven: false,
             reconciler: parts.reconciler,
-            bindings: None,
+            desired: None,
             facts: None,
             reported: None,
             agenda: Agenda::new(),
@@ -109,6 +112,7 @@ impl Agent {
             config_path: config_path.to_owned(),
             complaint: None,
             tick_at: None,
+            alarm: Alarm::default(),
             files: FileWatch::new(),
             asked: Arc::new(Notify::new()),
             look_at: Instant::now() + LOOK,
@@ -195,6 +199,10 @@ impl Agent {
                 self.refresh()?;
                 Ok(None)
             }
+            () = self.alarm.rung() => {
+                self.expire();
+                Ok(None)
+            }
             () = self.files.rung() => {
                 self.files.settle(Instant::now());
                 Ok(None)
@@ -227,8 +235,25 @@ impl Agent {
     pub(super) fn tick(&mut self) {
         let next = self.reconciler.tick(std::time::Instant::now());
         self.tick_at = next.map(Instant::from_std);
+        self.set_alarm();
         self.host.follow(&mut self.reconciler);
         self.publish();
+    }
+
+    /// Wakes up when the next value ends.
+    pub(super) fn set_alarm(&mut self) {
+        self.alarm.set(self.reconciler.next_end(Now::read()));
+    }
+
+    /// Values have ended: they go, the hub hears of it, and is asked for others.
+    fn expire(&mut self) {
+        if self.reconciler.expire(Now::read()) {
+            // One secret may end on many nodes at once.
+            let then = Instant::now() + up_to(END_SPREAD, random());
+            self.agenda.converge.by(then);
+            self.agenda.report.by(then);
+        }
+        self.tick();
     }
 
     /// Makes the present state visible.
@@ -313,7 +338,7 @@ impl Agent {
     }
 
     fn revoked(&mut self, why: &str) -> Duration {
-        self.bindings = None;
+        self.desired = None;
         self.reported = None;
         let first = self.board.state() != HubState::Revoked;
         let told = HubError::Lost(format!(
@@ -416,7 +441,7 @@ impl Agent {
 
     /// Another hub, or another enrolment: generations of the former one mean nothing to it.
     fn forget_hub(&mut self) {
-        self.bindings = None;
+        self.desired = None;
         self.reported = None;
         self.reconciler.start_over();
     }
@@ -502,6 +527,8 @@ const STABLE: Duration = Duration::from_secs(30);
 const REVOKED_POLL: Duration = Duration::from_secs(300);
 /// How often files are looked at without being asked to.
 const LOOK: Duration = Duration::from_secs(300);
+/// Within this the hub hears that values have ended.
+const END_SPREAD: Duration = Duration::from_secs(3);
 const WIPE_RETRY: Duration = Duration::from_secs(10);
 /// Further than timers reach; planned again long before.
 const FAR: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use edge_secrets_protocol::Code;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState, StatusReport};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::AbortOnDrop;
+use crate::clock::Now;
 use crate::config::Config;
 use crate::consumers::credentials::Shelf;
 use crate::consumers::lifecycle::{Lifecycles, Observed};
@@ -186,7 +186,7 @@ impl Host {
             let key = (profile.service.clone(), profile.consumer.clone());
             (key, self.lifecycles.of_profile(profile, now))
         });
-        reconciler.live_by(living.collect(), Timestamp::now())
+        reconciler.live_by(living.collect(), Now::read())
     }
 
     /// After something was delivered or wiped: starts the actions that are due, ends those of

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use edge_secrets_protocol::Code;
-use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
+use edge_secrets_protocol::binding::{FetchItem, FetchResult};
 use edge_secrets_protocol::limits::MAX_BATCH_ITEMS;
-use edge_secrets_protocol::status::DeploymentState;
+use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
+use edge_secrets_protocol::{Code, Generation};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -15,6 +15,8 @@ use tracing::{debug, info, warn};
 use super::agenda::{Agenda, Due};
 use super::agent::{Agent, End, until};
 use super::hints::{Hint, Hints};
+use crate::clock::Now;
+use crate::ends::Desired;
 use crate::hub::backoff::{random, up_to};
 use crate::hub::{Connection, HubError, Pulled};
 use crate::identity::{self, renewal::RenewalError};
@@ -36,7 +38,7 @@ impl Agent {
             self.renew(&connection).await?;
         }
         self.tell(&connection).await?;
-        let last = self.bindings.as_ref().map(|bindings| bindings.generation);
+        let last = self.generation();
         let watch = self.attend(connection.watch(last)).await?.map_err(end_of)?;
         let mut session = Session {
             hints: Hints::follow(watch),
@@ -107,7 +109,7 @@ impl Agent {
         if let Some(error) = hint.ended {
             return Err(End::Lost(error));
         }
-        let applied = self.bindings.as_ref().map(|bindings| bindings.generation);
+        let applied = self.generation();
         if let Some(event) = hint
             .latest
             .filter(|event| Some(event.generation) != applied)
@@ -142,12 +144,14 @@ impl Agent {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
         self.counters.contacted(Timestamp::now());
-        let Some(bindings) = &self.bindings else {
+        let Some(desired) = &self.desired else {
             self.agenda.converge.done();
             self.readiness.ready();
             return Ok(());
         };
-        let wanted = self.reconciler.desire(bindings, Timestamp::now());
+        let wanted = self.reconciler.desire(desired, Now::read());
+        // An end may have come nearer, and a fetch may take long.
+        self.set_alarm();
         let nothing_wanted = wanted.is_empty();
         let fetched = self.fetch(&session.connection, wanted).await?;
         self.tick();
@@ -156,45 +160,63 @@ impl Agent {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
         self.readiness.ready();
+        let wait = match self.unfinished(nothing_wanted) {
+            Unfinished::Nothing => {
+                self.agenda.converge.done();
+                return Ok(());
+            }
+            Unfinished::OnItsWay => self.agenda.converge.failed_within(Instant::now(), PATIENCE),
+            Unfinished::Refused => self.agenda.converge.failed(Instant::now()),
+        };
+        debug!(
+            wait_ms = wait.as_millis() as u64,
+            "Not everything is applied; trying again."
+        );
+        Ok(())
+    }
+
+    /// What is worth asking for again.
+    fn unfinished(&self, nothing_wanted: bool) -> Unfinished {
+        let deployments = self.reconciler.report().deployments;
+        let on_its_way =
+            |error: &DeploymentError| matches!(error.code, Code::Expired | Code::Pending);
+        let mut errors = deployments.iter().filter_map(|d| d.error.as_ref());
+        if errors.any(on_its_way) {
+            return Unfinished::OnItsWay;
+        }
         let settled = |state| {
             matches!(
                 state,
                 DeploymentState::Applied | DeploymentState::Stopped | DeploymentState::Wiped
             )
         };
-        if nothing_wanted
-            || self
-                .reconciler
-                .report()
-                .deployments
-                .iter()
-                .all(|d| settled(d.state))
-        {
-            self.agenda.converge.done();
+        if nothing_wanted || deployments.iter().all(|d| settled(d.state)) {
+            Unfinished::Nothing
         } else {
-            let wait = self.agenda.converge.failed(Instant::now());
-            debug!(
-                wait_ms = wait.as_millis() as u64,
-                "Not everything is applied; trying again."
-            );
+            Unfinished::Refused
         }
-        Ok(())
+    }
+
+    /// The generation of the bindings at hand.
+    fn generation(&self) -> Option<Generation> {
+        let desired = self.desired.as_ref();
+        desired.map(|desired| desired.bindings().generation)
     }
 
     async fn pull(&mut self, session: &mut Session) -> Result<Result<(), HubError>, End> {
         let what = "the pull of bindings";
-        let before = self.bindings.as_ref().map(|bindings| bindings.generation);
-        let nothing = Bindings::default();
+        let before = self.generation();
+        let nothing = Desired::default();
         let mut known = before;
-        let bindings = loop {
+        let desired = loop {
             let answer = match self.attend(session.connection.bindings(known)).await? {
                 Ok(Pulled::Unchanged) => return Ok(Ok(())),
                 Ok(Pulled::Changed(answer)) => answer,
                 Err(error) => return Ok(Err(error)),
             };
-            let base = self.bindings.as_ref().filter(|_| known.is_some());
+            let base = self.desired.as_ref().filter(|_| known.is_some());
             match (answer.onto(base.unwrap_or(&nothing)), known.take()) {
-                (Ok(bindings), _) => break bindings,
+                (Ok(desired), _) => break desired,
                 (Err(_), Some(_)) => debug!("The difference does not fit; pulling the whole."),
                 (Err(_), None) => {
                     let reason = "it is a difference where the whole was asked for";
@@ -202,20 +224,21 @@ impl Agent {
                 }
             }
         };
-        if before.is_some_and(|before| bindings.generation < before) {
+        let generation = desired.bindings().generation;
+        if before.is_some_and(|before| generation < before) {
             // An older answer on a connection that gave a newer one is a stale one. A hub that was
             // restored from a backup says it again on a new connection, and is believed.
             if session.pulled {
                 let reason = "it is older than the one before";
                 return Ok(Err(HubError::Malformed { what, reason }));
             }
-            warn!(generation = %bindings.generation, "The hub went back to an older state.");
+            warn!(%generation, "The hub went back to an older state.");
             self.reconciler.start_over();
         }
         session.pulled = true;
-        let (generation, deployments) = (bindings.generation, bindings.deployments.len());
+        let deployments = desired.bindings().deployments.len();
         info!(%generation, deployments, "Bindings pulled.");
-        self.bindings = Some(bindings);
+        self.desired = Some(desired);
         Ok(Ok(()))
     }
 
@@ -254,7 +277,7 @@ impl Agent {
                 &identity.node,
                 &[&identity.sealing_key],
                 &fetched,
-                Timestamp::now(),
+                Now::read(),
             );
             self.tick();
             answered.extend(fetched.into_iter().map(|(item, _)| item));
@@ -330,6 +353,16 @@ impl Agent {
     }
 }
 
+/// What a pull and a fetch have left undone.
+enum Unfinished {
+    /// Whatever is left, the hub says when it has changed.
+    Nothing,
+    /// The hub expects to have it soon. That it says so when it does is a hint, like all that it pushes.
+    OnItsWay,
+    /// The hub or this node refuses something.
+    Refused,
+}
+
 /// What belongs to one connection.
 struct Session {
     connection: Connection,
@@ -358,5 +391,7 @@ fn end_of(error: HubError) -> End {
 
 /// How often to look without being asked to, about.
 const RESYNC: Duration = Duration::from_secs(600);
+/// What is on its way is asked for at least that often.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A hub whose certificates are due at once must not be asked all the time.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);

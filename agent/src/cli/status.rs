@@ -124,8 +124,12 @@ fn table(status: &AgentStatus) -> String {
 }
 
 fn service_table(services: &[ServiceStatus]) -> String {
-    let mut rows =
-        vec![["SERVICE", "SECRET", "STATE", "VERSION", "WANTED", "SINCE"].map(String::from)];
+    let mut rows = vec![
+        [
+            "SERVICE", "SECRET", "STATE", "VERSION", "WANTED", "SINCE", "ENDS",
+        ]
+        .map(String::from),
+    ];
     for service in services {
         let name = format!("{} {}", service.service, service.service_version);
         rows.push([
@@ -135,6 +139,7 @@ fn service_table(services: &[ServiceStatus]) -> String {
             String::new(),
             String::new(),
             second(service.since),
+            String::new(),
         ]);
         for secret in &service.secrets {
             let version =
@@ -147,6 +152,7 @@ fn service_table(services: &[ServiceStatus]) -> String {
                 has,
                 wants,
                 second(secret.since),
+                secret.expires_at.map(second).unwrap_or_default(),
             ]);
         }
     }
@@ -248,7 +254,9 @@ mod tests {
                 "since": "2026-01-01T00:00:00Z",
                 "error": {"code": "missing", "detail": "cred does not exist"},
                 "secrets": [{"name": "cred", "state": "applied", "version": "3", "wanted": "4",
-                             "since": "2026-01-02T00:00:00Z"}],
+                             "since": "2026-01-02T00:00:00Z"},
+                            {"name": "lease", "state": "applied", "version": "1", "wanted": "1",
+                             "since": "2026-01-02T00:00:00Z", "expires_at": "2026-01-02T01:00:00Z"}],
                 "consumers": [{"name": "main", "directory": "/run/x", "profile": "uplink.yaml",
                     "on_change": {"action": "reload uplink.service", "state": "failing",
                         "since": "2026-01-03T00:00:00Z", "failures": 2, "error": "no such unit"},
@@ -276,5 +284,7 @@ mod tests {
         let row = table.lines().find(|line| line.contains("cred ")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells, ["cred", "applied", "3", "4", "2026-01-02T00:00:00Z"]);
+        let row = table.lines().find(|line| line.contains("lease ")).unwrap();
+        assert!(row.ends_with("  2026-01-02T01:00:00Z"), "{row}");
     }
 }

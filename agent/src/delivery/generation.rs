@@ -79,6 +79,7 @@ impl Draft {
                 since: header.since,
                 shape: header.shape,
                 unannounced: header.announce,
+                boot: delivery.boot.clone(),
                 secrets: BTreeMap::new(),
                 files: BTreeMap::new(),
             },

@@ -11,12 +11,12 @@ use tracing::{info, warn};
 use super::dir::{Dir, FsError, Kind};
 use super::generation::mend_links;
 use super::manifest::Manifest;
-use super::{ConsumerId, DATA, Delivery, GENERATION, place, wipe};
+use super::{ConsumerId, DATA, Delivery, ENDED, Former, GENERATION, place, wipe};
 
 impl Delivery {
     /// Wipes what nothing points to, mends links, and gives what every consumer can read. Values that
     /// a service could have open wait for it, as after a rotation.
-    pub(super) fn sweep(&mut self) -> Result<BTreeMap<ConsumerId, Manifest>, FsError> {
+    pub(super) fn sweep(&mut self) -> Result<Former, FsError> {
         let mut errors = Vec::new();
         let mut live = BTreeMap::new();
         let mut unclear = BTreeSet::new();
@@ -32,7 +32,7 @@ impl Delivery {
                 }
             }
         }
-        self.sweep_manifests(&live, &unclear, &mut errors);
+        let ended = self.sweep_manifests(&live, &unclear, &mut errors);
         for error in errors {
             warn!(%error, "Part of the runtime directory cannot be swept.");
         }
@@ -41,7 +41,7 @@ impl Delivery {
             self.wiper
                 .tick(Instant::now(), &self.services, &self.manifests);
         }
-        Ok(live)
+        Ok(Former { live, ended })
     }
 
     /// Every consumer that has a directory. What does not fit into the layout is named in `errors`
@@ -87,7 +87,8 @@ impl Delivery {
             .ok()
             .and_then(|bytes| Manifest::decode(&bytes))
             .filter(|manifest| manifest.generation == generation);
-        if let Some(manifest) = manifest {
+        if let Some(mut manifest) = manifest {
+            manifest.adopt(self.boot.as_ref());
             errors.extend(mend_links(&home, &manifest).err());
             return Ok(Some(manifest));
         }
@@ -98,17 +99,20 @@ impl Delivery {
             since: Timestamp::now(),
             shape: String::new(),
             unannounced: false,
+            boot: None,
             secrets: BTreeMap::new(),
             files: BTreeMap::new(),
         }))
     }
 
+    /// Gives the notes of what has ended.
     fn sweep_manifests(
         &self,
         live: &BTreeMap<ConsumerId, Manifest>,
         unclear: &BTreeSet<ConsumerId>,
         errors: &mut Vec<FsError>,
-    ) {
+    ) -> BTreeMap<ConsumerId, Manifest> {
+        let mut ended = BTreeMap::new();
         let generations: BTreeSet<(&ConsumerId, &str)> = live
             .iter()
             .map(|(consumer, manifest)| (consumer, manifest.generation.as_str()))
@@ -126,11 +130,23 @@ impl Delivery {
             };
             for (file, _) in entries {
                 let kept = consumer.as_ref().zip(file.to_str());
-                if !kept.is_some_and(|key| generations.contains(&key)) {
-                    errors.extend(dir.unlink(&file).err());
+                if kept.is_some_and(|key| generations.contains(&key)) {
+                    continue;
+                }
+                let note = kept.filter(|(id, file)| *file == ENDED && !live.contains_key(id));
+                let note = note.and_then(|(id, _)| {
+                    let manifest = Manifest::decode(&dir.read_small(ENDED).ok()?)?;
+                    Some((id.clone(), manifest))
+                });
+                match note {
+                    Some((id, manifest)) => {
+                        ended.insert(id, manifest);
+                    }
+                    None => errors.extend(dir.unlink(&file).err()),
                 }
             }
         });
+        ended
     }
 }
 

@@ -176,8 +176,8 @@ fn a_live_generation_without_a_manifest_stays_until_the_hub_is_asked() {
         size: 1 << 20,
         grace: Duration::from_secs(30),
     };
-    let (mut delivery, live) = Delivery::open(&options).unwrap();
-    assert_eq!(live[&consumer()].origin, None);
+    let (mut delivery, former) = Delivery::open(&options).unwrap();
+    assert_eq!(former.live[&consumer()].origin, None);
     assert!(fs::read(delivery_home(dir.path()).join("a")).is_ok());
     assert_eq!(delivery.undeploy(&consumer()), []);
     assert!(
@@ -227,8 +227,8 @@ fn many_services_are_swept_and_wiped_with_few_descriptors() {
         size: 1 << 20,
         grace: Duration::ZERO,
     };
-    let (mut delivery, live) = Delivery::open(&options).unwrap();
-    assert_eq!(live.len(), SERVICES);
+    let (mut delivery, former) = Delivery::open(&options).unwrap();
+    assert_eq!(former.live.len(), SERVICES);
     assert_eq!(delivery.wipe_everything(), []);
     assert_eq!(delivery.consumers(&mut Vec::new()).len(), SERVICES);
     for number in 0..SERVICES {

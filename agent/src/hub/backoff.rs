@@ -36,7 +36,12 @@ impl Backoff {
 
     /// Counts a failure and gives the wait before the next try.
     pub fn failed(&mut self) -> Duration {
-        let wait = up_to(self.ceiling(), random());
+        self.failed_within(self.cap)
+    }
+
+    /// As [`failed`](Self::failed), with a wait that is never above `cap` either.
+    pub fn failed_within(&mut self, cap: Duration) -> Duration {
+        let wait = up_to(self.ceiling().min(cap), random());
         self.failures = self.failures.saturating_add(1);
         wait
     }
@@ -80,6 +85,13 @@ mod tests {
         for _ in 0..100 {
             ceilings.push(backoff.ceiling().as_secs());
             assert!(backoff.failed() <= Duration::from_secs(30));
+            assert!(
+                backoff
+                    .clone()
+                    .failed_within(Duration::from_secs(5))
+                    .as_secs()
+                    <= 5
+            );
         }
         assert_eq!(ceilings[..7], [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(ceilings[99], 30);

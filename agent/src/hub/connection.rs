@@ -31,7 +31,9 @@ use tokio_rustls::TlsConnector;
 
 use super::timer::KernelTimer;
 use super::{HubError, TlsFault, WatchStream, border, tls};
+use crate::clock::Now;
 use crate::config::HubUrl;
+use crate::ends::Desired;
 
 /// A connection; clones share it, and it closes with the last of them.
 #[derive(Clone)]
@@ -47,7 +49,7 @@ pub enum Pulled {
     /// It is as it was.
     Unchanged,
     /// The whole, or a difference to the generation that was named.
-    Changed(Bindings),
+    Changed(Desired),
 }
 
 impl Connection {
@@ -146,13 +148,15 @@ impl Connection {
         if let Some(tag) = known.and_then(|known| known.etag().parse().ok()) {
             request.headers_mut().insert(IF_NONE_MATCH, tag);
         }
+        // Before it is sent: however slow the answer, no life becomes longer by it.
+        let asked = Now::read();
         let (status, body) = self.call(what, request).await?;
         if status == StatusCode::NOT_MODIFIED && known.is_some() {
             return Ok(Pulled::Unchanged);
         }
         let bindings: Bindings = parse(what, status, &body)?;
         border::check(&bindings).map_err(|reason| HubError::Malformed { what, reason })?;
-        Ok(Pulled::Changed(bindings))
+        Ok(Pulled::Changed(Desired::new(bindings, asked)))
     }
 
     /// `POST /v1/secrets`, for at most [`MAX_BATCH_ITEMS`]: a result for each item, in their order.

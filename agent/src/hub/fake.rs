@@ -73,6 +73,8 @@ pub(crate) struct Answers {
     pub(crate) validity: Option<(u64, u64)>,
     /// The path that gets no answer.
     pub(crate) hang: Option<&'static str>,
+    /// How long every answer takes.
+    pub(crate) slow: Duration,
     /// The node that renewed certificates are of, instead of the one that asks.
     pub(crate) renew_as: Option<NodeId>,
     /// Bytes instead of bindings.
@@ -237,6 +239,7 @@ pub(crate) fn deployment(id: &str, url: &str, secrets: &[(&str, &str)]) -> Deplo
                     version: version.parse().unwrap(),
                 },
                 expires_at: None,
+                expires_in_ms: None,
             })
             .collect(),
         consumers: vec![Consumer {
@@ -318,7 +321,13 @@ impl Shared {
         };
         let answer = self.compose(who, &path, since, tag, &body);
         self.seen.send(seen).ok();
-        let hang = self.answers.lock().unwrap().hang;
+        let (hang, slow) = {
+            let answers = self.answers.lock().unwrap();
+            (answers.hang, answers.slow)
+        };
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         if hang == Some(path.as_str()) {
             std::future::pending::<()>().await;
         }

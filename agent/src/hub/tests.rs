@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use edge_secrets_protocol::binding::{Bindings, FetchItem, FetchResult};
 use edge_secrets_protocol::node::NodeFacts;
@@ -7,6 +8,7 @@ use edge_secrets_protocol::{Code, Generation, Problem, routes};
 
 use super::fake::{FakeHub, Seen, deployment, now};
 use super::*;
+use crate::clock::Now;
 use crate::identity::{NodeIdentity, SetNumber};
 
 fn identity(hub: &FakeHub) -> NodeIdentity {
@@ -34,7 +36,7 @@ async fn all_calls_of_a_node_go_over_one_connection() {
     let Pulled::Changed(bindings) = connection.bindings(None).await.unwrap() else {
         panic!("there are bindings");
     };
-    assert_eq!(bindings.generation, Generation(3));
+    assert_eq!(bindings.bindings().generation, Generation(3));
     let unchanged = connection.bindings(Some(Generation(3))).await.unwrap();
     assert!(matches!(unchanged, Pulled::Unchanged));
 
@@ -220,4 +222,29 @@ async fn what_does_not_speak_tls_is_no_hub() {
     let (error, _tcp) = tokio::join!(Connection::open(&url, Arc::clone(&identity.tls)), server);
     let error = error.err().unwrap();
     assert!(error.to_string().contains("no hub"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_answer_makes_no_life_longer() {
+    let hub = FakeHub::start().await;
+    let identity = identity(&hub);
+    let (life, slow) = (Duration::from_secs(60), Duration::from_millis(50));
+    let mut lease = deployment("d1", "svc", &[("cred", "1")]);
+    lease.secrets[0].expires_in_ms = Some(life.as_millis().try_into().unwrap());
+    hub.answers().bindings.deployments = vec![lease];
+    hub.answers().slow = slow;
+    let connection = connect(&hub, &identity).await.unwrap();
+    let before = Now::read().boot;
+    let Pulled::Changed(desired) = connection.bindings(None).await.unwrap() else {
+        panic!("there are bindings");
+    };
+    let answered = Now::read().boot;
+    let end = desired
+        .ends()
+        .values()
+        .flat_map(|ends| ends.values())
+        .next();
+    let end = end.unwrap().at;
+    assert!(end >= before.after(life));
+    assert!(end.after(slow) <= answered.after(life));
 }

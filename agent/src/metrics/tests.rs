@@ -91,7 +91,7 @@ fn status() -> AgentStatus {
             "service_version": "1.2.3", "policy": policy, "state": state,
             "since": "2026-01-01T00:00:00Z",
             "secrets": [{"name": "aSecretsName", "state": "applied", "version": "aVersion",
-                         "since": "2026-01-02T00:00:00Z"}],
+                         "since": "2026-01-02T00:00:00Z", "expires_at": "2026-01-01T00:00:20Z"}],
             "consumers": [{"name": "main", "directory": "/run/x", "on_change": {
                 "action": "reload x.service", "state": "failing", "failures": 2,
                 "since": "2026-01-02T00:00:00Z"}}],
@@ -151,6 +151,11 @@ fn the_whole_text_is_well_formed_and_says_how_things_stand() {
     };
     assert_eq!((state("p", "applied"), state("p", "wiped")), (1.0, 1.0));
     assert_eq!((state("q", "applied"), state("q", "blocked")), (0.0, 1.0));
+    let ends = [&service[..], &[("policy", "p")]].concat();
+    assert_eq!(
+        value("service_expiry_timestamp_seconds", &ends),
+        1_767_225_620.0
+    );
 }
 
 #[test]

@@ -116,11 +116,21 @@ impl Reconciler {
     /// again with the next bindings, and said in the report.
     pub(super) fn wipe_leftovers(&mut self) {
         for consumer in self.planner.leftovers() {
-            let errors = self.delivery.undeploy(&consumer);
+            let ending = self.planner.ending(&consumer);
+            let errors = match &ending {
+                Some(ended) => self.delivery.end(&consumer, ended),
+                None => self.delivery.undeploy(&consumer),
+            };
             let Some(first) = errors.first() else {
                 self.counters.wipes.increment();
-                info!(%consumer, "Wiped.");
                 self.planner.wiped(&consumer);
+                match ending {
+                    Some(ended) => {
+                        warn!(%consumer, "Wiped, as a value of it has ended.");
+                        self.planner.note_ended(&consumer, ended);
+                    }
+                    None => info!(%consumer, "Wiped."),
+                }
                 continue;
             };
             for error in &errors {
@@ -135,6 +145,34 @@ impl Reconciler {
                 }
             }
             self.planner.half_wiped(&consumer);
+        }
+        for consumer in self.planner.forget_ended() {
+            self.forget_end(&consumer);
+        }
+    }
+
+    /// Writes down when values end where that has changed; their files stay as they are.
+    pub(super) fn note_ends(&mut self) {
+        for (consumer, manifest) in self.planner.moved() {
+            self.planner.noted(&consumer, manifest);
+            self.unnoted.insert(consumer);
+        }
+        for consumer in std::mem::take(&mut self.unnoted) {
+            let Some(live) = self.planner.actual().get(&consumer) else {
+                continue;
+            };
+            if let Err(error) = self.delivery.rewrite_manifest(&consumer, &live.manifest) {
+                // It holds as long as the agent lives, and is written with the next bindings.
+                warn!(%consumer, %error, "It cannot be noted when values end.");
+                self.unnoted.insert(consumer);
+            }
+        }
+    }
+
+    fn forget_end(&self, consumer: &ConsumerId) {
+        // Left over, it is swept at the next start, or says that somebody should hear once more.
+        if let Err(error) = self.delivery.forget_end(consumer) {
+            warn!(%consumer, %error, "The note of an end cannot be removed.");
         }
     }
 
@@ -227,6 +265,7 @@ impl Reconciler {
                     version: version.clone(),
                     format: *format,
                     since: now,
+                    end: self.planner.end(&origin.deployment, name),
                 });
                 page.draft.shows(name, secret);
             }
@@ -378,6 +417,9 @@ impl Reconciler {
         let Some(manifest) = committed.live else {
             return committed.error.map_or(Ok(()), |error| Err(error.into()));
         };
+        if self.planner.ended().contains_key(&consumer) {
+            self.forget_end(&consumer);
+        }
         self.planner.delivered(consumer, manifest);
         // After the swap the values can be read, but perhaps not by every name: the deployment is
         // failed, and its links are mended before the next attempt.

@@ -1,5 +1,5 @@
-//! What is to be wiped, fetched and delivered: desired against actual. Pure: no clock, no file, no
-//! socket, so that it can be tested with thousands of schedules.
+//! What is to be wiped, fetched and delivered: desired against actual. Pure: no clock (time is an
+//! argument), no file, no socket, so that it can be tested with thousands of schedules.
 //!
 //! # Rules
 //!
@@ -14,11 +14,17 @@
 //!   for the new: an equal version of another deployment need not be the same value.
 //! - What is delivered in another shape than the profiles say is delivered anew. A consumer that is
 //!   withheld (what it is for does not run) has nothing, and its deployment goes on for the others.
+//! - A value that has ended is shown by nobody: the whole generation that shows it goes, as templates
+//!   may be made of it and all names change together; consumers of the deployment that do not show it
+//!   keep what they have. The deployment says `expired`, and nothing is fetched for it, until the hub
+//!   offers another version or a later end. A later end of what is shown holds at once, whatever else
+//!   the deployment lacks.
 //! - An answer older than one already taken is ignored: within the life of the agent a node's
 //!   generation only grows. A hub restored from a backup must raise the generation above what the
 //!   nodes report; a restarted agent takes any generation first.
 
 mod judge;
+mod lives;
 mod shapes;
 
 #[cfg(test)]
@@ -33,12 +39,15 @@ use edge_secrets_protocol::{
     Code, ConsumerName, DeploymentId, Generation, Problem, SecretName, SecretVersion, ServiceId,
 };
 
+pub(super) use self::judge::EXPIRED;
 pub(super) use self::shapes::Shaped;
 use self::shapes::Shapes;
+use crate::clock::BootTime;
 use crate::consumers::lifecycle::Verdict;
 use crate::consumers::names::FileName;
 use crate::consumers::profiles::Profiles;
-use crate::delivery::{ConsumerId, Manifest};
+use crate::delivery::{ConsumerId, Former, Manifest, Origin};
+use crate::ends::Ends;
 
 /// What a consumer can read now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,19 +126,26 @@ pub(super) struct Planner {
     shapes: Shapes,
     /// Whether the consumers of a profile with a lifecycle may have anything now.
     stances: Stances,
+    /// How late it is; until that is said, nothing has ended.
+    now: Option<BootTime>,
+    /// When the desired versions end.
+    ends: BTreeMap<DeploymentId, Ends>,
+    /// What was wiped because it had ended, until there is a successor or none is needed.
+    ended: BTreeMap<ConsumerId, Manifest>,
 }
 
 /// By service, and the consumer where the profile names one.
 pub(super) type Stances = BTreeMap<(ServiceId, Option<ConsumerName>), Verdict>;
 
 impl Planner {
-    pub(super) fn new(live: BTreeMap<ConsumerId, Manifest>) -> Self {
-        let actual = live.into_iter().map(|(consumer, manifest)| {
+    pub(super) fn new(former: Former) -> Self {
+        let actual = former.live.into_iter().map(|(consumer, manifest)| {
             let damaged = BTreeSet::new();
             (consumer, Live { manifest, damaged })
         });
         Self {
             actual: actual.collect(),
+            ended: former.ended,
             ..Self::default()
         }
     }
@@ -155,7 +171,9 @@ impl Planner {
         let Some(on_change) = &profile.on_change else {
             return false;
         };
-        self.actual.contains_key(consumer) || !profile.starts_with(&on_change.action)
+        self.actual.contains_key(consumer)
+            || self.ended.contains_key(consumer)
+            || !profile.starts_with(&on_change.action)
     }
 
     /// Takes which consumers may have anything now. Says whether that has changed.
@@ -187,8 +205,10 @@ impl Planner {
         match self.stances.get(&key) {
             Some(Verdict::Deliver) => false,
             Some(Verdict::Withhold) => true,
-            // Nobody knows: what is there stays, and nothing new comes.
-            Some(Verdict::Leave) | None => !self.actual.contains_key(consumer),
+            // Nobody knows: what is there stays, and nothing new comes. What has ended was there.
+            Some(Verdict::Leave) | None => {
+                !self.actual.contains_key(consumer) && !self.ended.contains_key(consumer)
+            }
         }
     }
 
@@ -272,10 +292,11 @@ impl Planner {
     /// Takes what the node should have, unless it is outdated. What failed before may be tried
     /// again, and values at hand that could have been used and were not are forgotten, so that they
     /// are fetched again.
-    pub(super) fn desire(&mut self, bindings: &Bindings) {
+    pub(super) fn desire(&mut self, bindings: &Bindings, ends: &BTreeMap<DeploymentId, Ends>) {
         if self.is_outdated(bindings) {
             return;
         }
+        self.take_ends(bindings, ends);
         self.generation = Some(bindings.generation);
         self.told = true;
         let mut reshaped = false;
@@ -295,6 +316,7 @@ impl Planner {
         reshaped |= !gone.is_empty();
         for id in gone {
             self.desired.remove(&id);
+            self.ends.remove(&id);
             self.unsettled.remove(&id);
             self.failures.remove(&id);
         }
@@ -309,32 +331,32 @@ impl Planner {
                 self.held.retain(|item| !work.values.contains(item));
             }
         }
-        let held = std::mem::take(&mut self.held);
-        self.held = held.into_iter().filter(|item| self.wants(item)).collect();
-        let mut problems = std::mem::take(&mut self.problems);
-        problems.retain(|item, _| self.wants(item));
-        self.problems = problems;
+        self.drop_unwanted();
     }
 
     /// The consumers whose values are to be wiped now. What a former life delivered stays until
-    /// bindings speak of it, unless its workload has stopped.
+    /// bindings speak of it, unless its workload has stopped or it has ended.
     pub(super) fn leftovers(&self) -> Vec<ConsumerId> {
-        if !self.told {
-            let live = self.actual.keys();
-            return live.filter(|id| self.withholds(id)).cloned().collect();
-        }
-        let stale = self.actual.iter().filter(|(consumer, live)| {
-            let origin = live.manifest.origin.as_ref().map(|o| &o.deployment);
-            let owner = self.owners.get(&consumer.service);
-            match owner.and_then(|id| self.desired.get(id)) {
-                Some(own) if origin == Some(&own.id) => {
-                    self.withholds(consumer) || !reads(own, &consumer.consumer)
-                }
-                Some(successor) => !self.succeeds(successor, consumer),
-                None => true,
-            }
+        let left = self.actual.iter().filter(|(consumer, live)| {
+            self.has_ended(live) || self.is_stale(consumer, live.manifest.origin.as_ref())
         });
-        stale.map(|(consumer, _)| consumer.clone()).collect()
+        left.map(|(consumer, _)| consumer.clone()).collect()
+    }
+
+    /// Whether the consumer should not have this, were it to live for ever.
+    fn is_stale(&self, consumer: &ConsumerId, origin: Option<&Origin>) -> bool {
+        if !self.told {
+            return self.withholds(consumer);
+        }
+        let origin = origin.map(|origin| &origin.deployment);
+        let owner = self.owners.get(&consumer.service);
+        match owner.and_then(|id| self.desired.get(id)) {
+            Some(own) if origin == Some(&own.id) => {
+                self.withholds(consumer) || !reads(own, &consumer.consumer)
+            }
+            Some(successor) => !self.succeeds(successor, consumer),
+            None => true,
+        }
     }
 
     pub(super) fn judgement(&self, id: &DeploymentId) -> Judgement {
@@ -395,6 +417,7 @@ impl Planner {
 
     /// The consumer can read this now.
     pub(super) fn delivered(&mut self, consumer: ConsumerId, manifest: Manifest) {
+        self.ended.remove(&consumer);
         let damaged = BTreeSet::new();
         self.actual.insert(consumer, Live { manifest, damaged });
     }
@@ -403,6 +426,8 @@ impl Planner {
     pub(super) fn announced(&mut self, consumer: &ConsumerId) {
         if let Some(live) = self.actual.get_mut(consumer) {
             live.manifest.unannounced = false;
+        } else if let Some(ended) = self.ended.get_mut(consumer) {
+            ended.unannounced = false;
         }
     }
 
@@ -482,6 +507,7 @@ impl Planner {
             actual: std::mem::take(&mut self.actual),
             shapes: std::mem::take(&mut self.shapes),
             stances: std::mem::take(&mut self.stances),
+            now: self.now,
             ..Self::default()
         };
     }
@@ -533,6 +559,15 @@ impl Planner {
             Judgement::Blocked(error, _) => !matches!(error.code, Code::Denied | Code::Missing),
             Judgement::Settled | Judgement::Ready(_) | Judgement::Waiting(_) => true,
         }
+    }
+
+    /// Forgets values at hand, and what was said of values, that nobody wants any more.
+    fn drop_unwanted(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.held = held.into_iter().filter(|item| self.wants(item)).collect();
+        let mut problems = std::mem::take(&mut self.problems);
+        problems.retain(|item, _| self.wants(item));
+        self.problems = problems;
     }
 
     fn wants(&self, item: &FetchItem) -> bool {

@@ -9,8 +9,8 @@ use edge_secrets_protocol::status::{
 use edge_secrets_protocol::{Code, DeploymentId, PolicyName, SecretName, SecretVersion, ServiceId};
 use jiff::Timestamp;
 
-use super::plan::{Live, Planner, consumer_id, readers};
-use crate::delivery::{ConsumerId, Delivery};
+use super::plan::{EXPIRED, Live, Planner, consumer_id, readers};
+use crate::delivery::{ConsumerId, Delivery, Manifest, ManifestSecret};
 use crate::status::{ConsumerStatus, SecretStatus, ServiceStatus};
 
 /// What was said last, so that a time is kept when nothing has changed.
@@ -38,8 +38,9 @@ impl Standings {
     /// What lies there at start is applied, until the hub says otherwise.
     pub(super) fn of_former_life(planner: &Planner) -> Self {
         let mut known: BTreeMap<DeploymentId, Standing> = BTreeMap::new();
-        for (consumer, live) in planner.actual() {
-            let manifest = &live.manifest;
+        let live = planner.actual().iter();
+        let live = live.map(|(consumer, live)| (consumer, &live.manifest));
+        for (consumer, manifest) in live.chain(planner.ended()) {
             let Some(origin) = &manifest.origin else {
                 continue;
             };
@@ -65,14 +66,18 @@ impl Standings {
                         version: Some(shown.version.clone()),
                         wanted: None,
                         since: shown.since,
+                        expires_at: None,
                     });
                 }
+                note_end(&mut standing.secrets, name, shown);
             }
         }
-        Self {
+        let mut standings = Self {
             known,
             ..Self::default()
-        }
+        };
+        standings.follow_former_life(planner, None);
+        standings
     }
 
     /// Looks anew at the deployments that something was done for, and at those that should go.
@@ -86,7 +91,7 @@ impl Standings {
             }
         }
         if !planner.is_told() {
-            self.stop_former_life(planner, now);
+            self.follow_former_life(planner, Some(now));
             return;
         }
         let known = self.known.keys();
@@ -123,20 +128,34 @@ impl Standings {
         }
     }
 
-    /// Of a deployment of a former life nothing is left, because what it is for has stopped.
-    fn stop_former_life(&mut self, planner: &Planner, now: Timestamp) {
+    /// Of a deployment of a former life something has ended, or nothing is left because what it is for
+    /// has stopped. At the start that is as old as what is known of it.
+    fn follow_former_life(&mut self, planner: &Planner, now: Option<Timestamp>) {
+        let live = |consumer: &ConsumerId| planner.actual().contains_key(consumer);
         for standing in self.known.values_mut() {
             let mut consumers = standing.consumers.iter();
-            if standing.state == DeploymentState::Stopped
-                || consumers.any(|consumer| planner.actual().contains_key(consumer))
-            {
-                continue;
+            let ended = consumers.find_map(|consumer| planner.ended().get(consumer));
+            let mut consumers = standing.consumers.iter();
+            let (state, error) = match ended {
+                Some(ended) => (DeploymentState::Blocked, expired(ended)),
+                None if consumers.any(live) => continue,
+                None => (DeploymentState::Stopped, None),
+            };
+            let since = now.unwrap_or(standing.since);
+            if standing.state != state {
+                (standing.state, standing.since) = (state, since);
             }
-            standing.state = DeploymentState::Stopped;
-            standing.since = now;
+            standing.error = error;
             for secret in &mut standing.secrets {
-                (secret.state, secret.version) = (DeploymentState::Stopped, None);
-                secret.since = now;
+                let mut consumers = standing.consumers.iter();
+                let shown = consumers.any(|consumer| {
+                    let live = planner.actual().get(consumer);
+                    live.is_some_and(|live| live.manifest.secrets.contains_key(&secret.name))
+                });
+                if !shown && secret.version.is_some() {
+                    (secret.state, secret.version) = (state, None);
+                    secret.since = since;
+                }
             }
         }
     }
@@ -235,7 +254,9 @@ fn stand(
                     DeploymentState::Stopped
                 } else if failed {
                     DeploymentState::Failed
-                } else if problem.is_some_and(|code| code != Code::Superseded) {
+                } else if planner.is_expired(&deployment.id, &secret.name)
+                    || problem.is_some_and(|code| code != Code::Superseded)
+                {
                     DeploymentState::Blocked
                 } else {
                     DeploymentState::Pending
@@ -243,6 +264,12 @@ fn stand(
                 (state, Some(wanted.clone()))
             }
             _ => (DeploymentState::Blocked, None),
+        };
+        let expires_at = match version {
+            Some(_) => shown_until(planner, deployment, &secret.name),
+            None => planner
+                .end(&deployment.id, &secret.name)
+                .map(|end| end.until),
         };
         let before = before.and_then(|b| b.secrets.iter().find(|s| s.name == secret.name));
         let since = match before {
@@ -255,6 +282,7 @@ fn stand(
             version,
             wanted,
             since,
+            expires_at,
         }
     });
     Standing {
@@ -267,6 +295,33 @@ fn stand(
         secrets: secrets.collect(),
         consumers: readers(deployment).collect(),
     }
+}
+
+/// The earliest end of what of a secret can be read.
+fn shown_until(planner: &Planner, deployment: &Deployment, name: &SecretName) -> Option<Timestamp> {
+    let live = readers(deployment).filter_map(|consumer| planner.actual().get(&consumer));
+    let ends = live.filter_map(|live| live.manifest.secrets.get(name)?.end);
+    ends.map(|end| end.until).min()
+}
+
+/// Of several consumers that read a secret, the earliest end counts.
+fn note_end(secrets: &mut [SecretStatus], name: &SecretName, shown: &ManifestSecret) {
+    if let Some(end) = shown.end
+        && let Some(secret) = secrets.iter_mut().find(|secret| secret.name == *name)
+    {
+        let before = secret.expires_at;
+        secret.expires_at = Some(before.map_or(end.until, |before| before.min(end.until)));
+    }
+}
+
+fn expired(ended: &Manifest) -> Option<DeploymentError> {
+    let secrets = ended.secrets.iter();
+    let ends = secrets.filter_map(|(name, shown)| Some((shown.end?.at, name)));
+    let (_, name) = ends.min()?;
+    Some(DeploymentError {
+        code: Code::Expired,
+        detail: format!("secret {name}: {EXPIRED}"),
+    })
 }
 
 /// The version of a secret that the service can read now: where its consumers read different ones,

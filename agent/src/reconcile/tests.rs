@@ -1,6 +1,7 @@
 //! The reconciler on real tmpfs, with really sealed values.
 
 mod faults;
+mod lives;
 mod mounted;
 mod opening;
 mod readers;

@@ -160,12 +160,11 @@ impl Scene {
             effect: Some(effect),
             ..Observation::default()
         };
-        let observed = world.catalog.observe(
-            &world.org,
-            &SECRET.parse().unwrap(),
-            &observation,
-            audit("secret.observe"),
-        );
+        let secret = SECRET.parse().unwrap();
+        let observed =
+            world
+                .catalog
+                .observe(&world.org, &secret, &observation, audit("secret.observe"));
         observed.await.unwrap().unwrap();
         let (mint, feed) = (Mint::new(), Feed::new());
         let (leases, keeper) = keep(&world, &mint, &feed);
@@ -244,10 +243,11 @@ impl Scene {
             generation: Generation(1),
             deployments: vec![status],
         };
-        let put =
-            self.world
-                .catalog
-                .put_report(&self.world.org, &node_id(node), &report, clock::now());
+        let node = node_id(node);
+        let put = self
+            .world
+            .catalog
+            .put_report(&self.world.org, &node, &report, clock::now());
         put.await.unwrap();
     }
 
@@ -361,7 +361,9 @@ async fn revoking_is_tried_until_it_is_done_also_after_a_restart() {
     scene.mint.suffer(Some(Fault::Unreachable));
     scene.place("n", false).await;
     scene
-        .until(|leases| leases[0].state == LeaseState::Ending && leases[0].attempts > 0)
+        .until(|leases| {
+            !leases.is_empty() && leases[0].state == LeaseState::Ending && leases[0].attempts > 0
+        })
         .await;
     scene.restart();
     scene.mint.suffer(None);
@@ -483,7 +485,9 @@ async fn a_mint_that_fails_blocks_its_binding_alone_and_says_why() {
     let scene = Scene::new(Effect::Mints).await;
     scene.mint.suffer(Some(Fault::Denied));
     let _n = scene.connect("n");
-    scene.until(|leases| leases[0].attempts > 0).await;
+    scene
+        .until(|leases| !leases.is_empty() && leases[0].attempts > 0)
+        .await;
     let bindings = scene.world.bindings("n", None).await;
     let detail = bindings.deployments[0].details.values().next().unwrap();
     assert_eq!(detail.trouble.as_ref().unwrap().fault, Fault::Denied);

@@ -1,4 +1,5 @@
-//! Certificates and leases need a clock that is about right.
+//! Certificates need a clock that is about right. What ends does not, but where a hub tells the time of
+//! an end alone.
 
 use jiff::Timestamp;
 

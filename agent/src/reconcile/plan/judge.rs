@@ -14,7 +14,7 @@ impl Planner {
         if let Some(error) = self.refusal(deployment) {
             return Judgement::Refused(error);
         }
-        if let Some(error) = blocked(deployment) {
+        if let Some(error) = self.blocked(deployment) {
             return Judgement::Blocked(error, BTreeSet::new());
         }
         let work = self.work(deployment);
@@ -49,8 +49,34 @@ impl Planner {
     pub(super) fn needs(&self, deployment: &Deployment) -> BTreeSet<FetchItem> {
         match self.refusal(deployment) {
             Some(_) => BTreeSet::new(),
-            None => self.work(deployment).values,
+            None => {
+                let mut values = self.work(deployment).values;
+                values.retain(|item| !self.is_expired(&deployment.id, &item.name));
+                values
+            }
         }
+    }
+
+    /// What the hub or the clock says is in the way.
+    fn blocked(&self, deployment: &Deployment) -> Option<DeploymentError> {
+        let trouble = deployment.secrets.iter().filter_map(|secret| {
+            let (code, what) = match &secret.state {
+                SecretState::Ready { .. } if self.is_expired(&deployment.id, &secret.name) => {
+                    (Code::Expired, EXPIRED)
+                }
+                SecretState::Ready { .. } => return None,
+                SecretState::Denied => (Code::Denied, "this node may not have what it is bound to"),
+                SecretState::Missing => (Code::Missing, "what it is bound to does not exist"),
+                SecretState::Failed => (Code::Failed, "its secrets manager fails on it"),
+                SecretState::Pending => (Code::Pending, "its secrets manager has not answered yet"),
+            };
+            Some((code, &secret.name, what))
+        });
+        let (code, name, what) = trouble.min_by_key(|(code, ..)| rank(*code))?;
+        Some(DeploymentError {
+            code,
+            detail: format!("secret {name}: {what}"),
+        })
     }
 
     fn refusal(&self, deployment: &Deployment) -> Option<DeploymentError> {
@@ -228,25 +254,6 @@ pub(in crate::reconcile) fn item(
     }
 }
 
-/// What the hub says is in the way.
-fn blocked(deployment: &Deployment) -> Option<DeploymentError> {
-    let trouble = deployment.secrets.iter().filter_map(|secret| {
-        let (code, what) = match &secret.state {
-            SecretState::Ready { .. } => return None,
-            SecretState::Denied => (Code::Denied, "this node may not have what it is bound to"),
-            SecretState::Missing => (Code::Missing, "what it is bound to does not exist"),
-            SecretState::Failed => (Code::Failed, "its secrets manager fails on it"),
-            SecretState::Pending => (Code::Pending, "its secrets manager has not answered yet"),
-        };
-        Some((code, &secret.name, what))
-    });
-    let (code, name, what) = trouble.min_by_key(|(code, ..)| rank(*code))?;
-    Some(DeploymentError {
-        code,
-        detail: format!("secret {name}: {what}"),
-    })
-}
-
 fn rank(code: Code) -> u8 {
     match code {
         Code::Denied => 0,
@@ -256,6 +263,10 @@ fn rank(code: Code) -> u8 {
         _ => 3,
     }
 }
+
+/// What is said of a value that has ended.
+pub(in crate::reconcile) const EXPIRED: &str =
+    "its life is over, and the hub has not offered another version or a longer life yet";
 
 /// What every deployment must hold to; the hub checks it too.
 fn check(deployment: &Deployment) -> Result<(), String> {

@@ -1,5 +1,7 @@
-//! The planner against a world in memory: any schedule of bindings, answers, failures, damage and
-//! restarts converges to what is desired once it stops changing.
+//! The planner against a world in memory: any schedule of bindings, answers, failures, damage, restarts
+//! and ends converges to what is desired once it stops changing, and shows nothing past its end.
+
+use std::time::Duration;
 
 use edge_secrets_protocol::binding::{BoundSecret, Consumer, ConsumerSecret, SecretState};
 use jiff::Timestamp;
@@ -7,8 +9,10 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::clock::Now;
 use crate::consumers::profile::{Lifecycle, Profile, Shape, Template, Workload};
 use crate::delivery::{FileMark, ManifestFile, ManifestSecret, Origin};
+use crate::ends::Desired;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -28,6 +32,10 @@ enum Event {
     Profiles(Vec<Profile>),
     /// Units start and stop: by service.
     Lives([Verdict; 3]),
+    /// So many milliseconds pass.
+    Time(u64),
+    /// The hub says that nothing has changed.
+    Unchanged,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +53,16 @@ struct Model {
     generation: u64,
     fail_delivery: bool,
     fail_wipe: bool,
+    now: BootTime,
+    /// Consumers whose wipe went wrong: they can read nothing, and it is tried again.
+    half_wiped: BTreeSet<ConsumerId>,
+    /// What was taken last.
+    pulled: Option<Desired>,
+    /// What the hub said last of when a version ends.
+    said: BTreeMap<Told, Option<BootTime>>,
 }
+
+type Told = (ServiceId, DeploymentId, SecretName, SecretVersion);
 
 impl Model {
     fn new() -> Self {
@@ -56,6 +73,10 @@ impl Model {
             generation: 0,
             fail_delivery: false,
             fail_wipe: false,
+            now: BootTime::LONG_AGO.after(Duration::from_secs(1)),
+            half_wiped: BTreeSet::new(),
+            pulled: None,
+            said: BTreeMap::new(),
         }
     }
 
@@ -65,11 +86,20 @@ impl Model {
                 self.generation += 1;
                 self.desire(deployments, self.generation);
             }
+            Event::Unchanged => self.pulled.clone().into_iter().for_each(|it| self.take(it)),
+            Event::Time(millis) => {
+                self.now = self.now.after(Duration::from_millis(*millis));
+                self.planner.pass(self.now);
+                self.wipe();
+                self.planner.settle();
+                self.check();
+            }
             Event::Outdated(deployments) => {
-                let before = self.planner.desired().clone();
+                let before = (self.planner.desired().clone(), self.planner.ends.clone());
                 if let Some(Generation(newest)) = self.planner.generation() {
-                    self.desire(deployments, newest - 1);
-                    assert_eq!(*self.planner.desired(), before);
+                    self.take(self.answer_of(deployments, newest - 1));
+                    let after = (self.planner.desired().clone(), self.planner.ends.clone());
+                    assert_eq!(after, before);
                 }
             }
             Event::Answers(answers) => self.answer(answers.iter().copied()),
@@ -77,9 +107,14 @@ impl Model {
             Event::WipeFails => self.fail_wipe = true,
             Event::Damage(consumer, name) => self.damage(consumer, name),
             Event::Restart => {
-                let actual = std::mem::take(&mut self.planner).actual.into_iter();
+                let before = std::mem::take(&mut self.planner);
+                let actual = before.actual.into_iter();
                 let live = actual.map(|(consumer, live)| (consumer, live.manifest));
-                self.planner = Planner::new(live.collect());
+                self.planner = Planner::new(Former {
+                    live: live.collect(),
+                    ended: before.ended,
+                });
+                self.pulled = None;
                 self.shape();
             }
             Event::Profiles(profiles) => {
@@ -107,6 +142,7 @@ impl Model {
                 let key = (profile.service.clone(), profile.consumer.clone());
                 (key, self.lives[number(&profile.service)])
             });
+        self.planner.pass(self.now);
         self.planner.live_by(stances.collect());
         self.wipe();
         self.apply(false);
@@ -114,17 +150,51 @@ impl Model {
     }
 
     fn desire(&mut self, deployments: &[Deployment], generation: u64) {
-        self.planner.desire(&Bindings {
+        let desired = self.answer_of(deployments, generation);
+        for deployment in deployments {
+            for secret in &deployment.secrets {
+                if let SecretState::Ready { version } = &secret.state {
+                    let (service, id) = (deployment.service.clone(), deployment.id.clone());
+                    let life = secret.expires_in_ms.map(Duration::from_millis);
+                    let end = life.map(|life| self.now.after(life));
+                    let told = (service, id, secret.name.clone(), version.clone());
+                    self.said.insert(told, end);
+                }
+            }
+        }
+        self.pulled = Some(desired.clone());
+        self.take(desired);
+    }
+
+    fn answer_of(&self, deployments: &[Deployment], generation: u64) -> Desired {
+        let bindings = Bindings {
             generation: Generation(generation),
             deployments: deployments.to_vec(),
             ..Bindings::default()
-        });
+        };
+        let asked = Now {
+            wall: Timestamp::UNIX_EPOCH,
+            boot: self.now,
+        };
+        Desired::new(bindings, asked)
+    }
+
+    fn take(&mut self, desired: Desired) {
+        if self.planner.is_outdated(desired.bindings()) {
+            return;
+        }
+        self.planner.pass(self.now);
+        self.planner.desire(desired.bindings(), desired.ends());
+        for (consumer, manifest) in self.planner.moved() {
+            self.planner.noted(&consumer, manifest);
+        }
         self.wipe();
         self.apply(false);
         self.check();
     }
 
     fn answer(&mut self, answers: impl Iterator<Item = Answer>) {
+        self.planner.pass(self.now);
         for (item, answer) in self.planner.to_fetch().into_iter().zip(answers) {
             match answer {
                 Answer::Value => {
@@ -141,12 +211,19 @@ impl Model {
 
     fn wipe(&mut self) {
         for consumer in self.planner.leftovers() {
+            let ending = self.planner.ending(&consumer);
             if std::mem::take(&mut self.fail_wipe) {
                 self.planner.half_wiped(&consumer);
+                self.half_wiped.insert(consumer);
             } else {
                 self.planner.wiped(&consumer);
+                self.half_wiped.remove(&consumer);
+                if let Some(ended) = ending {
+                    self.planner.note_ended(&consumer, ended);
+                }
             }
         }
+        self.planner.forget_ended();
     }
 
     fn apply(&mut self, with_values: bool) {
@@ -208,11 +285,17 @@ impl Model {
                 });
             let templates: Vec<_> = templates.collect();
             let mark = shaped.mark.to_owned();
+            let live = self.planner.actual().get(&target.consumer);
+            let shown = live.map(|live| &live.manifest.secrets);
             let secrets = target.secrets.iter().map(|(name, (version, format))| {
                 let secret = ManifestSecret {
                     version: version.clone(),
                     format: *format,
                     since: Timestamp::UNIX_EPOCH,
+                    end: match target.fresh.contains(name) {
+                        true => self.planner.end(id, name),
+                        false => shown.unwrap()[name].end,
+                    },
                 };
                 (name.clone(), secret)
             });
@@ -229,10 +312,12 @@ impl Model {
                 since: Timestamp::UNIX_EPOCH,
                 shape: mark,
                 unannounced: false,
+                boot: None,
                 secrets: secrets.collect(),
                 files: files.chain(templates).collect(),
             };
             self.planner.delivered(target.consumer.clone(), manifest);
+            self.half_wiped.remove(&target.consumer);
         }
     }
 
@@ -262,6 +347,24 @@ impl Model {
         for (consumer, live) in planner.actual() {
             // Shown whole or not at all, and only what one deployment declared together.
             assert!(!live.manifest.files.is_empty(), "{consumer} shows nothing");
+            assert!(!planner.ended().contains_key(consumer));
+            if self.half_wiped.contains(consumer) {
+                continue;
+            }
+            assert!(!planner.has_ended(live), "{consumer} shows the past");
+            for (name, shown) in &live.manifest.secrets {
+                let deployment = live.manifest.origin.as_ref().unwrap().deployment.clone();
+                let (service, version) = (consumer.service.clone(), shown.version.clone());
+                let end = self.said[&(service, deployment, name.clone(), version)];
+                assert_eq!(end.is_some(), shown.end.is_some(), "{consumer} {name}");
+                let over = end.is_some_and(|end| end.after(Duration::from_secs(2)) <= self.now);
+                assert!(!over, "{consumer} shows {name} past its end");
+            }
+        }
+        assert!(planner.next_end().is_none_or(|at| at > self.now));
+        for item in &planner.held {
+            let owner = &planner.owners[&item.service];
+            assert!(!planner.is_expired(owner, &item.name), "{item:?} is dead");
         }
         for id in planner.desired().keys() {
             if !planner.unsettled.contains(id) {
@@ -300,9 +403,13 @@ impl Model {
                 .secrets
                 .iter()
                 .all(|secret| matches!(secret.state, SecretState::Ready { .. }));
+            let over = deployment
+                .secrets
+                .iter()
+                .any(|s| s.expires_in_ms == Some(0));
             match state {
                 DeploymentState::Applied | DeploymentState::Stopped => assert!(ready),
-                DeploymentState::Blocked => assert!(!ready),
+                DeploymentState::Blocked => assert!(!ready || over),
                 DeploymentState::Failed => {
                     let code = error.map(|error| error.code);
                     assert!(
@@ -396,8 +503,17 @@ fn state() -> impl Strategy<Value = SecretState> {
     ]
 }
 
+/// Far enough apart to be told apart.
+fn life() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![
+        5 => Just(None),
+        4 => prop::sample::select(vec![3_000, 6_000, 9_000, 60_000]).prop_map(Some),
+        1 => Just(Some(0)),
+    ]
+}
+
 fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
-    let secrets = prop::collection::vec(state(), 1..4);
+    let secrets = prop::collection::vec((state(), life()), 1..4);
     // A consumer may name a secret that is not declared.
     let reads = prop::collection::btree_map(0..4usize, any::<bool>(), 0..4);
     let consumers = prop::collection::btree_map(0..3usize, reads, 1..3);
@@ -408,8 +524,9 @@ fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
                 .enumerate()
                 .map(|(n, state)| BoundSecret {
                     name: format!("n{n}").parse().unwrap(),
-                    state,
+                    state: state.0,
                     expires_at: None,
+                    expires_in_ms: state.1,
                 });
             let consumers = consumers.into_iter().map(|(c, reads)| Consumer {
                 name: format!("c{c}").parse().unwrap(),
@@ -490,7 +607,7 @@ fn profile() -> impl Strategy<Value = Profile> {
             on_change: None,
             lifecycle: lives.then_some(Lifecycle {
                 workload: Workload::Unit(unit),
-                linger: std::time::Duration::ZERO,
+                linger: Duration::ZERO,
             }),
             credentials: None,
         }
@@ -528,6 +645,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Restart),
         1 => prop::collection::vec(profile(), 0..4).prop_map(Event::Profiles),
         2 => lives().prop_map(Event::Lives),
+        4 => (0..10_000_u64).prop_map(Event::Time),
+        1 => Just(Event::Unchanged),
     ]
 }
 
@@ -565,6 +684,42 @@ proptest! {
         prop_assert!(model.planner.held.is_empty());
         prop_assert!(model.planner.unsettled.is_empty());
         prop_assert!(model.planner.problems.is_empty() && model.planner.failures.is_empty());
+        prop_assert!(model.planner.ended.is_empty() && model.planner.ends.is_empty());
+        prop_assert_eq!(model.planner.next_end(), None);
+    }
+
+    #[test]
+    fn what_has_ended_comes_back_with_another_version(
+        events in prop::collection::vec(event(), 0..15),
+        mut last in deployments(),
+    ) {
+        let mut model = Model::new();
+        for event in &events {
+            model.happens(event);
+        }
+        model.calm(&last);
+        // However far apart the ends lie, each is one wake-up.
+        let desired = model.planner.ends.values().flat_map(BTreeMap::values).copied();
+        let live = model.planner.actual().values();
+        let shown = live.flat_map(|live| live.manifest.secrets.values().filter_map(|s| s.end));
+        let ends: BTreeSet<_> = desired.chain(shown).map(|end| end.at).collect();
+        let mut wakes = 0;
+        while let Some(at) = model.planner.next_end() {
+            let wait = at.since(model.now).as_millis();
+            model.happens(&Event::Time(wait.try_into().unwrap()));
+            wakes += 1;
+        }
+        prop_assert!(wakes <= ends.len());
+        for deployment in &mut last {
+            for secret in &mut deployment.secrets {
+                secret.expires_in_ms = secret.expires_in_ms.map(|_| 5_000);
+                if let SecretState::Ready { version } = &mut secret.state {
+                    *version = format!("{version}-new").parse().unwrap();
+                }
+            }
+        }
+        model.calm(&last);
+        model.assert_converged(&last);
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn wiping_everything_leaves_nothing() {
         ],
     ));
     let now = world.now();
-    world.reconciler().wipe_all(now).unwrap();
+    world.reconciler().wipe_all(now.wall).unwrap();
     assert!(is_zero(&content(&held)));
     world.assert_nothing_is_left();
     assert!(world.reconciler().services().is_empty());

@@ -14,12 +14,13 @@ use edge_secrets_protocol::binding::{
 };
 use edge_secrets_protocol::sealed::Place;
 use edge_secrets_protocol::{Code, Fields, Generation, NodeId, OrgId, Problem, SealingKey, Secret};
-use jiff::Timestamp;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
+use crate::clock::{BootTime, Now};
 use crate::consumers::profile::Profile;
 use crate::consumers::profiles::Profiles;
+use crate::ends::Desired;
 use crate::reconcile::{Reconciler, RuntimeError, RuntimeOptions};
 
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ pub(super) struct World {
     refused: BTreeMap<String, Code>,
     reconciler: Option<Reconciler>,
     profiles: Arc<Profiles>,
-    now: Timestamp,
+    now: Now,
     /// Sealing takes a while: loops over many worlds share what is sealed.
     cache: BTreeMap<FetchItem, FetchResult>,
 }
@@ -51,7 +52,10 @@ impl World {
             refused: BTreeMap::new(),
             reconciler: None,
             profiles: Arc::default(),
-            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            now: Now {
+                wall: "2026-01-01T00:00:00Z".parse().unwrap(),
+                boot: BootTime::LONG_AGO.after(Duration::from_secs(1000)),
+            },
             cache: BTreeMap::new(),
         };
         world.reconciler = Some(world.try_open().unwrap());
@@ -69,12 +73,34 @@ impl World {
         self.dir.path()
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Now {
         self.now
     }
 
     pub(super) fn later(&mut self) {
-        self.now += Duration::from_secs(60);
+        self.pass(Duration::from_secs(60));
+    }
+
+    /// Time passes, and the agent sleeps.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now.wall += time;
+        self.now.boot = self.now.boot.after(time);
+    }
+
+    /// Whatever ends until then does, at its time, without a hub.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let until = self.now.boot.after(time);
+        loop {
+            let now = self.now;
+            let next = self.reconciler().next_end(now);
+            let Some(at) = next.filter(|at| *at <= until) else {
+                break;
+            };
+            self.pass(at.since(self.now.boot));
+            let now = self.now;
+            self.reconciler().expire(now);
+        }
+        self.pass(until.since(self.now.boot));
     }
 
     pub(super) fn reconciler(&mut self) -> &mut Reconciler {
@@ -130,7 +156,8 @@ impl World {
 
     pub(super) fn desire(&mut self, bindings: &Bindings) -> Vec<FetchItem> {
         let now = self.now;
-        self.reconciler().desire(bindings, now)
+        let desired = Desired::new(bindings.clone(), now);
+        self.reconciler().desire(&desired, now)
     }
 
     pub(super) fn answer(&mut self, items: &[FetchItem]) {
@@ -282,6 +309,14 @@ pub(super) fn bindings(
     }
 }
 
+/// The deployment with a secret that lives so long.
+pub(super) fn lease(mut deployment: Deployment, name: &str, life: Duration) -> Deployment {
+    let mut secrets = deployment.secrets.iter_mut();
+    let secret = secrets.find(|secret| secret.name.as_str() == name).unwrap();
+    secret.expires_in_ms = Some(life.as_millis().try_into().unwrap());
+    deployment
+}
+
 /// A deployment with one consumer, `main`, that reads every secret as JSON.
 pub(super) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> Deployment {
     let bound = secrets.iter().map(|(name, version)| BoundSecret {
@@ -290,6 +325,7 @@ pub(super) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> D
             version: version.parse().unwrap(),
         },
         expires_at: None,
+        expires_in_ms: None,
     });
     let read = secrets.iter().map(|(name, _)| ConsumerSecret {
         name: name.parse().unwrap(),

@@ -8,12 +8,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use edge_secrets_protocol::Generation;
 use edge_secrets_protocol::binding::{Bindings, Deployment, SecretState};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::generation;
 use crate::api::peer::NodePeer;
 use crate::api::problem::ApiError;
 use crate::catalog::records::{BoundDeployment, NodeBindings};
+use crate::clock;
 use crate::hub::Hub;
 
 #[derive(Deserialize)]
@@ -62,9 +64,14 @@ fn validators(generation: Generation) -> [(HeaderName, HeaderValue); 2] {
 }
 
 fn answer(bindings: NodeBindings, since: Option<Generation>) -> Bindings {
+    let now = clock::now();
     Bindings {
         generation: bindings.generation,
-        deployments: bindings.deployments.into_iter().map(deployment).collect(),
+        deployments: bindings
+            .deployments
+            .into_iter()
+            .map(|bound| deployment(bound, now))
+            .collect(),
         since,
         unchanged: if since.is_some() {
             bindings.unchanged
@@ -75,8 +82,16 @@ fn answer(bindings: NodeBindings, since: Option<Generation>) -> Bindings {
 }
 
 /// What the node needs of a deployment. The references stay here.
-fn deployment(mut bound: BoundDeployment) -> Deployment {
+fn deployment(mut bound: BoundDeployment, now: Timestamp) -> Deployment {
     for secret in &mut bound.secrets {
+        if !matches!(secret.state, SecretState::Ready { .. }) {
+            secret.expires_at = None;
+        }
+        // What is left of it, by the hub's clock: a node's may be wrong.
+        secret.expires_in_ms = secret.expires_at.map(|end| {
+            let left = end.duration_since(now).as_millis();
+            u64::try_from(left).unwrap_or(0)
+        });
         if let (SecretState::Ready { version }, Some(reference)) =
             (&mut secret.state, bound.resolved.get(&secret.name))
         {

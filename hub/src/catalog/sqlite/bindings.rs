@@ -100,6 +100,7 @@ fn bound_deployment(placed: Placed, candidates: &Candidates, now: Timestamp) -> 
             name: name.clone(),
             state: SecretState::Denied,
             expires_at: None,
+            expires_in_ms: None,
         };
         if !binding.denied {
             let candidates = candidates.get(name).map_or(&[][..], Vec::as_slice);

@@ -20,6 +20,7 @@ fn bound(id: &str, states: &[SecretState]) -> BoundDeployment {
         name,
         state: state.clone(),
         expires_at: None,
+        expires_in_ms: None,
     });
     let secrets: Vec<BoundSecret> = secrets.collect();
     let resolved = secrets.iter().filter_map(|secret| {

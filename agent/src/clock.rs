@@ -1,0 +1,88 @@
+//! What time it is: by the wall clock for people, who may set it wrong; by the time since boot for
+//! lives, which nobody sets and which goes on while the machine is suspended.
+
+mod alarm;
+mod sleep;
+
+use std::fs;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::alarm::Alarm;
+pub(crate) use self::sleep::KernelSleep;
+
+/// Milliseconds since the machine booted, suspend included (`CLOCK_BOOTTIME`).
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct BootTime(u64);
+
+/// One moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For people.
+    pub wall: Timestamp,
+    /// For lives.
+    pub boot: BootTime,
+}
+
+impl Now {
+    /// Looks at both clocks. A boot-time clock that cannot be read gives the end of time: what has an
+    /// end is over then, as nobody can tell how long it may stay.
+    #[must_use]
+    pub fn read() -> Self {
+        let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+        Self {
+            wall: Timestamp::now(),
+            boot: since.map_or(BootTime(u64::MAX), |since| BootTime(0).after(since)),
+        }
+    }
+}
+
+impl BootTime {
+    /// As long after; never past the end of time.
+    pub(crate) fn after(self, life: Duration) -> Self {
+        let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long from `earlier` to this; nothing when it is not earlier.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Before every other moment of this boot.
+    pub(crate) const LONG_AGO: Self = Self(0);
+}
+
+/// What tells this boot from others. None where `/proc/sys` is hidden, as a service with
+/// `ProcSubset=pid` has it.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = text.trim();
+    let fits = |c: char| c.is_ascii_hexdigit() || c == '-';
+    (id.len() == UUID && id.chars().all(fits)).then(|| id.to_owned())
+}
+
+const UUID: usize = 36;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_and_moments_do_not_overflow() {
+        let before = Now::read();
+        let after = Now::read();
+        assert!(before.boot <= after.boot && before.boot > BootTime::LONG_AGO);
+        let far = before.boot.after(Duration::MAX);
+        assert!(far > after.boot && far.after(Duration::MAX) == far);
+        assert_eq!(before.boot.since(far), Duration::ZERO);
+        let later = before.boot.after(Duration::from_millis(1500));
+        assert_eq!(later.since(before.boot), Duration::from_millis(1500));
+    }
+}
