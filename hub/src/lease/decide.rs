@@ -22,6 +22,8 @@ pub(super) struct Situation<'a> {
     pub(super) successor: Option<&'a LeaseRecord>,
     /// The node may still read this credential, as far as its reports say.
     pub(super) in_use: bool,
+    /// There is one credential at a time, and another one has not died yet.
+    pub(super) taken: bool,
 }
 
 /// What is next.
@@ -49,7 +51,7 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
     let over = lease.ends_at.is_some_and(|end| end <= now);
     match lease.state {
         LeaseState::Wanted => match patience(lease) {
-            _ if !situation.present => Step::Wait(None),
+            _ if !situation.present || situation.taken => Step::Wait(None),
             Some(until) if until > now => Step::Wait(Some(until)),
             _ => Step::Mint,
         },

@@ -268,6 +268,7 @@ impl Keeper {
             epoch: epoch.as_deref(),
             successor: self.table.successor(&lease),
             in_use,
+            taken: self.table.is_taken(&lease),
         });
         match (step, manager) {
             (Step::Wait(Some(until)), _) => {

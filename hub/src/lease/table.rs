@@ -92,6 +92,23 @@ impl Table {
             .find(|lease| lease.place != *place && lease.state != LeaseState::Refused)
     }
 
+    /// Whether there is one credential at a time of the secret, and another one has not died yet.
+    pub(super) fn is_taken(&self, lease: &LeaseRecord) -> bool {
+        let place = &lease.place;
+        self.effect(place).is_for_one_node()
+            && self
+                .of_secret(&place.org, &place.reference)
+                .any(|other| other.id != lease.id && other.state == LeaseState::Ending)
+    }
+
+    /// Leases of a secret for which a credential is to be made.
+    pub(super) fn to_be_made(&self, place: &LeasePlace) -> Vec<LeaseId> {
+        self.of_secret(&place.org, &place.reference)
+            .filter(|lease| lease.state == LeaseState::Wanted)
+            .map(|lease| lease.id)
+            .collect()
+    }
+
     /// Leases that wait for the one credential that there is, oldest first.
     pub(super) fn refused(&self, org: &OrgId, reference: &SecretRef) -> Vec<LeaseRecord> {
         let refused = self.of_secret(org, reference);

@@ -73,9 +73,8 @@ impl Gate {
     pub async fn enter(&self) -> Result<Entered<'_>, ManagerError> {
         let latest = Instant::now() + MAX_WAIT;
         self.expect_closed(Look::Ahead)?;
-        let permit = match timeout_at(latest, self.permits.acquire()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => return Err(busy()),
+        let Ok(Ok(permit)) = timeout_at(latest, self.permits.acquire()).await else {
+            return Err(busy());
         };
         let turn = self.turn(latest)?;
         sleep_until(turn).await;

@@ -42,6 +42,7 @@ fn situation(lease: &LeaseRecord, second: i64) -> Situation<'_> {
         epoch: Some("one"),
         successor: None,
         in_use: false,
+        taken: false,
     }
 }
 
@@ -60,6 +61,12 @@ fn a_credential_is_made_when_its_node_is_there() {
         ..situation(&wanted, 0)
     };
     assert_eq!(decide(absent), Step::Wait(None));
+    // Where there is one at a time, the old one dies first: else its end would be the new one's.
+    let taken = Situation {
+        taken: true,
+        ..situation(&wanted, 0)
+    };
+    assert_eq!(decide(taken), Step::Wait(None));
 }
 
 #[test]

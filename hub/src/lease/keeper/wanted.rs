@@ -153,17 +153,17 @@ impl Keeper {
         let next = waiting.into_iter().find(|next| next.place != place);
         let free = self.table.holder(&place).is_none();
         let next = next.filter(|_| free);
-        if let Some(mut next) = next.clone() {
+        if let Some(mut next) = next {
             next.state = LeaseState::Wanted;
             next.trouble = None;
             next.attempts = 0;
             changes.push(LeaseChange::Set(Box::new(next)));
         }
         self.change(changes, records.into_iter().collect()).await?;
-        match next {
-            Some(next) => Box::pin(self.attend(next.id)).await,
-            None => Ok(()),
+        for id in self.table.to_be_made(&place) {
+            Box::pin(self.attend(id)).await?;
         }
+        Ok(())
     }
 }
 
