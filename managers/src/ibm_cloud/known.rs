@@ -123,3 +123,38 @@ fn bound<K, V>(map: &mut HashMap<K, V>) {
 }
 
 const MOST: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ibm_cloud::place::SecretType;
+
+    fn named(name: &str) -> Named {
+        Named {
+            group: "edge".into(),
+            kind: SecretType::Kv,
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_called_otherwise_ends_all_names() {
+        let known = Known::default();
+        let groups = |name: &str| Arc::new(GroupIds::from([(name.to_owned(), "1".to_owned())]));
+        known.learn_groups(&groups("edge"));
+        known.learn_id(&named("token"), "2");
+        known.learn_groups(&groups("edge"));
+        assert_eq!(known.id(&named("token")).as_deref(), Some("2"));
+        known.learn_groups(&groups("renamed"));
+        assert_eq!(known.id(&named("token")), None);
+    }
+
+    #[test]
+    fn the_memory_has_a_bound() {
+        let known = Known::default();
+        for n in 0..=MOST {
+            known.learn_id(&named(&n.to_string()), "1");
+        }
+        assert_eq!(known.lock().ids.len(), 1);
+    }
+}

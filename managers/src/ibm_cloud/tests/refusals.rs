@@ -58,7 +58,8 @@ async fn a_proxys_404_is_no_absence() {
         Response::json(404, &json!({ "message": "not found" })),
         Response::empty(404),
     ] {
-        fake.server.faults.always(Trick::Answer(answer));
+        let metadata = |request: &edge_secrets_fakes::Request| request.path.ends_with("/metadata");
+        fake.server.faults.when(metadata, Trick::Answer(answer));
         let error = fake.describe(TOKEN).await.unwrap_err();
         assert_eq!(error.fault, Fault::Malformed, "{error}");
         fake.server.faults.heal();
