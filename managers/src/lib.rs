@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod credential;
 pub mod error;
 pub mod http;
+pub mod ibm_cloud;
 pub mod lease;
 pub mod name;
 pub mod payload;

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod faults;
+pub mod ibm;
 pub mod log;
 pub mod message;
 pub mod server;
