@@ -26,6 +26,7 @@ pub mod reader;
 pub mod samples;
 pub mod scan;
 pub mod unit;
+pub mod vault;
 pub mod wait;
 
 pub use agent::TestAgent;
@@ -35,6 +36,7 @@ pub use hub::TestHub;
 pub use node::RawNode;
 pub use operator::Operator;
 pub use podman::Podman;
+pub use vault::TestVault;
 pub use wait::DEADLINE;
 
 /// The organisation that every test hub serves.

@@ -16,6 +16,9 @@ use crate::managers::guarded::{Guarded, Settings};
 use crate::managers::policy::PathPolicy;
 use crate::managers::registry::Registry;
 use crate::managers::session::Kept;
+use crate::managers::ibm_cloud::{IbmCloud, IbmCloudConfig};
+use crate::managers::secret_server::{SecretServer, SecretServerConfig};
+use crate::managers::vault::{Vault, VaultConfig};
 use crate::managers::{Kind, SecretManager};
 
 /// `managers:` and `default_managers:`.
@@ -33,6 +36,15 @@ pub struct Managers {
 pub struct ManagerConfig {
     /// What references call it.
     pub name: ManagerName,
+    /// It is HashiCorp Vault or OpenBao.
+    #[serde(default)]
+    pub vault: Option<VaultConfig>,
+    /// It is IBM Cloud Secrets Manager.
+    #[serde(default)]
+    pub ibm_cloud: Option<IbmCloudConfig>,
+    /// It is Delinea (Thycotic) Secret Server: IBM's PIM.
+    #[serde(default)]
+    pub secret_server: Option<SecretServerConfig>,
     /// Which organisation may reach what there.
     pub orgs: PathPolicy,
     /// How often secrets are looked at.
@@ -59,6 +71,12 @@ impl Managers {
     /// Relative paths are relative to `base`.
     pub(super) fn based_on(mut self, base: &Path) -> Self {
         for manager in &mut self.managers {
+            manager.vault = manager.vault.take().map(|kind| kind.based_on(base));
+            manager.ibm_cloud = manager.ibm_cloud.take().map(|kind| kind.based_on(base));
+            manager.secret_server = manager
+                .secret_server
+                .take()
+                .map(|kind| kind.based_on(base));
             manager.webhook_token = manager
                 .webhook_token
                 .take()
@@ -149,15 +167,30 @@ impl ManagerConfig {
         }
     }
 
-    /// The one kind that is named.
+    /// The kind, where exactly one is named.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
-        None
+        let named = [
+            self.vault.as_ref().map(|_| Kind::Vault),
+            self.ibm_cloud.as_ref().map(|_| Kind::IbmCloud),
+            self.secret_server.as_ref().map(|_| Kind::SecretServer),
+        ];
+        let mut named = named.into_iter().flatten();
+        let first = named.next();
+        first.filter(|_| named.next().is_none())
     }
 
     fn backend(&self, kept: Arc<dyn Kept>) -> Result<Arc<dyn SecretManager>, String> {
-        drop(kept);
-        Err("no kind".into())
+        if let Some(config) = &self.vault {
+            return Ok(Arc::new(Vault::new(config, self.timeout, kept)?));
+        }
+        if let Some(config) = &self.ibm_cloud {
+            return Ok(Arc::new(IbmCloud::new(config, self.timeout)?));
+        }
+        if let Some(config) = &self.secret_server {
+            return Ok(Arc::new(SecretServer::new(config, self.timeout, kept)?));
+        }
+        Err("no kind is named".into())
     }
 }
 
