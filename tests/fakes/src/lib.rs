@@ -9,6 +9,7 @@ pub mod clock;
 pub mod faults;
 pub mod log;
 pub mod message;
+pub mod secret_server;
 pub mod server;
 
 pub use clock::Clock;
