@@ -107,6 +107,7 @@ async fn a_refused_login_is_shared_and_not_repeated_at_once() {
     let (mut fake, _) = with_one(&login());
     fake.locked = true;
     let pim = Pim::start(fake).await;
+    let before = std::time::Instant::now();
     let errors = describe_at_once(&pim, 10).await;
     for error in errors {
         let error = error.unwrap();
@@ -116,12 +117,9 @@ async fn a_refused_login_is_shared_and_not_repeated_at_once() {
     assert_eq!(pim.calls("/oauth2/token"), 1);
     // Only later, and then it is asked again.
     pim.server.with(|fake| fake.locked = false);
-    let before = std::time::Instant::now();
     pim.describe("Team/db").await.unwrap();
-    assert!(
-        before.elapsed() > Duration::from_millis(500),
-        "it did not wait"
-    );
+    let waited = before.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
 #[tokio::test]
