@@ -97,6 +97,12 @@ pub trait World: Send + Sync {
     /// or this world cannot have it.
     fn trouble(&self, trouble: Trouble) -> bool;
 
+    /// Loses the answer to the one call that makes a credential or takes a secret, while those before
+    /// it are answered; `false` where this world cannot.
+    fn lose_mint(&self) -> bool {
+        self.trouble(Trouble::Hang)
+    }
+
     /// Ends all trouble.
     fn heal(&self);
 }

@@ -13,6 +13,7 @@ pub mod name;
 pub mod payload;
 pub mod reference;
 pub mod route;
+pub mod secret_server;
 pub mod session;
 
 use std::time::Duration;

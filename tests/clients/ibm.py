@@ -4,8 +4,8 @@ import json
 import os
 import sys
 
-reached = json.loads(sys.argv[1])
-os.environ["REQUESTS_CA_BUNDLE"] = sys.argv[2]
+reached = json.loads(os.environ["FAKE_MANAGER"])
+os.environ["REQUESTS_CA_BUNDLE"] = reached["ca"]
 
 from ibm_cloud_sdk_core import ApiException  # noqa: E402
 from ibm_cloud_sdk_core.authenticators import IAMAuthenticator  # noqa: E402

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Trouble, World};
+use super::World;
 use crate::{Fault, Target};
 
 pub(super) async fn run<W: World, F: AsyncFn() -> W>(make: &F) {
@@ -87,7 +87,7 @@ async fn an_unknown_outcome_is_said(world: &impl World) {
         reference: &reference,
     };
     manager.mint(target).await.map(drop).expect("a credential");
-    if !world.trouble(Trouble::Hang) {
+    if !world.lose_mint() {
         return;
     }
     let error = manager.mint(target).await.err().expect("no answer");

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod ibm;
 pub mod log;
 pub mod message;
+pub mod secret_server;
 pub mod server;
 
 pub use clock::Clock;

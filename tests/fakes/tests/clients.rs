@@ -1,8 +1,8 @@
-//! Each stand-in, driven by its manager's own official client: one that such a client does not accept
-//! would prove nothing about our backend.
+//! Each stand-in is driven by its manager's own official client, from PyPI, before it is believed.
 //!
-//! Needs Python with the client's module: `EDGE_SECRETS_CLIENTS_PYTHON`, else `python3`. A client that
-//! is not there is reported as ignored.
+//! `EDGE_SECRETS_CLIENTS_PYTHON` names the interpreter that has them (else `python3`):
+//! `python3 -m venv DIR && DIR/bin/pip install hvac
+//! ibm-secrets-manager-sdk python-tss-sdk`. Without, the trials are reported as ignored.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -12,57 +12,84 @@
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Kind of the stand-in, script below `tests/clients`, Python module that the script needs.
-const CLIENTS: &[(&str, &str, &str)] = &[("ibm", "ibm.py", "ibm_secrets_manager_sdk")];
+/// The kind of the stand-in, the script in `tests/clients`, and the module that it needs.
+const CLIENTS: &[(&str, &str, &str)] = &[
+    ("ibm", "ibm.py", "ibm_secrets_manager_sdk"),
+    ("secret-server", "secret_server.py", "delinea.secrets.server"),
+    ("vault", "vault.py", "hvac"),
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let python = env::var("EDGE_SECRETS_CLIENTS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let trials = CLIENTS.iter().map(|&(kind, script, module)| {
-        let there = has(&python, module);
-        let python = python.clone();
-        Trial::test(kind, move || drive(&python, kind, script))
-            .with_kind(format!("needs {module} in EDGE_SECRETS_CLIENTS_PYTHON"))
-            .with_ignored_flag(!there)
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let trials = CLIENTS
+        .iter()
+        .map(|&(kind, script, module)| {
+            let missing = !has(&python, module);
+            let python = python.clone();
+            let trial = Trial::test(format!("{kind}_is_what_{module}_takes_it_for"), move || {
+                drive(&python, kind, script)
+            });
+            match missing {
+                true => trial
+                    .with_kind(format!("needs python3 with {module}"))
+                    .with_ignored_flag(true),
+                false => trial,
+            }
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn has(python: &str, module: &str) -> bool {
-    let import = format!("import {module}");
-    let status = Command::new(python)
-        .args(["-c", &import])
+    Command::new(python)
+        .args(["-c", &format!("import {module}")])
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
+/// Starts the stand-in as its own process and the script with what the stand-in said of itself.
 fn drive(python: &str, kind: &str, script: &str) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
-    let mut fake = Command::new(env!("CARGO_BIN_EXE_fake-manager"))
-        .args([kind, "--listen", "127.0.0.1:0", "--dir"])
-        .arg(dir.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut reached = String::new();
-    BufReader::new(fake.stdout.take().expect("its output")).read_line(&mut reached)?;
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
+    let program = env!("CARGO_BIN_EXE_fake-manager");
+    let mut manager = Running(
+        Command::new(program)
+            .args([kind, "--listen", "127.0.0.1:0", "--dir"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?,
+    );
+    let mut ready = String::new();
+    let out = manager.0.stdout.as_mut().ok_or("no standard output")?;
+    BufReader::new(out).read_line(&mut ready)?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../clients")
+        .join(script);
     let output = Command::new(python)
-        .arg(scripts.join(script))
-        .arg(reached.trim())
-        .arg(dir.path().join("ca.pem"))
-        .output();
-    // Its input ends, and so does it.
-    drop(fake.stdin.take());
-    fake.wait()?;
-    let output = output?;
+        .arg(script)
+        .env("FAKE_MANAGER", ready.trim())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()?;
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+    }
+}
+
+/// A process that ends with its trial.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nothing to kill.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }

@@ -1,20 +1,19 @@
 //! IBM Cloud: IAM and Secrets Manager at one address.
 
 use std::fs;
-use std::io::{Read, stdin};
 
 use edge_secrets_fakes::Server;
 use edge_secrets_fakes::ibm::Ibm;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Options;
+use super::Start;
 
-pub(super) async fn serve(options: Options) {
-    let server = Server::start_at(Ibm::new(API_KEY), options.listen).await;
-    fs::write(options.dir.join("ca.pem"), server.pki().certificate()).expect("ca.pem");
-    println!("{}", json!({ "url": server.url(), "api_key": API_KEY }));
-    let wait = || stdin().read_to_end(&mut Vec::new()).expect("input");
-    tokio::task::spawn_blocking(wait).await.expect("its end");
+pub(crate) async fn start(start: &Start) -> (Server<Ibm>, Value) {
+    let server = Server::start_at(Ibm::new(API_KEY), start.listen).await;
+    let ca = start.dir.join("ca.pem");
+    fs::write(&ca, server.pki().certificate()).expect("a writable directory");
+    let ready = json!({ "url": server.url(), "api_key": API_KEY, "ca": ca });
+    (server, ready)
 }
 
 const API_KEY: &str = "fake-api-key";

@@ -1,45 +1,78 @@
-//! A stand-in as a program of its own, for clients in other languages and for trying things out:
-//! `fake-manager KIND --listen 127.0.0.1:0 --dir DIR`. It writes `DIR/ca.pem`, prints one line of JSON
-//! that says how it is reached, and ends when its standard input does.
-#![expect(clippy::expect_used, reason = "a stand-in that cannot be set up ends")]
+//! `fake-manager KIND --listen ADDR --dir DIR`: a stand-in as a process of its own, for clients that
+//! are not written in Rust. It writes what they need into DIR, says the rest as one line of JSON, and
+//! ends when its standard input does.
+#![expect(
+    clippy::expect_used,
+    reason = "a stand-in that cannot be set up ends its test"
+)]
 
 mod ibm;
+mod secret_server;
+mod vault;
 
-use std::env;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use tokio::runtime::Runtime;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
 
 /// What every kind is started with.
-struct Options {
+struct Start {
     listen: SocketAddr,
     dir: PathBuf,
 }
 
-fn main() {
-    let mut arguments = env::args().skip(1);
-    let kind = arguments.next().expect(USAGE);
-    let (mut listen, mut dir) = (None, None);
-    while let Some(flag) = arguments.next() {
-        let value = arguments.next().expect(USAGE);
-        match flag.as_str() {
-            "--listen" => listen = Some(value.parse().expect("an address")),
-            "--dir" => dir = Some(value.into()),
-            _ => panic!("{USAGE}"),
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((kind, start)) = parse(&arguments) else {
+        eprintln!("usage: fake-manager vault|ibm|secret-server --listen 127.0.0.1:0 --dir DIR");
+        return ExitCode::from(64);
+    };
+    match kind {
+        "vault" => {
+            let (_server, ready) = vault::start(&start).await;
+            until_the_end(&ready).await;
+        }
+        "ibm" => {
+            let (_server, ready) = ibm::start(&start).await;
+            until_the_end(&ready).await;
+        }
+        "secret-server" => {
+            let (_server, ready) = secret_server::start(&start).await;
+            until_the_end(&ready).await;
+        }
+        _ => {
+            eprintln!("fake-manager: there is no {kind}");
+            return ExitCode::from(64);
         }
     }
-    let options = Options {
-        listen: listen.expect(USAGE),
-        dir: dir.expect(USAGE),
-    };
-    let runtime = Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        match kind.as_str() {
-            "ibm" => ibm::serve(options).await,
-            _ => panic!("{USAGE}"),
-        }
-    });
+    ExitCode::SUCCESS
 }
 
-const USAGE: &str = "fake-manager ibm --listen ADDRESS:PORT --dir DIR";
+fn parse(arguments: &[String]) -> Option<(&str, Start)> {
+    let [kind, options @ ..] = arguments else {
+        return None;
+    };
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut dir = None;
+    for pair in options.chunks(2) {
+        match pair {
+            [name, value] if name == "--listen" => listen = value.parse().ok()?,
+            [name, value] if name == "--dir" => dir = Some(PathBuf::from(value)),
+            _ => return None,
+        }
+    }
+    Some((kind, Start { listen, dir: dir? }))
+}
+
+/// Says that it is ready, and waits for the end of standard input.
+async fn until_the_end(ready: &Value) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{ready}").expect("a standard output");
+    out.flush().expect("a standard output");
+    let mut rest = Vec::new();
+    tokio::io::stdin().read_to_end(&mut rest).await.ok();
+}
