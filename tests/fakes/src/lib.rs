@@ -10,6 +10,7 @@ pub mod faults;
 pub mod log;
 pub mod message;
 pub mod server;
+pub mod vault;
 
 pub use clock::Clock;
 pub use faults::{Fault, Faults};
