@@ -13,6 +13,7 @@ pub mod payload;
 pub mod reference;
 pub mod route;
 pub mod session;
+pub mod vault;
 
 use std::time::Duration;
 
