@@ -247,12 +247,12 @@ impl Inner {
         }
     }
 
-    /// Remembers a failure: for those who waited for it, and a refusal for longer each time, so that
-    /// nobody locks the hub out.
+    /// Remembers a failure: for those who waited for it, and one that will not pass by itself for
+    /// longer each time, so that nobody locks the hub out.
     fn note(&self, error: &ManagerError, change: &mut Change) {
         let at = (self.clock)();
         let mut not_before = at;
-        if error.fault == Fault::Unauthenticated {
+        if error.fault == Fault::Unauthenticated || !error.fault.is_transient() {
             let wait = FIRST_WAIT * 2u32.saturating_pow(change.refused);
             not_before += wait.min(LONGEST_WAIT);
             change.refused = change.refused.saturating_add(1);

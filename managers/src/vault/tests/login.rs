@@ -244,3 +244,28 @@ async fn a_batch_token_has_an_epoch_and_is_replaced() {
     let counted = bench.counted();
     assert_eq!((counted.token_renewals, counted.logins), (0, 2));
 }
+
+/// Keeps nothing: its disk is full.
+struct Full;
+
+#[async_trait]
+impl Kept for Full {
+    async fn load(&self) -> Result<Option<Secret>, ManagerError> {
+        Ok(None)
+    }
+
+    async fn save(&self, _: &Secret) -> Result<(), ManagerError> {
+        Err(ManagerError::new(Fault::Failed, "the disk is full"))
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_kept_is_not_made_again_with_every_call() {
+    let bench = Bench::new().await;
+    let config = bench.config("");
+    let vault = Vault::new(&config, Duration::from_secs(5), Arc::new(Full)).unwrap();
+    for _ in 0..5 {
+        assert_eq!(fault(vault.health().await), Fault::Failed);
+    }
+    assert!(bench.counted().logins < 5);
+}
