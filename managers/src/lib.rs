@@ -15,6 +15,7 @@ pub mod reference;
 pub mod route;
 pub mod secret_server;
 pub mod session;
+pub mod vault;
 
 use std::time::Duration;
 
@@ -342,6 +343,11 @@ pub trait SecretManager: Send + Sync + 'static {
     fn epoch(&self) -> Option<String> {
         None
     }
+
+    /// Keeps what it has at the manager alive, also while nobody asks for anything: a session, a
+    /// token. To be called when the hub starts and about once a minute; cheap when there is nothing to
+    /// do. What fails is tried again.
+    async fn tend(&self) {}
 
     /// Sets a value. With `expected`, only while that is the current version (`Some(None)`: while
     /// there is no such secret); [`Fault::Conflict`] otherwise.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 
 reached = json.loads(os.environ["FAKE_MANAGER"])
 os.environ["REQUESTS_CA_BUNDLE"] = reached["ca"]

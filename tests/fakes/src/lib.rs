@@ -12,6 +12,7 @@ pub mod log;
 pub mod message;
 pub mod secret_server;
 pub mod server;
+pub mod vault;
 
 pub use clock::Clock;
 pub use faults::{Fault, Faults};
