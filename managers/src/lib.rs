@@ -334,10 +334,6 @@ pub trait SecretManager: Send + Sync + 'static {
         ))
     }
 
-    /// Does what is due without anybody asking, such as renewing the hub's own token there. Called
-    /// about once a minute.
-    async fn tend(&self) {}
-
     /// What the leases that are made now live and die with, where they hang on something of the hub's
     /// own at the manager (a token): leases of another epoch end with it.
     fn epoch(&self) -> Option<String> {

@@ -114,7 +114,8 @@ impl TestVault {
         let now = self.server.clock.now();
         let path = format!("secret/data/{path}");
         let body = json!({ "data": fields });
-        self.server.with(|vault| vault.act("POST", &path, body, now));
+        self.server
+            .with(|vault| vault.act("POST", &path, body, now));
     }
 
     /// Does something as an operator of Vault.

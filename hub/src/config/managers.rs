@@ -13,11 +13,11 @@ use crate::managers::ManagerName;
 use crate::managers::credential::CredentialFile;
 use crate::managers::gate::Limits;
 use crate::managers::guarded::{Guarded, Settings};
+use crate::managers::ibm_cloud::{IbmCloud, IbmCloudConfig};
 use crate::managers::policy::PathPolicy;
 use crate::managers::registry::Registry;
-use crate::managers::session::Kept;
-use crate::managers::ibm_cloud::{IbmCloud, IbmCloudConfig};
 use crate::managers::secret_server::{SecretServer, SecretServerConfig};
+use crate::managers::session::Kept;
 use crate::managers::vault::{Vault, VaultConfig};
 use crate::managers::{Kind, SecretManager};
 
@@ -73,10 +73,7 @@ impl Managers {
         for manager in &mut self.managers {
             manager.vault = manager.vault.take().map(|kind| kind.based_on(base));
             manager.ibm_cloud = manager.ibm_cloud.take().map(|kind| kind.based_on(base));
-            manager.secret_server = manager
-                .secret_server
-                .take()
-                .map(|kind| kind.based_on(base));
+            manager.secret_server = manager.secret_server.take().map(|kind| kind.based_on(base));
             manager.webhook_token = manager
                 .webhook_token
                 .take()

@@ -19,7 +19,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// The kind of the stand-in, the script in `tests/clients`, and the module that it needs.
 const CLIENTS: &[(&str, &str, &str)] = &[
     ("ibm", "ibm.py", "ibm_secrets_manager_sdk"),
-    ("secret-server", "secret_server.py", "delinea.secrets.server"),
+    (
+        "secret-server",
+        "secret_server.py",
+        "delinea.secrets.server",
+    ),
     ("vault", "vault.py", "hvac"),
 ];
 
