@@ -13,6 +13,7 @@ mod faults;
 mod formats;
 mod identity;
 mod killing;
+mod managers;
 mod operators;
 mod rights;
 mod scale;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         formats::trials,
         identity::trials,
         killing::trials,
+        managers::trials,
         operators::trials,
         rights::trials,
         scale::trials,

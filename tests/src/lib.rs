@@ -22,6 +22,7 @@ pub mod nspawn;
 pub mod operator;
 pub mod podman;
 pub mod port;
+pub mod postgres;
 pub mod reader;
 pub mod samples;
 pub mod scan;
@@ -36,6 +37,7 @@ pub use hub::TestHub;
 pub use node::RawNode;
 pub use operator::Operator;
 pub use podman::Podman;
+pub use postgres::Postgres;
 pub use vault::TestVault;
 pub use wait::DEADLINE;
 

@@ -93,7 +93,6 @@ impl TestVault {
                 } },
                 "mounts": [
                     { "path": "secret", "type": "kv2" },
-                    { "path": "openhorizon", "type": "kv2", "root": "{org}" },
                     { "path": "database", "type": "dynamic" },
                 ],
                 "write": true,
