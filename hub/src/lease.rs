@@ -37,6 +37,8 @@ enum Event {
     Lost(LeaseId),
     /// An operator ends a lease.
     Revoke(OrgId, LeaseId, oneshot::Sender<bool>),
+    /// A call of a manager ended inside the hub without an outcome.
+    Broken(LeaseId, String),
     /// A call of a manager is done.
     Done(LeaseId, keeper::Outcome),
 }

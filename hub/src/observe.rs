@@ -68,8 +68,10 @@ pub async fn observe(catalog: Arc<dyn Catalog>, registry: Registry, hints: Hints
             manager: Arc::clone(manager),
             hints: hints.register(&manager.name),
             watched: BTreeMap::new(),
+            heard: None,
         };
         watchers.spawn(watcher.run());
+        watchers.spawn(tend(Arc::clone(manager)));
     }
     let mut sweep = tokio::time::interval(pace::TEND);
     let mut unasked = false;
@@ -86,6 +88,11 @@ pub async fn observe(catalog: Arc<dyn Catalog>, registry: Registry, hints: Hints
             }
         }
         tokio::select! {
+            // Whoever supervises begins anew, with everything.
+            _ = watchers.join_next(), if !watchers.is_empty() => {
+                error!("A watcher of a secrets manager ended.");
+                return;
+            }
             rung = bell.changed() => if rung.is_err() {
                 return;
             },
@@ -107,6 +114,15 @@ async fn forget(catalog: &dyn Catalog, hints: &Hints) {
             // Where nobody watches there is nothing to forget.
             let _watched = hints.give(&manager, Hint::Forget(vec![(org, reference)]));
         }
+    }
+}
+
+/// Lets the backend do what is due by itself, however long the watcher's looks take.
+async fn tend(manager: Arc<Guarded>) {
+    let mut tick = tokio::time::interval(pace::TEND);
+    loop {
+        tick.tick().await;
+        manager.tend().await;
     }
 }
 
@@ -190,6 +206,8 @@ struct Watcher {
     manager: Arc<Guarded>,
     hints: mpsc::UnboundedReceiver<Hint>,
     watched: BTreeMap<(OrgId, SecretRef), Watched>,
+    /// When a hint was followed last.
+    heard: Option<Instant>,
 }
 
 struct Watched {
@@ -199,7 +217,6 @@ struct Watched {
 
 impl Watcher {
     async fn run(mut self) {
-        let mut tend = tokio::time::interval(pace::TEND);
         loop {
             let next = self.watched.values().map(|watched| watched.next).min();
             tokio::select! {
@@ -209,7 +226,6 @@ impl Watcher {
                     Some(hint) => self.take(hint),
                     None => return,
                 },
-                _ = tend.tick() => self.manager.tend().await,
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     self.look().await;
                 }
@@ -219,15 +235,22 @@ impl Watcher {
 
     fn take(&mut self, hint: Hint) {
         let now = Instant::now();
+        // Whoever gives hints without end, a manager's own audit of our looks say, is not followed more
+        // than once in a while.
+        let soon = self.heard.map_or(now, |heard| now.max(heard + pace::HINTS));
+        if matches!(hint, Hint::All | Hint::These(_)) {
+            self.heard = Some(soon);
+        }
         match hint {
-            Hint::All => self
-                .watched
-                .values_mut()
-                .for_each(|watched| watched.next = now),
+            Hint::All => {
+                for watched in self.watched.values_mut() {
+                    watched.next = watched.next.min(soon);
+                }
+            }
             Hint::These(references) => {
                 for ((_, reference), watched) in &mut self.watched {
                     if references.contains(reference) {
-                        watched.next = now;
+                        watched.next = watched.next.min(soon);
                     }
                 }
             }
@@ -317,4 +340,4 @@ impl Watcher {
 }
 
 /// Most secrets of one look.
-const BATCH: usize = 1_000;
+const BATCH: usize = 200;

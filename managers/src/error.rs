@@ -229,10 +229,10 @@ impl ManagerError {
         }
     }
 
-    /// The same, and not before so long.
+    /// The same, and not before so long: within [`MAX_RETRY_AFTER`], whatever the manager says.
     #[must_use]
     pub fn after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+        self.retry_after = wait.map(|wait| wait.min(MAX_RETRY_AFTER));
         self
     }
 
@@ -242,3 +242,6 @@ impl ManagerError {
         Self::new(Fault::Unsupported, format!("{} {what}", target.reference))
     }
 }
+
+/// Longest time for which a manager can ask to be left alone.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -129,6 +129,10 @@ impl SecretManager for IbmCloud {
         self.describe_place(&place).await
     }
 
+    fn describes_together(&self) -> bool {
+        true
+    }
+
     async fn describe_all(&self, targets: &[Target<'_>]) -> Vec<Result<Description, ManagerError>> {
         self.sweep(targets).await
     }

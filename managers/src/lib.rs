@@ -282,11 +282,24 @@ pub trait SecretManager: Send + Sync + 'static {
     /// What there is, without value and effect.
     async fn describe(&self, target: Target<'_>) -> Result<Description, ManagerError>;
 
-    /// Many at once, in their order, with as few calls as the manager allows.
+    /// Whether [`describe_all`](Self::describe_all) takes fewer calls than one for each secret.
+    fn describes_together(&self) -> bool {
+        false
+    }
+
+    /// Many at once, in their order, with as few calls as the manager allows. Once the manager as a
+    /// whole is in trouble the rest is not asked.
     async fn describe_all(&self, targets: &[Target<'_>]) -> Vec<Result<Description, ManagerError>> {
-        let mut answers = Vec::with_capacity(targets.len());
+        let mut answers: Vec<Result<Description, ManagerError>> = Vec::with_capacity(targets.len());
         for target in targets {
-            answers.push(self.describe(*target).await);
+            let of_all = match answers.last() {
+                Some(Err(error)) if error.fault.is_of_the_manager() => Some(error.clone()),
+                _ => None,
+            };
+            answers.push(match of_all {
+                Some(error) => Err(error),
+                None => self.describe(*target).await,
+            });
         }
         answers
     }

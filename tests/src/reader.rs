@@ -44,7 +44,10 @@ impl Reader {
         let thread = thread::spawn(move || {
             let mut reads = Reads::default();
             let mut before = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            // Once more after it was told to stop: what was there then counts.
+            let mut last = false;
+            while !last {
+                last = stopped.load(Ordering::Relaxed);
                 let Some(contents) = through_one_generation(&dir, &names)? else {
                     reads.overtaken += 1;
                     continue;

@@ -24,12 +24,19 @@ pub(super) async fn run(hub: Arc<Hub>, desk: Desk) {
         registry: hub.managers.clone(),
         feed: hub.feed.clone(),
     };
-    let watching = observe::observe(
-        Arc::clone(&hub.catalog),
-        hub.managers.clone(),
-        hub.hints.clone(),
-    );
-    tokio::join!(watching, hub.leases.keep(desk, parts), expire(&hub));
+    tokio::join!(watch(&hub), hub.leases.keep(desk, parts), expire(&hub));
+}
+
+/// Watches managers, and begins anew should that ever end.
+async fn watch(hub: &Hub) {
+    loop {
+        let (catalog, hints) = (Arc::clone(&hub.catalog), hub.hints.clone());
+        observe::observe(catalog, hub.managers.clone(), hints).await;
+        if hub.catalog.bell().has_changed().is_err() {
+            return;
+        }
+        sleep(RETRY).await;
+    }
 }
 
 /// Brings what references without a manager mean to what the configuration says. Bindings that mean

@@ -307,6 +307,8 @@ pub struct Bound {
     pub trouble: Option<Trouble>,
     /// Nobody knows yet.
     pub pending: bool,
+    /// The lease whose credential it is. From its own row: a manager's version may look like one.
+    pub lease: Option<LeaseId>,
 }
 
 /// A node's last report.

@@ -58,6 +58,8 @@ pub struct Resolution {
     pub effect: Option<Effect>,
     /// What is wrong with it, for operators.
     pub trouble: Option<Trouble>,
+    /// The lease whose credential it is.
+    pub lease: Option<LeaseId>,
 }
 
 impl Resolution {
@@ -68,6 +70,7 @@ impl Resolution {
             expires_at: None,
             effect: None,
             trouble: None,
+            lease: None,
         }
     }
 }
@@ -81,15 +84,20 @@ pub fn resolve(candidates: &[Candidate], now: Timestamp) -> Resolution {
         expires_at: None,
         effect: None,
         trouble: None,
+        lease: None,
     };
-    for candidate in candidates {
+    for (at, candidate) in candidates.iter().enumerate() {
         let decided = match &candidate.known {
             Known::Own(own) => own_secret(&candidate.reference, own.as_ref(), now),
             Known::Managed(known, lease) => {
                 managed(&candidate.reference, known.as_ref(), lease.as_ref(), now)
             }
         };
+        let more = at + 1 < candidates.len();
         match decided {
+            // A node's own place that its manager cannot have, or that the hub may not look at: the
+            // common one is meant.
+            Ok(decided) if more && is_out_of_reach(&decided) => absent.trouble = decided.trouble,
             Ok(decided) => return decided,
             // Of several that are not there, people read of the last: the one that all nodes share.
             Err(trouble) => absent.trouble = trouble,
@@ -100,6 +108,12 @@ pub fn resolve(candidates: &[Candidate], now: Timestamp) -> Resolution {
         absent.state = SecretState::Denied;
     }
     absent
+}
+
+fn is_out_of_reach(decided: &Resolution) -> bool {
+    let fault = decided.trouble.as_ref().map(|trouble| trouble.fault);
+    let ready = matches!(decided.state, SecretState::Ready { .. });
+    !ready && matches!(fault, Some(Fault::Invalid | Fault::OutOfPolicy))
 }
 
 fn own_secret(
@@ -195,12 +209,14 @@ fn leased(
         LeaseState::Refused => SecretState::Denied,
         LeaseState::Wanted
         | LeaseState::Minting
+        | LeaseState::Dropped
         | LeaseState::Live
         | LeaseState::Ending
         | LeaseState::Ended => SecretState::Pending,
     };
     Resolution {
         expires_at: lease.ends_at.filter(|_| alive),
+        lease: Some(lease.id),
         trouble: lease.trouble.clone().or(trouble),
         ..Resolution::of(state, reference)
     }
@@ -301,6 +317,11 @@ mod tests {
                 observed(None, Some(Fault::Locked)),
                 (SecretState::Failed, "v:node/n/db"),
             ),
+            (observed(None, Some(Fault::Invalid)), (ready("7"), "v:db")),
+            (
+                observed(None, Some(Fault::OutOfPolicy)),
+                (ready("7"), "v:db"),
+            ),
         ] {
             let (state, reference) = state(&[own(known.clone()), common()]);
             assert_eq!(
@@ -386,8 +407,5 @@ mod tests {
                 "{lease:?}"
             );
         }
-        let version: SecretVersion = "lease-17".parse().unwrap();
-        assert_eq!(LeaseId::from_version(&version), Some(LeaseId(17)));
-        assert_eq!(LeaseId::from_version(&"17".parse().unwrap()), None);
     }
 }

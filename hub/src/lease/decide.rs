@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::records::{LeaseRecord, LeaseState};
-use crate::managers::Effect;
+use crate::managers::{Effect, Fault};
 
 /// A lease and all that decides over it.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +56,16 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
             _ => Step::Mint,
         },
         // Being made: whoever makes it says how it went.
-        LeaseState::Minting | LeaseState::Refused | LeaseState::Ended => Step::Wait(None),
+        LeaseState::Minting | LeaseState::Dropped | LeaseState::Refused | LeaseState::Ended => {
+            Step::Wait(None)
+        }
         LeaseState::Live if lease.current && over => Step::Replace,
         LeaseState::Live if lease.current => current(situation),
-        LeaseState::Live if over => Step::Bury,
+        // Once more to its manager, also past its end: the clock may have been set.
+        LeaseState::Live if over => Step::Revoke,
         LeaseState::Live => superseded(situation),
         LeaseState::Ending => match patience(lease) {
-            _ if over => Step::Bury,
+            Some(_) if over => Step::Bury,
             Some(until) if until > now => Step::Wait(Some(until)),
             _ => Step::Revoke,
         },
@@ -73,8 +76,14 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
 pub(super) fn patience(lease: &LeaseRecord) -> Option<Timestamp> {
     let last = lease.trouble.as_ref()?.since;
     let doubled = lease.attempts.saturating_sub(1).min(9);
-    let wait = Duration::from_secs(1 << doubled).min(MAX_WAIT);
-    (lease.attempts > 0).then(|| after(last, wait))
+    let mut wait = Duration::from_secs(1 << doubled).min(MAX_WAIT);
+    let unknown =
+        lease.trouble.as_ref().map(|trouble| trouble.fault) == Some(Fault::OutcomeUnknown);
+    if unknown && lease.attempts > 1 {
+        // Each try may leave a credential behind that nobody has.
+        wait = MAX_WAIT;
+    }
+    (lease.attempts > 0).then(|| after(last, wait.mul_f64(1.0 + spread(lease))))
 }
 
 /// The credential that the node is to use, while it lives.
@@ -127,8 +136,12 @@ fn due(lease: &LeaseRecord, effect: Effect) -> Option<Timestamp> {
         0.8
     };
     // Not all at once that were made at once; the same for one lease however often it is asked.
-    let early = (lease.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as f64 / 256.0 * 0.1;
-    Some(after(granted, life.mul_f64(share * (1.0 - early))))
+    Some(after(granted, life.mul_f64(share * (1.0 - spread(lease)))))
+}
+
+/// Up to a tenth: the same for one lease however often it is asked, and another for each.
+fn spread(lease: &LeaseRecord) -> f64 {
+    (lease.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as f64 / 256.0 * 0.1
 }
 
 fn after(start: Timestamp, wait: Duration) -> Timestamp {

@@ -22,13 +22,14 @@ use crate::catalog::records::{
 };
 use crate::clock;
 use crate::managers::guarded::Guarded;
-use crate::managers::{Fault, ManagerError, Minted, Term};
+use crate::managers::{Fault, ManagerError, ManagerName, Minted, Term};
 use crate::observe::trouble;
 
 /// What came of a call of a manager.
 pub(super) enum Outcome {
     /// A credential was to be made. The time before the manager was asked.
-    Minted(Timestamp, Result<Minted, ManagerError>),
+    /// And what leases hung on then.
+    Minted(Timestamp, Option<String>, Result<Minted, ManagerError>),
     /// A new credential may be used by now.
     Usable(Secret),
     /// A lease was to live longer; for how long, and the time before the manager was asked.
@@ -46,6 +47,10 @@ pub(super) struct Keeper {
     busy: BTreeSet<LeaseId>,
     /// When to look at a lease again.
     due: BTreeMap<LeaseId, Timestamp>,
+    /// Leases that are not to be attended before: their managers said so.
+    not_before: BTreeMap<LeaseId, Timestamp>,
+    /// What leases hung on at each manager when that was looked at last.
+    epochs: BTreeMap<ManagerName, String>,
     /// The newest feed entry that was taken.
     seq: u64,
 }
@@ -59,6 +64,8 @@ impl Keeper {
             table: Table::default(),
             busy: BTreeSet::new(),
             due: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             seq: 0,
         }
     }
@@ -87,10 +94,9 @@ impl Keeper {
                 // Nothing is lost: everything open is looked at again.
                 error!(%error, "A change of leases was not kept; trying again.");
                 tokio::time::sleep(RETRY).await;
-                if let Err(error) = self.start().await {
+                while let Err(error) = self.start().await {
                     error!(%error, "Leases cannot be read; trying again.");
-                    self.due
-                        .extend(self.table.iter().map(|lease| (lease.id, clock::now())));
+                    tokio::time::sleep(RETRY).await;
                 }
             }
         }
@@ -100,14 +106,21 @@ impl Keeper {
     /// its handle is known it is ended, else it dies by its own end.
     async fn start(&mut self) -> Result<(), CatalogError> {
         let open = self.parts.catalog.leases(&LeaseQuery::default()).await?;
-        self.table = Table::default();
+        let mut table = Table::default();
+        let in_making = |lease: &&LeaseRecord| {
+            matches!(lease.state, LeaseState::Minting | LeaseState::Dropped)
+                && !self.busy.contains(&lease.id)
+        };
+        let cut_off: Vec<_> = open.iter().filter(in_making).cloned().collect();
         for lease in open {
-            let cut_off = lease.state == LeaseState::Minting && !self.busy.contains(&lease.id);
-            self.table.put(lease.clone());
-            if cut_off {
-                self.cut_off(lease).await?;
-            }
+            table.put(lease);
         }
+        // Whole before anything is changed by it.
+        self.table = table;
+        for lease in cut_off {
+            self.cut_off(lease).await?;
+        }
+        self.look_at_epochs();
         for (org, node) in self.parts.catalog.leasing_nodes().await? {
             self.sync(&org, &node).await?;
         }
@@ -126,6 +139,7 @@ impl Keeper {
         next.attempts += 1;
         next.state = match next.handle {
             Some(_) => LeaseState::Ending,
+            None if lease.state == LeaseState::Dropped => LeaseState::Ended,
             None => LeaseState::Wanted,
         };
         let mut changes = Vec::new();
@@ -172,6 +186,18 @@ impl Keeper {
                 reply.send(known).ok();
                 Ok(())
             }
+            Event::Broken(id, why) => {
+                self.busy.remove(&id);
+                error!(lease = %id, why, "A call for a lease broke off inside the hub.");
+                match self.table.get(id).cloned() {
+                    Some(lease) if lease.handle.is_none() => self.cut_off(lease).await,
+                    Some(lease) => {
+                        let broke = ManagerError::new(Fault::Failed, "a call broke off in the hub");
+                        self.failed(lease, broke).await
+                    }
+                    None => Ok(()),
+                }
+            }
             Event::Done(id, outcome) => {
                 self.busy.remove(&id);
                 self.settle(id, outcome).await?;
@@ -196,6 +222,13 @@ impl Keeper {
     async fn catch_up(&mut self) -> Result<(), CatalogError> {
         loop {
             let news = self.parts.catalog.feed(self.seq, PAGE).await?;
+            let oldest = news.first().map(|entry| entry.seq);
+            if oldest.is_some_and(|oldest| oldest > self.seq + 1) {
+                // The feed forgets: whoever is that far behind looks at everything.
+                self.seq = news.last().map_or(self.seq, |entry| entry.seq);
+                self.start().await?;
+                continue;
+            }
             let full = news.len() >= PAGE as usize;
             let mut changed = BTreeSet::new();
             let mut reported = BTreeSet::new();
@@ -224,6 +257,7 @@ impl Keeper {
 
     /// Looks at every lease whose time has come.
     async fn look(&mut self) -> Result<(), CatalogError> {
+        self.look_at_epochs();
         let now = clock::now();
         let due: Vec<_> = self
             .due
@@ -236,6 +270,29 @@ impl Keeper {
             self.attend(id).await?;
         }
         Ok(())
+    }
+
+    /// Leases hang on something of the hub's own at their manager: when that is another one, all of
+    /// the manager's are looked at, for they die with the old one.
+    fn look_at_epochs(&mut self) {
+        let managers: Vec<_> = self.parts.registry.iter().cloned().collect();
+        for manager in managers {
+            let Some(epoch) = manager.epoch() else {
+                continue;
+            };
+            let before = self.epochs.insert(manager.name.clone(), epoch.clone());
+            if before.is_none_or(|before| before == epoch) {
+                continue;
+            }
+            warn!(manager = %manager.name, "The hub has another session there: its leases are replaced.");
+            let now = clock::now();
+            let own = self
+                .table
+                .iter()
+                .filter(|lease| lease.place.reference.manager() == Some(&manager.name));
+            let own: Vec<_> = own.map(|lease| (lease.id, now)).collect();
+            self.due.extend(own);
+        }
     }
 
     async fn look_at_all(&mut self) -> Result<(), CatalogError> {
@@ -253,8 +310,16 @@ impl Keeper {
         }
         let Some(lease) = self.table.get(id).cloned() else {
             self.due.remove(&id);
+            self.not_before.remove(&id);
             return Ok(());
         };
+        if let Some(until) = self.not_before.get(&id).copied() {
+            if until > clock::now() {
+                self.due.insert(id, until);
+                return Ok(());
+            }
+            self.not_before.remove(&id);
+        }
         let manager = self.manager_of(&lease);
         let epoch = manager.as_ref().and_then(|manager| manager.epoch());
         let place = &lease.place;
@@ -353,7 +418,7 @@ impl Keeper {
             .await?;
         if let Some(wait) = earliest.and_then(|wait| jiff::SignedDuration::try_from(wait).ok()) {
             let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-            self.due.insert(id, until);
+            self.not_before.insert(id, until);
         }
         Ok(())
     }
@@ -432,5 +497,5 @@ fn note(lease: &LeaseRecord, what: &str) {
 
 const RETRY: Duration = Duration::from_secs(1);
 const PAGE: u32 = 1_024;
-/// Clocks are looked at so often at least: they may have been set.
-const IDLE: Duration = Duration::from_secs(60);
+/// Clocks and sessions are looked at so often at least: they may be others.
+const IDLE: Duration = Duration::from_secs(10);

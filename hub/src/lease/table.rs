@@ -92,13 +92,27 @@ impl Table {
             .find(|lease| lease.place != *place && lease.state != LeaseState::Refused)
     }
 
-    /// Whether there is one credential at a time of the secret, and another one has not died yet.
+    /// Whether there is one credential at a time of the secret, and another one is being made, has not
+    /// died yet, or is somebody else's.
     pub(super) fn is_taken(&self, lease: &LeaseRecord) -> bool {
         let place = &lease.place;
+        let takes = |other: &LeaseRecord| match other.state {
+            LeaseState::Minting | LeaseState::Dropped | LeaseState::Ending => true,
+            // The same place's is followed by this one.
+            LeaseState::Live => other.place != *place,
+            LeaseState::Wanted | LeaseState::Ended | LeaseState::Refused => false,
+        };
         self.effect(place).is_for_one_node()
             && self
                 .of_secret(&place.org, &place.reference)
-                .any(|other| other.id != lease.id && other.state == LeaseState::Ending)
+                .any(|other| other.id != lease.id && takes(other))
+    }
+
+    /// Whether nobody but this lease has, gets or waits for the one credential that there is.
+    pub(super) fn is_free_but_for(&self, lease: &LeaseRecord) -> bool {
+        let place = &lease.place;
+        self.of_secret(&place.org, &place.reference)
+            .all(|other| other.id == lease.id || other.state == LeaseState::Refused)
     }
 
     /// Leases of a secret for which a credential is to be made.

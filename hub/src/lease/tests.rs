@@ -29,6 +29,7 @@ struct Mint {
     fault: Mutex<Option<Fault>>,
     term: Mutex<Term>,
     epoch: Mutex<String>,
+    usable_after: Mutex<Duration>,
 }
 
 impl Mint {
@@ -42,6 +43,7 @@ impl Mint {
                 renewable: true,
             }),
             epoch: Mutex::new("one".into()),
+            usable_after: Mutex::default(),
         })
     }
 
@@ -104,7 +106,7 @@ impl SecretManager for Mint {
             payload: payload.unwrap(),
             handle: LeaseHandle::new(name)?,
             term: *self.term.lock().unwrap(),
-            usable_after: Duration::ZERO,
+            usable_after: *self.usable_after.lock().unwrap(),
         })
     }
 
@@ -530,6 +532,58 @@ async fn an_operator_ends_a_lease_of_the_own_organisation() {
     let second = scene.live("n").await;
     assert!(second.id > first.id);
     assert_eq!(scene.mint.alive(), ["c2"]);
+}
+
+#[tokio::test]
+async fn the_one_credential_stays_with_its_node_when_it_is_made_anew() {
+    let scene = Scene::new(Effect::MintsAndInvalidates).await;
+    let (_n, _m) = (scene.connect("n"), scene.connect("m"));
+    let first = scene.live("n").await;
+    scene.place("m", true).await;
+    scene.until(|leases| leases.len() == 2).await;
+    assert!(scene.leases.revoke(&scene.world.org, first.id).await);
+    scene
+        .until(|leases| leases[0].state == LeaseState::Ended)
+        .await;
+    let second = scene.live("n").await;
+    let leases = scene.until(|leases| leases.len() == 3).await;
+    assert_eq!(leases[1].state, LeaseState::Refused, "{leases:#?}");
+    assert_eq!((scene.mint.made(), second.current), (2, true));
+    assert_eq!(scene.mint.alive(), ["c2"]);
+}
+
+#[tokio::test]
+async fn what_is_let_go_while_it_is_made_dies_and_takes_nobodys_place() {
+    for effect in [Effect::Mints, Effect::MintsAndInvalidates] {
+        let scene = Scene::new(effect).await;
+        *scene.mint.usable_after.lock().unwrap() = Duration::from_millis(300);
+        let _n = scene.connect("n");
+        let making = scene
+            .until(|leases| leases.iter().any(|lease| lease.handle.is_some()))
+            .await;
+        assert_eq!(making[0].state, LeaseState::Minting);
+        assert!(scene.leases.revoke(&scene.world.org, making[0].id).await);
+        let second = scene.live("n").await;
+        assert!(second.id > making[0].id, "{effect:?}");
+        let leases = scene
+            .until(|leases| leases[0].state == LeaseState::Ended)
+            .await;
+        assert_eq!(leases.len(), 2, "{effect:?}: {leases:#?}");
+        let handle = second.handle.unwrap();
+        assert_eq!(scene.mint.alive(), [handle.as_str()], "{effect:?}");
+        assert!(scene.leases.values().get(making[0].id).is_none());
+    }
+}
+
+#[tokio::test]
+async fn another_session_is_noticed_while_the_hub_serves() {
+    let scene = Scene::new(Effect::Mints).await;
+    let _n = scene.connect("n");
+    let first = scene.live("n").await;
+    *scene.mint.epoch.lock().unwrap() = "two".into();
+    scene
+        .until(|leases| leases.iter().any(|l| l.current && l.id > first.id))
+        .await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edge_secrets_protocol::{OrgId, Secret, SecretVersion};
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::cache::{Answer, Cache, Life};
@@ -235,6 +236,17 @@ impl Guarded {
         if targets.is_empty() {
             return Vec::new();
         }
+        if !self.manager.describes_together() {
+            // A turn for each: so they keep the pace, and none waits for a manager that does not answer.
+            let all: Vec<_> = targets
+                .iter()
+                .map(|target| self.pass(Call::Describe, self.manager.describe(*target)))
+                .collect();
+            return stream::iter(all)
+                .buffered(self.settings.limits.concurrent)
+                .collect()
+                .await;
+        }
         let entered = match self.gate.enter().await {
             Ok(entered) => entered,
             Err(error) => return vec![Err(error); targets.len()],
@@ -261,6 +273,15 @@ impl Guarded {
     /// # Errors
     /// Its own, and the gate's.
     pub async fn list(&self, org: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
+        if !self.leads_to(org, &query.prefix) {
+            let (name, prefix) = (&self.name, &query.prefix);
+            return Err(ManagerError::new(
+                Fault::OutOfPolicy,
+                format!(
+                    "\"{prefix}\" at {name} is not for {org}: the hub's configuration says what is"
+                ),
+            ));
+        }
         let mut page = self.pass(Call::List, self.manager.list(org, query)).await?;
         page.entries
             .retain(|entry| self.is_listed(org, &entry.path));
@@ -268,7 +289,9 @@ impl Guarded {
     }
 
     fn is_listed(&self, org: &OrgId, path: &str) -> bool {
-        let folder = path.ends_with('/');
+        if path.ends_with('/') {
+            return self.leads_to(org, path);
+        }
         let text = format!("{}:{}", self.name, path.trim_end_matches('/'));
         let Ok(reference) = text.parse() else {
             // A name that no reference can have: it can be reached by its id, where it has one.
@@ -278,8 +301,23 @@ impl Guarded {
             org,
             reference: &reference,
         };
-        // A folder may lead to what is allowed; what is in it is asked when it is opened.
-        folder || self.admit(target).is_ok()
+        self.admit(target).is_ok()
+    }
+
+    /// Whether the folder is on the way to something that the organisation may reach, or within it.
+    fn leads_to(&self, org: &OrgId, folder: &str) -> bool {
+        let folder = folder.trim_end_matches('/');
+        let reference = format!("{}:{folder}", self.name).parse();
+        let place = match reference {
+            Ok(reference) => self.manager.place(Target {
+                org,
+                reference: &reference,
+            }),
+            Err(_) => Ok(String::new()),
+        };
+        // A folder need not have a secret's place: then its own path stands for it.
+        let place = place.unwrap_or_else(|_| folder.to_owned());
+        self.settings.paths.leads_to(org, &place)
     }
 
     /// See [`SecretManager::versions`].

@@ -27,6 +27,17 @@ impl PathPolicy {
         prefixes.into_iter().any(|prefix| prefix.allows(place))
     }
 
+    /// Whether this folder is on the way to something that the organisation may reach, or within it.
+    #[must_use]
+    pub fn leads_to(&self, org: &OrgId, folder: &str) -> bool {
+        let mut prefixes = self.0.get(org).into_iter().flatten();
+        prefixes.any(|prefix| {
+            let below = prefix.text.strip_prefix(folder);
+            let on_the_way = below.is_some_and(|rest| folder.is_empty() || rest.starts_with('/'));
+            on_the_way || prefix.allows(folder)
+        })
+    }
+
     /// The organisations that may reach anything.
     pub fn orgs(&self) -> impl Iterator<Item = &OrgId> {
         self.0.keys()
@@ -115,6 +126,25 @@ mod tests {
             );
         }
         assert_eq!(policy.prefixes(&"a".parse().unwrap()), ["team", "secret/x"]);
+    }
+
+    #[test]
+    fn folders_lead_to_what_is_allowed() {
+        let policy = policy("{a: [secret/team, 'database/creds/a-*'], b: ['*']}").unwrap();
+        for (org, folder, leads) in [
+            ("a", "", true),
+            ("a", "secret", true),
+            ("a", "secret/team", true),
+            ("a", "secret/team/sub", true),
+            ("a", "secret/tea", false),
+            ("a", "secret/other", false),
+            ("a", "database/creds", true),
+            ("b", "anything", true),
+            ("c", "", false),
+        ] {
+            let org = org.parse().unwrap();
+            assert_eq!(policy.leads_to(&org, folder), leads, "{org} {folder}");
+        }
     }
 
     #[test]

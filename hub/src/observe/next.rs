@@ -25,7 +25,7 @@ impl Belief {
         let next = match answer {
             Ok(description) => {
                 self.doubted = false;
-                described(description)
+                self.described(description, now)
             }
             Err(error) => self.failed(error, now)?,
         };
@@ -34,6 +34,28 @@ impl Belief {
         }
         self.known = Some(next.clone());
         Some(next)
+    }
+
+    fn described(&self, description: Description, now: Timestamp) -> Observation {
+        let before = self.known.clone().unwrap_or_default();
+        if before.version.is_some() && description.effect.is_for_one_node() {
+            // It was shared: to read it now would end what all its nodes have.
+            let error = ManagerError::new(
+                Fault::Exclusive,
+                "every read of it ends the one before since it was changed at its manager, and \
+                 several nodes may share it: what they have stays; bind another secret, or change it \
+                 back",
+            );
+            let trouble = Some(trouble(error, before.trouble.as_ref(), now));
+            return Observation { trouble, ..before };
+        }
+        let leased = description.effect.is_leased();
+        Observation {
+            effect: Some(description.effect),
+            version: description.version.filter(|_| !leased),
+            expires_at: description.expires_at.filter(|_| !leased),
+            trouble: None,
+        }
     }
 
     fn failed(&mut self, error: ManagerError, now: Timestamp) -> Option<Observation> {
@@ -57,16 +79,6 @@ impl Belief {
             });
         }
         Some(Observation { trouble, ..before })
-    }
-}
-
-fn described(description: Description) -> Observation {
-    let leased = description.effect.is_leased();
-    Observation {
-        effect: Some(description.effect),
-        version: description.version.filter(|_| !leased),
-        expires_at: description.expires_at.filter(|_| !leased),
-        trouble: None,
     }
 }
 
@@ -166,6 +178,23 @@ mod tests {
         let known = belief.learn(Ok(description), at(1)).unwrap();
         assert_eq!((known.version, known.expires_at), (None, None));
         assert_eq!(known.effect, Some(Effect::Mints));
+    }
+
+    #[test]
+    fn what_was_shared_is_not_read_once_reading_ends_what_is_shared() {
+        let mut belief = Belief::default();
+        belief.learn(version("1"), at(1));
+        let flipped = || Ok(Description::new(Effect::MintsAndInvalidates, None));
+        let kept = belief.learn(flipped(), at(2)).unwrap();
+        assert_eq!(kept.version.unwrap().as_str(), "1");
+        assert_eq!(kept.effect, Some(Effect::Pure));
+        assert_eq!(kept.trouble.unwrap().fault, Fault::Exclusive);
+        assert_eq!(belief.learn(flipped(), at(3)), None);
+        let back = belief.learn(version("2"), at(4)).unwrap();
+        assert_eq!(back.trouble, None);
+        // What nobody shared yet is for one node from the beginning.
+        let fresh = Belief::default().learn(flipped(), at(1)).unwrap();
+        assert_eq!(fresh.effect, Some(Effect::MintsAndInvalidates));
     }
 
     proptest! {

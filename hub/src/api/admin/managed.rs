@@ -81,9 +81,10 @@ async fn list(
     let entries = page.entries.into_iter().filter_map(|entry| {
         let written = format!("{name}:{}", entry.path);
         let folder = entry.path.ends_with('/');
-        let reference = written.trim_end_matches('/').parse::<SecretRef>().ok()?;
-        // Another user's private secrets are not even named.
-        let seen = folder || session.may(Call::Secret(SecretCall::List, &reference));
+        // Another user's private secrets are not even named, nor the folders of theirs.
+        let within = if folder { "x" } else { "" };
+        let reference = format!("{written}{within}").parse::<SecretRef>().ok()?;
+        let seen = session.may(Call::Secret(SecretCall::List, &reference));
         seen.then_some(ManagedEntry {
             name: written,
             effect: entry.effect,
@@ -99,11 +100,12 @@ async fn list(
 async fn show(session: Session) -> Result<Json<ManagedInfo>, ApiError> {
     let (reference, manager) = asked(&session, SecretCall::List, "secret.show").await?;
     let described = manager.describe(target(&session.org, &reference)).await?;
+    let reads = session.may(Call::Secret(SecretCall::Read, &reference));
     Ok(Json(ManagedInfo {
         reference,
         effect: described.effect,
         version: described.version,
-        fields: described.fields,
+        fields: if reads { described.fields } else { Vec::new() },
         expires_at: described.expires_at,
         ttl_seconds: described.ttl.map(|ttl| ttl.as_secs()),
         labels: described.labels,
@@ -304,10 +306,7 @@ pub(super) async fn bindable(manager: &Guarded, org: &OrgId, reference: &SecretR
                 && !known.is_empty()
                 && !known.iter().any(|name| name == field.as_str())
             {
-                return Bindable::No(format!(
-                    "secret \"{secret}\" has no field {field}; it has {}",
-                    known.join(", ")
-                ));
+                return Bindable::No(format!("secret \"{secret}\" has no field {field}"));
             }
             return if described.effect.is_for_one_node() {
                 Bindable::But(format!(

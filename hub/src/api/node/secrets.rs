@@ -200,7 +200,7 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
     if reference.version_at_nodes(&version) != item.version {
         return superseded(reference, &version);
     }
-    match value(hub, peer, &reference, &version).await {
+    match value(hub, peer, &reference, &version, bound.lease).await {
         Ok(value) => Verdict::Granted(reference, value),
         Err(error) => of_manager(&error, Some(reference)),
     }
@@ -212,6 +212,7 @@ async fn value(
     peer: &NodePeer,
     reference: &SecretRef,
     version: &SecretVersion,
+    lease: Option<LeaseId>,
 ) -> Result<Arc<Secret>, ManagerError> {
     let secret = reference.secret();
     let target = Target {
@@ -223,7 +224,7 @@ async fn value(
         Some(manager) => {
             // The configuration may have changed since it was bound.
             manager.admit(target)?;
-            match LeaseId::from_version(version) {
+            match lease {
                 Some(lease) => leased(hub, lease)?,
                 None => patiently(manager.read(target, version)).await?,
             }

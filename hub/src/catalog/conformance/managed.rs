@@ -205,8 +205,13 @@ pub(crate) async fn leases_are_changed_together_and_numbers_never_come_back(plac
     let before = world.generation("n").await;
     let first = change(&world, vec![want("n", false)]).await.remove(0);
     assert_eq!((first.state, first.current), (LeaseState::Wanted, true));
-    assert!(world.generation("n").await > before);
+    assert_eq!(
+        world.generation("n").await,
+        before,
+        "there is nothing to see yet"
+    );
     let made = change(&world, vec![live(first.clone())]).await.remove(0);
+    assert!(world.generation("n").await > before);
     let beside = change(&world, vec![want("n", true)]).await.remove(0);
     assert!(!beside.current && beside.id > first.id);
     // The unknown one makes all of it fail.

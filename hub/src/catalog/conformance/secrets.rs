@@ -98,6 +98,7 @@ pub(crate) async fn a_denied_binding_is_never_resolved_nor_touched(place: &mut d
             expires_at: None,
             trouble: None,
             pending: false,
+            lease: None,
             deployment: "d".parse().unwrap(),
             resolved: None,
             denied,

@@ -61,13 +61,6 @@ impl LeaseId {
         )]
         format!("{PREFIX}{}", self.0).parse().expect("a version")
     }
-
-    /// The lease whose version this is.
-    #[must_use]
-    pub fn from_version(version: &SecretVersion) -> Option<Self> {
-        let digits = version.as_str().strip_prefix(PREFIX)?;
-        digits.parse().ok().map(Self)
-    }
 }
 
 impl fmt::Display for LeaseId {
@@ -84,6 +77,8 @@ pub enum LeaseState {
     Wanted,
     /// The manager was asked to make it. Found after a restart, nobody knows whether it did.
     Minting,
+    /// It is being made, and nobody wants it any more: it is to end as soon as it is known.
+    Dropped,
     /// It was made, and works until its end.
     Live,
     /// It is to die, and has not yet.
@@ -101,6 +96,7 @@ impl LeaseState {
         match self {
             Self::Wanted => "wanted",
             Self::Minting => "minting",
+            Self::Dropped => "dropped",
             Self::Live => "live",
             Self::Ending => "ending",
             Self::Ended => "ended",
@@ -116,6 +112,7 @@ impl FromStr for LeaseState {
         [
             Self::Wanted,
             Self::Minting,
+            Self::Dropped,
             Self::Live,
             Self::Ending,
             Self::Ended,

@@ -241,6 +241,7 @@ fn decide(found: Vec<Found>, now: Timestamp) -> Option<Bound> {
             expires_at: resolution.expires_at,
             trouble: resolution.trouble,
             pending,
+            lease: resolution.lease,
         }
     };
     let bound = by_deployment.into_iter().map(bound);

@@ -43,17 +43,30 @@ pub(super) async fn change(
 ) -> Result<Vec<LeaseRecord>, CatalogError> {
     let mut write = catalog.write().await?;
     let mut changed = Vec::with_capacity(changes.len());
+    let mut seen = Vec::with_capacity(changes.len());
     for change in changes {
-        changed.push(match change {
+        let place = match change {
+            LeaseChange::Want { place, .. } => place,
+            LeaseChange::Set(record) => &record.place,
+        };
+        let before = visible(&mut write, place).await?;
+        let record = match change {
             LeaseChange::Want {
                 place,
                 refused,
                 beside,
             } => want(&mut write, place, refused.as_ref(), *beside).await?,
             LeaseChange::Set(record) => set(&mut write, record).await?,
-        });
+        };
+        seen.push(visible(&mut write, &record.place).await? != before);
+        changed.push(record);
     }
-    let mut places: Vec<_> = changed.iter().map(|record| &record.place).collect();
+    let mut places: Vec<_> = changed
+        .iter()
+        .zip(seen)
+        .filter(|(_, seen)| *seen)
+        .map(|(record, _)| &record.place)
+        .collect();
     places.sort();
     places.dedup_by_key(|place| (&place.org, &place.node, &place.deployment));
     let mut raised: Option<(&OrgId, &NodeId, Generation)> = None;
@@ -110,6 +123,30 @@ pub(super) async fn leasing_nodes(
     .iter()
     .map(|row| Ok((row.name("org")?, row.name("node")?)))
     .collect()
+}
+
+/// What a node sees of a place's leases: whether there is a credential and which, until when, or that
+/// it is refused.
+async fn visible(
+    write: &mut Write,
+    place: &LeasePlace,
+) -> Result<Option<(u64, Option<Timestamp>, bool)>, CatalogError> {
+    let row = sqlx::query(
+        "SELECT id, state, ends_at FROM leases
+         WHERE org = $1 AND node = $2 AND deployment = $3 AND reference = $4 AND current = 1
+             AND state IN ('live', 'refused')",
+    )
+    .bind(place.org.as_str())
+    .bind(place.node.as_str())
+    .bind(place.deployment.as_str())
+    .bind(place.reference.to_string())
+    .fetch_optional(write.conn())
+    .await?;
+    row.map(|row| {
+        let refused = state(&row.text("state")?)? == LeaseState::Refused;
+        Ok((row.count("id")?, row.time_opt("ends_at")?, refused))
+    })
+    .transpose()
 }
 
 async fn want(

@@ -155,7 +155,9 @@ fn seen_by_nodes(
     Option<Timestamp>,
     Option<Fault>,
 ) {
-    let known_good = said.version.is_some();
+    let gone = said.trouble.as_ref().is_some_and(|t| t.fault.is_absence());
+    let leased = said.effect.is_some_and(Effect::is_leased);
+    let known_good = said.version.is_some() || (leased && !gone);
     let fault = said.trouble.as_ref().map(|trouble| trouble.fault);
     (
         said.effect,

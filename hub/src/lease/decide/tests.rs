@@ -133,7 +133,7 @@ fn the_old_one_lives_until_its_node_has_the_new_one() {
     };
     assert_eq!(with(&next, true), Step::Wait(Some(at(300))));
     assert_eq!(with(&next, false), Step::Revoke);
-    assert_eq!(decide(situation(&old, 300)), Step::Bury);
+    assert_eq!(decide(situation(&old, 300)), Step::Revoke);
 }
 
 #[test]
@@ -147,10 +147,16 @@ fn what_fails_is_tried_again_later_and_later_until_its_end() {
             detail: "…".into(),
             since: at(100),
         });
-        assert_eq!(
-            steps(&ending, &[100 + wait - 1, 100 + wait]),
-            [Step::Wait(Some(at(100 + wait))), Step::Revoke]
+        // And up to a tenth longer, not the same for all.
+        let [early, late] = steps(&ending, &[100 + wait - 1, 100 + wait + wait / 10 + 1])[..]
+        else {
+            unreachable!()
+        };
+        assert!(
+            matches!(early, Step::Wait(Some(_))),
+            "{attempts}: {early:?}"
         );
+        assert_eq!(late, Step::Revoke, "{attempts}");
     }
     assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
 }
@@ -193,7 +199,10 @@ proptest! {
         }
         let made = matches!(state, LeaseState::Live | LeaseState::Ending);
         if made && second >= 300 {
-            prop_assert!(matches!(step, Step::Replace | Step::Bury), "{step:?}");
+            prop_assert!(
+                matches!(step, Step::Replace | Step::Bury | Step::Revoke),
+                "{step:?}"
+            );
         }
         if state == LeaseState::Live && current && second < 150 && same {
             prop_assert!(matches!(step, Step::Wait(Some(_))), "{step:?}");

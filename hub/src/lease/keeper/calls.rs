@@ -33,11 +33,13 @@ impl Keeper {
         }
         self.spawn(id, async move {
             let asked = clock::now();
+            // Of before the call: with a login in between it is replaced rather than believed.
+            let epoch = manager.epoch();
             let target = Target {
                 org: &place.org,
                 reference: &place.reference,
             };
-            Outcome::Minted(asked, manager.mint(target).await)
+            Outcome::Minted(asked, epoch, manager.mint(target).await)
         });
         Ok(())
     }
@@ -94,8 +96,10 @@ impl Keeper {
             return Ok(());
         };
         match outcome {
-            Outcome::Minted(asked, Ok(minted)) => self.minted(lease, asked, minted).await,
-            Outcome::Minted(_, Err(error)) => self.not_minted(lease, error).await,
+            Outcome::Minted(asked, epoch, Ok(minted)) => {
+                self.minted(lease, asked, epoch, minted).await
+            }
+            Outcome::Minted(_, _, Err(error)) => self.not_minted(lease, error).await,
             Outcome::Usable(value) => self.live(lease, value).await,
             Outcome::Renewed(asked, want, Ok(term)) => self.renewed(lease, asked, want, term).await,
             Outcome::Renewed(_, _, Err(error)) => self.not_renewed(lease, error).await,
@@ -104,8 +108,7 @@ impl Keeper {
                 self.bury(lease, "revoked").await
             }
             Outcome::Revoked(Err(error)) => {
-                let record = audit(&lease, "lease.end", error.fault.as_str(), &error.detail);
-                self.parts.catalog.append_audit(vec![record]).await?;
+                self.note_failure(&lease, "lease.end", &error).await?;
                 self.failed(lease, error).await
             }
         }
@@ -116,6 +119,7 @@ impl Keeper {
         &mut self,
         mut lease: LeaseRecord,
         asked: Timestamp,
+        epoch: Option<String>,
         minted: Minted,
     ) -> Result<(), CatalogError> {
         let Minted {
@@ -129,7 +133,8 @@ impl Keeper {
         lease.ends_at = Some(after(asked, term.duration));
         lease.renewable = term.renewable;
         let manager = self.manager_of(&lease);
-        lease.epoch = manager.as_ref().and_then(|manager| manager.epoch());
+        // A first login is made by the call itself.
+        lease.epoch = epoch.or_else(|| manager.as_ref().and_then(|manager| manager.epoch()));
         let id = lease.id;
         let record = audit(&lease, "lease.mint", "ok", "");
         let kept = self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record]);
@@ -154,6 +159,14 @@ impl Keeper {
 
     /// From now on the binding resolves to it.
     async fn live(&mut self, mut lease: LeaseRecord, value: Secret) -> Result<(), CatalogError> {
+        if lease.state == LeaseState::Dropped {
+            lease.state = LeaseState::Ending;
+            lease.attempts = 0;
+            lease.trouble = None;
+            return self
+                .change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
+                .await;
+        }
         let before = self.table.of_place(&lease.place);
         let before = before.filter(|other| other.current && other.id != lease.id);
         let mut changes: Vec<_> = before
@@ -163,13 +176,6 @@ impl Keeper {
                 LeaseChange::Set(Box::new(other))
             })
             .collect();
-        let wanted = lease.current || !changes.is_empty();
-        if !wanted {
-            // Its binding went away while it was made.
-            lease.state = LeaseState::Ending;
-            changes.push(LeaseChange::Set(Box::new(lease)));
-            return self.change(changes, Vec::new()).await;
-        }
         note(&lease, "A credential is made.");
         let invalidates = !self.table.effect(&lease.place).makes_before_breaking();
         if invalidates {
@@ -206,10 +212,8 @@ impl Keeper {
         mut lease: LeaseRecord,
         error: ManagerError,
     ) -> Result<(), CatalogError> {
-        let record = audit(&lease, "lease.mint", error.fault.as_str(), &error.detail);
-        self.parts.catalog.append_audit(vec![record]).await?;
-        let needed = lease.current || self.table.current(&lease.place).is_some();
-        if !needed {
+        self.note_failure(&lease, "lease.mint", &error).await?;
+        if lease.state == LeaseState::Dropped {
             return self.bury(lease, "it was never made").await;
         }
         lease.state = LeaseState::Wanted;
@@ -236,7 +240,11 @@ impl Keeper {
         self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record])
             .await?;
         // It comes near the end of what the manager allows.
-        if term.duration < want / 2 {
+        let followed = self
+            .table
+            .get(id)
+            .and_then(|lease| self.table.successor(lease));
+        if term.duration < want / 2 && followed.is_none() {
             self.supersede(id).await?;
         }
         Ok(())
@@ -250,8 +258,7 @@ impl Keeper {
         if lease.state != LeaseState::Live {
             return Ok(());
         }
-        let record = audit(&lease, "lease.renew", error.fault.as_str(), &error.detail);
-        self.parts.catalog.append_audit(vec![record]).await?;
+        self.note_failure(&lease, "lease.renew", &error).await?;
         match error.fault {
             Fault::LeaseGone => {
                 // It is dead already, whatever its end was to be.
@@ -270,11 +277,31 @@ impl Keeper {
         }
     }
 
+    /// The trail hears of a failure once, however often it is met in a row.
+    async fn note_failure(
+        &self,
+        lease: &LeaseRecord,
+        action: &str,
+        error: &ManagerError,
+    ) -> Result<(), CatalogError> {
+        let known = lease.trouble.as_ref().map(|trouble| trouble.fault);
+        if known == Some(error.fault) {
+            return Ok(());
+        }
+        let record = audit(lease, action, error.fault.as_str(), &error.detail);
+        self.parts.catalog.append_audit(vec![record]).await
+    }
+
     fn spawn(&self, id: LeaseId, call: impl Future<Output = Outcome> + Send + 'static) {
         let events = self.events.clone();
+        let call = tokio::spawn(call);
         tokio::spawn(async move {
+            let event = match call.await {
+                Ok(outcome) => Event::Done(id, outcome),
+                Err(error) => Event::Broken(id, error.to_string()),
+            };
             // A keeper that has gone away has nothing to settle: the next one begins from the catalog.
-            events.send(Event::Done(id, call.await)).ok();
+            events.send(event).ok();
         });
     }
 }

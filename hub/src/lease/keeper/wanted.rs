@@ -53,7 +53,8 @@ impl Keeper {
         let Some(lease) = self.table.get(id).cloned() else {
             return Ok(());
         };
-        if wanted.contains_key(&lease.place) || lease.state == LeaseState::Ending {
+        let over = matches!(lease.state, LeaseState::Ending | LeaseState::Dropped);
+        if over || wanted.contains_key(&lease.place) {
             return Ok(());
         }
         self.finish(lease, "its binding is gone").await
@@ -118,6 +119,7 @@ impl Keeper {
         if self.busy.contains(&lease.id) && lease.state == LeaseState::Minting {
             // What is being made is ended once it is known.
             lease.current = false;
+            lease.state = LeaseState::Dropped;
             return self
                 .change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
                 .await;
@@ -147,12 +149,11 @@ impl Keeper {
         let made = lease.handle.is_some();
         lease.state = LeaseState::Ended;
         let records = made.then(|| audit(&lease, "lease.ended", "ok", why));
+        let free = self.table.is_free_but_for(&lease);
         let place = lease.place.clone();
         let mut changes = vec![LeaseChange::Set(Box::new(lease))];
         let waiting = self.table.refused(&place.org, &place.reference);
-        let next = waiting.into_iter().find(|next| next.place != place);
-        let free = self.table.holder(&place).is_none();
-        let next = next.filter(|_| free);
+        let next = waiting.into_iter().next().filter(|_| free);
         if let Some(mut next) = next {
             next.state = LeaseState::Wanted;
             next.trouble = None;
