@@ -13,7 +13,7 @@ use super::gate::{Gate, Limits};
 use super::policy::PathPolicy;
 use super::{
     Description, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, ManagerName, Minted,
-    NewCredential, Page, SecretManager, Target, Term, Version,
+    NewCredential, Page, SecretManager, SecretRef, Target, Term, Version,
 };
 
 /// What the hub's configuration says of a manager, whatever its kind.
@@ -256,11 +256,25 @@ impl Guarded {
         answers
     }
 
-    /// See [`SecretManager::list`]. What the path policy does not give is left out.
+    /// See [`SecretManager::list`]. What the path policy does not give is left out, and so are folders
+    /// that lead to nothing it gives.
     ///
     /// # Errors
-    /// Its own, and the gate's.
+    /// Its own, and the gate's; [`Fault::OutOfPolicy`] for such a folder itself.
     pub async fn list(&self, org: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
+        let folder = match query.prefix.trim_end_matches('/') {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        if !self.leads(org, &folder) {
+            let name = &self.name;
+            return Err(ManagerError::new(
+                Fault::OutOfPolicy,
+                format!(
+                    "nothing in {name}:{folder} is for {org}: the hub's configuration says what is"
+                ),
+            ));
+        }
         let mut page = self.pass(Call::List, self.manager.list(org, query)).await?;
         page.entries
             .retain(|entry| self.is_listed(org, &entry.path));
@@ -268,18 +282,50 @@ impl Guarded {
     }
 
     fn is_listed(&self, org: &OrgId, path: &str) -> bool {
-        let folder = path.ends_with('/');
-        let text = format!("{}:{}", self.name, path.trim_end_matches('/'));
-        let Ok(reference) = text.parse() else {
-            // A name that no reference can have: it can be reached by its id, where it has one.
+        if path.ends_with('/') {
+            return self.leads(org, path);
+        }
+        // A name that no reference can have can be reached by its id, where it has one.
+        let reference = format!("{}:{path}", self.name).parse();
+        reference.is_ok_and(|reference| {
+            let target = Target {
+                org,
+                reference: &reference,
+            };
+            self.admit(target).is_ok()
+        })
+    }
+
+    /// Whether a folder, as a listing has it, may lead to what the path policy gives. A policy is of
+    /// places, as the manager names them: that of a folder is told from what could be in it.
+    fn leads(&self, org: &OrgId, folder: &str) -> bool {
+        let paths = &self.settings.paths;
+        if folder.is_empty() {
+            return paths.leads(org, folder);
+        }
+        let Some((reference, inside)) = self.inside(folder) else {
             return false;
         };
         let target = Target {
             org,
             reference: &reference,
         };
-        // A folder may lead to what is allowed; what is in it is asked when it is opened.
-        folder || self.admit(target).is_ok()
+        let place = self.manager.place(target).ok();
+        let place = place
+            .as_deref()
+            .and_then(|place| place.strip_suffix(inside));
+        paths.leads(org, place.unwrap_or(folder))
+    }
+
+    /// A reference of something that could be in a folder, as a listing has it, and what stands in it
+    /// behind the folder; none where no reference can be written so.
+    #[must_use]
+    pub fn inside(&self, folder: &str) -> Option<(SecretRef, &'static str)> {
+        // The folders of users and of nodes are no place for secrets themselves.
+        ["xx", "xx/xx"].into_iter().find_map(|inside| {
+            let reference = format!("{}:{folder}{inside}", self.name).parse().ok()?;
+            Some((reference, inside))
+        })
     }
 
     /// See [`SecretManager::versions`].
@@ -419,3 +465,6 @@ impl Guarded {
 
 /// How long it is believed that a secret cannot be had.
 const REFUSAL: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

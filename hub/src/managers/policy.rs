@@ -27,6 +27,17 @@ impl PathPolicy {
         prefixes.into_iter().any(|prefix| prefix.allows(place))
     }
 
+    /// Whether a folder is on the way to a place that the organisation may reach, or all in it is one;
+    /// empty or with a slash at its end.
+    #[must_use]
+    pub fn leads(&self, org: &OrgId, folder: &str) -> bool {
+        let prefixes = self.0.get(org).into_iter().flatten();
+        let inside = format!("{folder}x");
+        prefixes
+            .into_iter()
+            .any(|prefix| prefix.text.starts_with(folder) || prefix.allows(&inside))
+    }
+
     /// The organisations that may reach anything.
     pub fn orgs(&self) -> impl Iterator<Item = &OrgId> {
         self.0.keys()
@@ -115,6 +126,30 @@ mod tests {
             );
         }
         assert_eq!(policy.prefixes(&"a".parse().unwrap()), ["team", "secret/x"]);
+    }
+
+    #[test]
+    fn folders_are_seen_on_the_way_and_within() {
+        let policy = policy("{a: [team/x, 'db/creds/a-*'], b: ['*'], c: []}").unwrap();
+        for (org, folder, leads) in [
+            ("a", "", true),
+            ("a", "team/", true),
+            ("a", "team/x/", true),
+            ("a", "team/x/y/", true),
+            ("a", "team/y/", false),
+            ("a", "team/x2/", false),
+            ("a", "tea/", false),
+            ("a", "db/creds/", true),
+            ("a", "db/creds/a-b/", true),
+            ("a", "db/creds/b/", false),
+            ("a", "db/roles/", false),
+            ("b", "anything/", true),
+            ("c", "", false),
+            ("d", "", false),
+        ] {
+            let org = org.parse().unwrap();
+            assert_eq!(policy.leads(&org, folder), leads, "{org} {folder}");
+        }
     }
 
     #[test]

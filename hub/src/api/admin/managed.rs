@@ -80,10 +80,15 @@ async fn list(
     let page = manager.list(&session.org, &asked).await?;
     let entries = page.entries.into_iter().filter_map(|entry| {
         let written = format!("{name}:{}", entry.path);
-        let folder = entry.path.ends_with('/');
-        let reference = written.trim_end_matches('/').parse::<SecretRef>().ok()?;
-        // Another user's private secrets are not even named.
-        let seen = folder || session.may(Call::Secret(SecretCall::List, &reference));
+        // Another user's private secrets are not even named, and neither are their folders.
+        let seen = match entry.path.as_str() {
+            ALL_USERS => true,
+            folder if folder.ends_with('/') => {
+                let (inside, _) = manager.inside(folder)?;
+                session.may(Call::Secret(SecretCall::List, &inside))
+            }
+            _ => session.may(Call::Secret(SecretCall::List, &written.parse().ok()?)),
+        };
         seen.then_some(ManagedEntry {
             name: written,
             effect: entry.effect,
@@ -335,6 +340,8 @@ pub(super) async fn bindable(manager: &Guarded, org: &OrgId, reference: &SecretR
     }
 }
 
+/// The folder of all users' private secrets.
+const ALL_USERS: &str = "user/";
 const MAX_TEXT: usize = 1024;
 const MAX_LABELS: usize = 30;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
