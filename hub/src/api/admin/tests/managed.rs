@@ -239,6 +239,9 @@ async fn a_listing_names_nothing_that_is_another_users_or_out_of_policy() {
     );
     let out = "managers/vault/secrets?prefix=theirs/";
     scene.get("root", out).await.refused(Code::Denied);
+    let trail = scene.world.trail("myorg").await;
+    let refused = "secret.list secrets/vault:theirs/ out_of_policy".to_owned();
+    assert!(trail.contains(&refused), "{trail:?}");
     let long = format!("managers/vault/secrets?prefix={}", "x".repeat(1025));
     scene.get("root", &long).await.refused(Code::TooLarge);
     scene
@@ -283,6 +286,7 @@ async fn a_managed_secret_is_looked_at_without_its_value() {
         ("alice", "managed/vault:user/bob/x"),
         ("root", "managed-versions/vault:user/bob/x"),
         ("root", "managed/vault:theirs/x"),
+        ("root", "managed-versions/vault:theirs/x"),
         ("mallory", "managed/vault:team/db"),
     ] {
         scene.get(user, path).await.refused(Code::Denied);
@@ -313,6 +317,8 @@ async fn a_managed_secret_is_looked_at_without_its_value() {
         "secret.versions secret/vault:team/db denied",
         "secret.show secret/vault:user/bob/x denied",
         "secret.versions secret/vault:user/bob/x denied",
+        "secret.show secret/vault:theirs/x out_of_policy",
+        "secret.versions secret/vault:theirs/x out_of_policy",
     ] {
         assert!(
             trail.iter().any(|record| record == line),
@@ -362,6 +368,8 @@ async fn a_value_is_revealed_to_who_may_read_it_and_the_trail_says_so() {
         "secret.reveal secret/vault:team/db ok",
         "secret.reveal secret/vault:team/db#user ok",
         "secret.reveal secret/vault:user/bob/x ok",
+        "secret.reveal secret/vault:user/bob/x denied",
+        "secret.reveal secret/vault:theirs/x out_of_policy",
     ] {
         assert!(
             trail.iter().any(|record| record == line),
