@@ -1,8 +1,13 @@
 use std::os::unix::fs::PermissionsExt;
 
+use edge_secrets_fakes::Server;
+use edge_secrets_fakes::vault::{Role, Vault};
+use serde_json::json;
+
 use super::*;
 use crate::config::Config;
 use crate::managers::session::InMemory;
+use crate::managers::{Fault, ListQuery, ManagerError, Target};
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("/etc/hub/hub.yaml")).map_err(|error| error.to_string())
@@ -255,4 +260,84 @@ fn a_credential_that_everybody_can_read_is_refused_and_named() {
     assert_eq!(build(&vault, &[]), Ok(1));
     let said = build(&open_hook, &[("token", 0o600), ("hook", 0o644)]).unwrap_err();
     assert!(said.contains("vault") && said.contains("hook"), "{said}");
+}
+
+/// A Vault over HTTPS, as a hub is told of it; `myorg` may reach two places there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_names_is_asked_within_its_paths() {
+    let server = Server::start(Vault::new()).await;
+    let now = server.clock.now();
+    let token = server.with(|vault| {
+        vault.mount("database", "database");
+        vault.mount("kv1", "kv1");
+        vault.database_role("database", "myorg-app", Role::default());
+        vault.database_role("database", "other-app", Role::default());
+        for path in ["team/db", "team/deep/db", "customer/db", "top"] {
+            let body = json!({ "data": { "password": "x" } });
+            vault.act("POST", &format!("secret/data/{path}"), body, now);
+        }
+        vault.root_token().to_owned()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in [("ca.pem", server.pki().certificate()), ("token", &token)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let text = format!(
+        "managers:\n- name: vault\n  orgs: {{myorg: [secret/team, 'database/creds/myorg-*']}}\n  \
+         vault:\n    address: {}\n    ca_file: ca.pem\n    auth: {{token: token}}\n    mounts:\n    \
+         - {{path: secret, type: kv2}}\n    - {{path: kv1, type: kv1}}\n    \
+         - {{path: database, type: dynamic}}\n",
+        server.url()
+    );
+    let config = Config::parse(&text, &dir.path().join("hub.yaml")).unwrap();
+    let registry = config.managers.build(|_| Arc::new(InMemory::default()));
+    let registry = registry.unwrap();
+    let vault = registry.named(&"vault".parse().unwrap()).unwrap();
+    vault.health().await.unwrap();
+
+    let org: OrgId = "myorg".parse().unwrap();
+    let list = async |prefix: &str| {
+        let query = ListQuery {
+            prefix: prefix.into(),
+            ..ListQuery::default()
+        };
+        let page = vault.list(&org, &query).await?;
+        let paths = page.entries.into_iter().map(|entry| entry.path);
+        Ok::<Vec<_>, ManagerError>(paths.collect())
+    };
+    // A prefix of the policy names the mount; a reference to the default one does not.
+    assert_eq!(list("").await.unwrap(), ["team/", "database/"]);
+    assert_eq!(list("team/").await.unwrap(), ["team/db", "team/deep/"]);
+    assert_eq!(list("team/deep/").await.unwrap(), ["team/deep/db"]);
+    let roles = list("database/creds/").await.unwrap();
+    assert_eq!(roles, ["database/creds/myorg-app"]);
+    let calls = server.log.calls().len();
+    for folder in ["customer/", "kv1/"] {
+        let refused = list(folder).await.unwrap_err();
+        assert_eq!(refused.fault, Fault::OutOfPolicy, "{folder}");
+    }
+    for path in ["customer/db", "top", "database/creds/other-app"] {
+        let reference = format!("vault:{path}").parse().unwrap();
+        let target = Target {
+            org: &org,
+            reference: &reference,
+        };
+        let refused = vault.describe(target).await.unwrap_err();
+        assert_eq!(refused.fault, Fault::OutOfPolicy, "{path}");
+    }
+    assert_eq!(server.log.calls().len(), calls, "nobody was asked");
+
+    let reference = "vault:team/db".parse().unwrap();
+    let target = Target {
+        org: &org,
+        reference: &reference,
+    };
+    let version = vault.describe(target).await.unwrap().version.unwrap();
+    assert_eq!(server.with(|vault| vault.counted.values), 0);
+    for _ in 0..5 {
+        vault.read(target, &version).await.unwrap();
+    }
+    assert_eq!(server.with(|vault| vault.counted.values), 1);
 }
