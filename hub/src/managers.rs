@@ -7,5 +7,7 @@ pub mod gate;
 pub mod guarded;
 pub mod policy;
 pub mod registry;
+#[cfg(test)]
+pub(crate) mod shelf;
 
 pub use edge_secrets_managers::*;

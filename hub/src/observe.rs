@@ -261,18 +261,15 @@ impl Watcher {
             }
             Hint::Watch(found) => {
                 for observed in found {
+                    // What is watched already may still stand as unasked there, for it is being asked
+                    // about, or was when this was sent: that is no reason to ask again.
                     let key = (observed.org, observed.reference);
                     let watched = self.watched.entry(key).or_insert_with(|| Watched {
                         belief: Belief::default(),
                         next: now,
                     });
-                    match observed.known {
-                        Some(known) => watched.belief.known = Some(known),
-                        // Bound anew: whatever was believed was forgotten by the catalog.
-                        None => {
-                            watched.belief = Belief::default();
-                            watched.next = now;
-                        }
+                    if let Some(known) = observed.known {
+                        watched.belief.known = Some(known);
                     }
                 }
             }
@@ -341,3 +338,6 @@ impl Watcher {
 
 /// Most secrets of one look.
 const BATCH: usize = 200;
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,18 @@ impl CredentialFile {
         }
     }
 
+    /// Looks whether everybody can read it, where it is there by now: one that comes later is looked at
+    /// when it is read.
+    ///
+    /// # Errors
+    /// When everybody can.
+    pub fn expect_private(&self) -> Result<(), String> {
+        let path = self.path().ok().filter(|path| path.exists());
+        path.map_or(Ok(()), |path| {
+            expect_private(&path).map_err(|why| format!("{}: {why}", path.display()))
+        })
+    }
+
     /// Reads it, without a line end at its end: at most [`MAX_BYTES`].
     ///
     /// # Errors

@@ -47,7 +47,8 @@ async fn call(
         Some(references) if references.len() <= MAX_REFERENCES => Hint::These(
             references
                 .iter()
-                .map(|reference| reference.secret())
+                // Without a manager's name it is the one that was called.
+                .map(|reference| reference.secret().resolved(Some(&name)))
                 .collect(),
         ),
         _ => Hint::All,

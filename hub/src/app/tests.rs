@@ -1,9 +1,10 @@
 //! A whole hub over real TLS: what `init` made, served, watched and stopped.
 
+use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::enroll::{EnrollRequest, Identity};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::watch::{WatchDecoder, WatchEvent};
-use edge_secrets_protocol::{Code, Problem, Token, routes};
+use edge_secrets_protocol::{Code, Fields, OrgId, Problem, Token, UserId, routes};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response, StatusCode};
@@ -12,14 +13,19 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::catalog::records::{Actor, Change, NewAudit, NewToken};
+use crate::catalog::records::{
+    Actor, AuditQuery, Change, Enrolment, NewAudit, NewCertificate, NewMeta, NewToken,
+    PolicyRecord, ServiceRecord,
+};
 use crate::cli::Init;
 use crate::config::TrustDomain;
 use crate::init::{CONFIG_FILE, init};
+use crate::managers::embedded::NewValue;
 use crate::server::tls::provider;
 
 type Client = SendRequest<Full<bytes::Bytes>>;
@@ -263,4 +269,140 @@ async fn a_key_that_everybody_can_read_is_refused() {
         let said = error.to_string();
         assert!(said.contains(name) && said.contains("604"), "{said}");
     }
+}
+
+/// Serves a hub until `look` is done with it.
+async fn serving(config: Config, look: impl AsyncFnOnce(&Hub)) {
+    let bound = build(config).await.unwrap();
+    let hub = Arc::clone(bound.hub());
+    let stop = Stop::default();
+    let running = tokio::spawn(bound.run(stop.clone()));
+    look(&hub).await;
+    stop.graceful.cancel();
+    running.await.unwrap();
+}
+
+/// Puts a service that wants `cred`, the policy that binds it to `db`, a value of `db`, and a node
+/// that gets it.
+async fn deploy_one(hub: &Hub) {
+    let (org, alice): (OrgId, UserId) = ("myorg".parse().unwrap(), "alice".parse().unwrap());
+    let payload = Fields::encode(&[("value".parse().unwrap(), b"x")]).unwrap();
+    let value = NewValue {
+        org: &org,
+        reference: &"db".parse().unwrap(),
+        payload: &payload,
+        by: &alice,
+        meta: NewMeta::default(),
+    };
+    hub.secrets.set(value, None, setup(hub)).await.unwrap();
+    let service = json!({
+        "org": "myorg", "url": "com.example.uplink", "version": "1.0.0", "arch": "*",
+        "deployment": { "services": { "main": { "image": "x", "secrets": {
+            "cred": { "description": "x" } } } } },
+    });
+    let policy = json!({
+        "service": { "name": "com.example.uplink", "org": "myorg", "arch": "*",
+            "serviceVersions": [{ "version": "1.0.0" }] },
+        "constraints": [],
+        "secretBinding": [{ "serviceOrgid": "myorg", "serviceUrl": "com.example.uplink",
+            "serviceArch": "*", "serviceVersionRange": "[0.0.0,INFINITY)",
+            "secrets": [{ "cred": "db" }] }],
+    });
+    let token = token(hub).await;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.expose_secret());
+    for change in [
+        Change::PutService(ServiceRecord {
+            url: "com.example.uplink".parse().unwrap(),
+            version: "1.0.0".into(),
+            arch: "*".into(),
+            owner: alice.clone(),
+            document: service.to_string(),
+            updated_at: clock::now(),
+        }),
+        Change::PutPolicy(PolicyRecord {
+            name: "uplink".parse().unwrap(),
+            owner: alice.clone(),
+            document: policy.to_string(),
+            updated_at: clock::now(),
+        }),
+        Change::Enrol(Box::new(Enrolment {
+            node: token.node.clone(),
+            token_hash: digest.as_ref().try_into().unwrap(),
+            certificate: NewCertificate {
+                serial: "0a".into(),
+                not_after: jiff::Timestamp::MAX,
+            },
+            sealing_key: SealingKey::generate().public(),
+            facts: NodeFacts::default(),
+            at: clock::now(),
+        })),
+    ] {
+        let applied = crate::deploy::apply(hub, &org, change, setup(hub)).await;
+        applied.unwrap();
+    }
+}
+
+/// What the node's one secret is bound to, and where it stands, once it is as wanted.
+async fn until_bound(hub: &Hub, reference: &str, wanted: impl Fn(&SecretState) -> bool) {
+    let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+    let waiting = async {
+        loop {
+            let bindings = hub.catalog.bindings(&org, &node, None).await.unwrap();
+            let bound = bindings.deployments.into_iter().next();
+            let stands = bound.is_some_and(|bound| {
+                let binding = bound.placed.bindings.into_values().next().unwrap();
+                let candidates = binding.candidates.iter().map(ToString::to_string);
+                let candidates: Vec<_> = candidates.collect();
+                candidates == [reference] && wanted(&bound.secrets[0].state)
+            });
+            if stands {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    waited.unwrap_or_else(|_| panic!("never bound to {reference}"));
+}
+
+#[tokio::test]
+async fn another_default_manager_binds_what_names_none_anew() {
+    let (_room, own) = data_dir().await;
+    let ready = |state: &SecretState| matches!(state, SecretState::Ready { .. });
+    serving(own.clone(), async |hub| {
+        deploy_one(hub).await;
+        until_bound(hub, "db", ready).await;
+    })
+    .await;
+    let text = format!(
+        "{}managers:\n- name: vault\n  orgs: {{}}\n  vault: {{address: 'https://127.0.0.1:1', \
+         auth: {{token: token}}}}\ndefault_managers: {{myorg: vault, nowhere: vault}}\n",
+        std::fs::read_to_string(own.data_dir.join(CONFIG_FILE)).unwrap()
+    );
+    let managed = Config::parse(&text, &own.data_dir.join(CONFIG_FILE)).unwrap();
+    // Another secret, which the configuration gives to nobody: the one of before is not delivered.
+    let denied = |state: &SecretState| *state == SecretState::Denied;
+    for _ in 0..2 {
+        serving(managed.clone(), async |hub| {
+            until_bound(hub, "vault:db", denied).await;
+        })
+        .await;
+    }
+    serving(own, async |hub| {
+        until_bound(hub, "db", ready).await;
+        let query = AuditQuery {
+            limit: 1000,
+            ..AuditQuery::default()
+        };
+        let trail = hub.catalog.audit(&"myorg".parse().unwrap(), &query).await;
+        let changed: Vec<_> = trail
+            .unwrap()
+            .into_iter()
+            .map(|record| record.entry)
+            .filter(|entry| entry.action == "manager.default")
+            .map(|entry| format!("{} {} {}", entry.actor, entry.object, entry.detail))
+            .collect();
+        assert_eq!(changed, ["hub org/myorg vault", "hub org/myorg embedded"]);
+    })
+    .await;
 }

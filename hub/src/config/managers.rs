@@ -177,7 +177,25 @@ impl ManagerConfig {
         first.filter(|_| named.next().is_none())
     }
 
+    /// The files with its credentials.
+    fn credentials(&self) -> Vec<&CredentialFile> {
+        let mut files: Vec<_> = self.webhook_token.iter().collect();
+        if let Some(vault) = &self.vault {
+            files.extend(vault.auth.credentials());
+        }
+        if let Some(ibm) = &self.ibm_cloud {
+            files.push(&ibm.api_key);
+        }
+        if let Some(secret_server) = &self.secret_server {
+            files.extend([&secret_server.username, &secret_server.password]);
+        }
+        files
+    }
+
     fn backend(&self, kept: Arc<dyn Kept>) -> Result<Arc<dyn SecretManager>, String> {
+        for file in self.credentials() {
+            file.expect_private()?;
+        }
         if let Some(config) = &self.vault {
             return Ok(Arc::new(Vault::new(config, self.timeout, kept)?));
         }
@@ -206,3 +224,6 @@ fn twenty() -> u32 {
 fn eight() -> usize {
     8
 }
+
+#[cfg(test)]
+mod tests;

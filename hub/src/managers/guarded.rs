@@ -14,7 +14,7 @@ use super::gate::{Gate, Limits};
 use super::policy::PathPolicy;
 use super::{
     Description, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, ManagerName, Minted,
-    NewCredential, Page, SecretManager, Target, Term, Version,
+    NewCredential, Page, SecretManager, SecretRef, Target, Term, Version,
 };
 
 /// What the hub's configuration says of a manager, whatever its kind.
@@ -268,17 +268,22 @@ impl Guarded {
         answers
     }
 
-    /// See [`SecretManager::list`]. What the path policy does not give is left out.
+    /// See [`SecretManager::list`]. What the path policy does not give is left out, and so are folders
+    /// that lead to nothing it gives.
     ///
     /// # Errors
-    /// Its own, and the gate's.
+    /// Its own, and the gate's; [`Fault::OutOfPolicy`] for such a folder itself.
     pub async fn list(&self, org: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
-        if !self.leads_to(org, &query.prefix) {
-            let (name, prefix) = (&self.name, &query.prefix);
+        let folder = match query.prefix.trim_end_matches('/') {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        if !self.leads(org, &folder) {
+            let name = &self.name;
             return Err(ManagerError::new(
                 Fault::OutOfPolicy,
                 format!(
-                    "\"{prefix}\" at {name} is not for {org}: the hub's configuration says what is"
+                    "nothing in {name}:{folder} is for {org}: the hub's configuration says what is"
                 ),
             ));
         }
@@ -290,34 +295,49 @@ impl Guarded {
 
     fn is_listed(&self, org: &OrgId, path: &str) -> bool {
         if path.ends_with('/') {
-            return self.leads_to(org, path);
+            return self.leads(org, path);
         }
-        let text = format!("{}:{}", self.name, path.trim_end_matches('/'));
-        let Ok(reference) = text.parse() else {
-            // A name that no reference can have: it can be reached by its id, where it has one.
+        // A name that no reference can have can be reached by its id, where it has one.
+        let reference = format!("{}:{path}", self.name).parse();
+        reference.is_ok_and(|reference| {
+            let target = Target {
+                org,
+                reference: &reference,
+            };
+            self.admit(target).is_ok()
+        })
+    }
+
+    /// Whether a folder, as a listing has it, may lead to what the path policy gives. A policy is of
+    /// places, as the manager names them: that of a folder is told from what could be in it.
+    fn leads(&self, org: &OrgId, folder: &str) -> bool {
+        let paths = &self.settings.paths;
+        if folder.is_empty() {
+            return paths.leads(org, folder);
+        }
+        let Some((reference, inside)) = self.inside(folder) else {
             return false;
         };
         let target = Target {
             org,
             reference: &reference,
         };
-        self.admit(target).is_ok()
+        let place = self.manager.place(target).ok();
+        let place = place
+            .as_deref()
+            .and_then(|place| place.strip_suffix(inside));
+        paths.leads(org, place.unwrap_or(folder))
     }
 
-    /// Whether the folder is on the way to something that the organisation may reach, or within it.
-    fn leads_to(&self, org: &OrgId, folder: &str) -> bool {
-        let folder = folder.trim_end_matches('/');
-        let reference = format!("{}:{folder}", self.name).parse();
-        let place = match reference {
-            Ok(reference) => self.manager.place(Target {
-                org,
-                reference: &reference,
-            }),
-            Err(_) => Ok(String::new()),
-        };
-        // A folder need not have a secret's place: then its own path stands for it.
-        let place = place.unwrap_or_else(|_| folder.to_owned());
-        self.settings.paths.leads_to(org, &place)
+    /// A reference of something that could be in a folder, as a listing has it, and what stands in it
+    /// behind the folder; none where no reference can be written so.
+    #[must_use]
+    pub fn inside(&self, folder: &str) -> Option<(SecretRef, &'static str)> {
+        // The folders of users and of nodes are no place for secrets themselves.
+        ["xx", "xx/xx"].into_iter().find_map(|inside| {
+            let reference = format!("{}:{folder}{inside}", self.name).parse().ok()?;
+            Some((reference, inside))
+        })
     }
 
     /// See [`SecretManager::versions`].
@@ -457,3 +477,6 @@ impl Guarded {
 
 /// How long it is believed that a secret cannot be had.
 const REFUSAL: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

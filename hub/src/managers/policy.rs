@@ -27,15 +27,15 @@ impl PathPolicy {
         prefixes.into_iter().any(|prefix| prefix.allows(place))
     }
 
-    /// Whether this folder is on the way to something that the organisation may reach, or within it.
+    /// Whether a folder is on the way to a place that the organisation may reach, or all in it is one;
+    /// empty or with a slash at its end.
     #[must_use]
-    pub fn leads_to(&self, org: &OrgId, folder: &str) -> bool {
-        let mut prefixes = self.0.get(org).into_iter().flatten();
-        prefixes.any(|prefix| {
-            let below = prefix.text.strip_prefix(folder);
-            let on_the_way = below.is_some_and(|rest| folder.is_empty() || rest.starts_with('/'));
-            on_the_way || prefix.allows(folder)
-        })
+    pub fn leads(&self, org: &OrgId, folder: &str) -> bool {
+        let prefixes = self.0.get(org).into_iter().flatten();
+        let inside = format!("{folder}x");
+        prefixes
+            .into_iter()
+            .any(|prefix| prefix.text.starts_with(folder) || prefix.allows(&inside))
     }
 
     /// The organisations that may reach anything.
@@ -129,21 +129,26 @@ mod tests {
     }
 
     #[test]
-    fn folders_lead_to_what_is_allowed() {
-        let policy = policy("{a: [secret/team, 'database/creds/a-*'], b: ['*']}").unwrap();
+    fn folders_are_seen_on_the_way_and_within() {
+        let policy = policy("{a: [team/x, 'db/creds/a-*'], b: ['*'], c: []}").unwrap();
         for (org, folder, leads) in [
             ("a", "", true),
-            ("a", "secret", true),
-            ("a", "secret/team", true),
-            ("a", "secret/team/sub", true),
-            ("a", "secret/tea", false),
-            ("a", "secret/other", false),
-            ("a", "database/creds", true),
-            ("b", "anything", true),
+            ("a", "team/", true),
+            ("a", "team/x/", true),
+            ("a", "team/x/y/", true),
+            ("a", "team/y/", false),
+            ("a", "team/x2/", false),
+            ("a", "tea/", false),
+            ("a", "db/creds/", true),
+            ("a", "db/creds/a-b/", true),
+            ("a", "db/creds/b/", false),
+            ("a", "db/roles/", false),
+            ("b", "anything/", true),
             ("c", "", false),
+            ("d", "", false),
         ] {
             let org = org.parse().unwrap();
-            assert_eq!(policy.leads_to(&org, folder), leads, "{org} {folder}");
+            assert_eq!(policy.leads(&org, folder), leads, "{org} {folder}");
         }
     }
 

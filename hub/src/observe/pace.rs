@@ -21,7 +21,7 @@ impl Pace {
         let crowded =
             Duration::from_secs_f64(self.watched as f64 * 2.0 / f64::from(self.per_second.max(1)));
         let poll = if doubted {
-            CONFIRM.max(self.poll)
+            CONFIRM
         } else {
             self.poll.max(crowded)
         };

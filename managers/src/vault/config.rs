@@ -124,6 +124,22 @@ pub struct MountPath(String);
 #[serde(try_from = "String")]
 pub struct Root(String);
 
+impl Auth {
+    /// The files that prove who the hub is.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<&CredentialFile> {
+        match self {
+            Self::AppRole(role) => {
+                let (SecretId::Plain(secret_id) | SecretId::Wrapped(secret_id)) = &role.secret_id;
+                vec![&role.role_id, secret_id]
+            }
+            // Its key is read when the backend is made.
+            Self::Cert(_) => Vec::new(),
+            Self::Token(token) => vec![token],
+        }
+    }
+}
+
 impl VaultConfig {
     /// The same with relative paths made relative to `base`, the directory of `hub.yaml`.
     #[must_use]

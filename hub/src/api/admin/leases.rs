@@ -55,9 +55,18 @@ async fn revoke(session: Session) -> Result<StatusCode, ApiError> {
     let id: u64 = text
         .parse()
         .map_err(|_| ApiError::new(Code::BadRequest, "A lease is named by its number."))?;
-    let audit = session.audit("lease.revoke", &object);
+    let mut audit = session.audit("lease.revoke", &object);
+    let open = LeaseQuery {
+        org: Some(session.org.clone()),
+        ..LeaseQuery::default()
+    };
+    let open = session.hub.catalog.leases(&open).await?;
+    let known = open.iter().any(|lease| lease.id == LeaseId(id));
+    if !known {
+        audit.result = Code::NotFound.to_string();
+    }
     session.hub.catalog.append_audit(vec![audit]).await?;
-    if session.hub.leases.revoke(&session.org, LeaseId(id)).await {
+    if known && session.hub.leases.revoke(&session.org, LeaseId(id)).await {
         return Ok(StatusCode::NO_CONTENT);
     }
     let detail = format!("There is no open lease {id}; `edge-secrets lease list` shows them.");

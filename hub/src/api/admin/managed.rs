@@ -77,14 +77,24 @@ async fn list(
         search: query.search,
         page: query.page,
     };
-    let page = manager.list(&session.org, &asked).await?;
+    let page = match manager.list(&session.org, &asked).await {
+        Ok(page) => page,
+        Err(error) => {
+            let object = format!("secrets/{name}:{}", asked.prefix);
+            return Err(refused(&session, "secret.list", &object, error).await);
+        }
+    };
     let entries = page.entries.into_iter().filter_map(|entry| {
         let written = format!("{name}:{}", entry.path);
-        let folder = entry.path.ends_with('/');
-        // Another user's private secrets are not even named, nor the folders of theirs.
-        let within = if folder { "x" } else { "" };
-        let reference = format!("{written}{within}").parse::<SecretRef>().ok()?;
-        let seen = session.may(Call::Secret(SecretCall::List, &reference));
+        // Another user's private secrets are not even named, and neither are their folders.
+        let seen = match entry.path.as_str() {
+            ALL_USERS => true,
+            folder if folder.ends_with('/') => {
+                let (inside, _) = manager.inside(folder)?;
+                session.may(Call::Secret(SecretCall::List, &inside))
+            }
+            _ => session.may(Call::Secret(SecretCall::List, &written.parse().ok()?)),
+        };
         seen.then_some(ManagedEntry {
             name: written,
             effect: entry.effect,
@@ -99,7 +109,13 @@ async fn list(
 
 async fn show(session: Session) -> Result<Json<ManagedInfo>, ApiError> {
     let (reference, manager) = asked(&session, SecretCall::List, "secret.show").await?;
-    let described = manager.describe(target(&session.org, &reference)).await?;
+    let described = match manager.describe(target(&session.org, &reference)).await {
+        Ok(described) => described,
+        Err(error) => {
+            let object = format!("secret/{reference}");
+            return Err(refused(&session, "secret.show", &object, error).await);
+        }
+    };
     let reads = session.may(Call::Secret(SecretCall::Read, &reference));
     Ok(Json(ManagedInfo {
         reference,
@@ -116,7 +132,13 @@ async fn show(session: Session) -> Result<Json<ManagedInfo>, ApiError> {
 
 async fn versions(session: Session) -> Result<Json<Vec<ManagedVersion>>, ApiError> {
     let (reference, manager) = asked(&session, SecretCall::Read, "secret.versions").await?;
-    let versions = manager.versions(target(&session.org, &reference)).await?;
+    let versions = match manager.versions(target(&session.org, &reference)).await {
+        Ok(versions) => versions,
+        Err(error) => {
+            let object = format!("secret/{reference}");
+            return Err(refused(&session, "secret.versions", &object, error).await);
+        }
+    };
     let info = |version: crate::managers::Version| ManagedVersion {
         version: version.version,
         created_at: version.created_at,
@@ -167,7 +189,11 @@ pub(super) async fn reveal(
 ) -> Result<(SecretVersion, Arc<Secret>), ApiError> {
     let secret = reference.secret();
     let target = target(&session.org, &secret);
-    let described = manager.describe(target).await?;
+    let object = format!("secret/{reference}");
+    let described = match manager.describe(target).await {
+        Ok(described) => described,
+        Err(error) => return Err(refused(session, "secret.reveal", &object, error).await),
+    };
     if described.effect != Effect::Pure {
         let detail = format!(
             "Reading {reference} has an effect ({}): it is read to be delivered, and never to be \
@@ -180,7 +206,10 @@ pub(super) async fn reveal(
         let detail = format!("{reference} has no version that could be read.");
         ApiError::new(Code::NotFound, detail)
     })?;
-    let whole = manager.read(target, &version).await?;
+    let whole = match manager.read(target, &version).await {
+        Ok(whole) => whole,
+        Err(error) => return Err(refused(session, "secret.reveal", &object, error).await),
+    };
     let value = match reference.field() {
         Some(field) => Arc::new(payload::only(&whole, field)?),
         None => whole,
@@ -222,6 +251,20 @@ pub(super) async fn set(
     })
 }
 
+/// What the caller reads where a manager did not do it. That it was denied, by the path policy or by the
+/// manager, is written down, as every refusal is.
+async fn refused(session: &Session, action: &str, object: &str, error: ManagerError) -> ApiError {
+    if error.fault.code() == Code::Denied {
+        let mut record = session.audit(action, object);
+        record.result = error.fault.to_string();
+        record.detail.clone_from(&error.detail);
+        if let Err(error) = session.hub.catalog.append_audit(vec![record]).await {
+            return error.into();
+        }
+    }
+    error.into()
+}
+
 /// What a change of ours did is seen at once.
 fn look(session: &Session, reference: &SecretRef) {
     if let Some(manager) = reference.manager() {
@@ -232,12 +275,12 @@ fn look(session: &Session, reference: &SecretRef) {
 }
 
 fn check(new: &NewCredential) -> Result<(), ApiError> {
-    let refused = |detail: &str| Err(ApiError::new(Code::Invalid, detail));
+    let unfit = |detail: &str| Err(ApiError::new(Code::Invalid, detail));
     if !(60..=90 * 86_400).contains(&new.ttl_seconds) {
-        return refused("A credential lives between one minute and 90 days.");
+        return unfit("A credential lives between one minute and 90 days.");
     }
     if new.access_groups.is_empty() == new.service_id.is_none() {
-        return refused("Name access groups, or a service id; exactly one of both.");
+        return unfit("Name access groups, or a service id; exactly one of both.");
     }
     let texts = new
         .access_groups
@@ -247,10 +290,10 @@ fn check(new: &NewCredential) -> Result<(), ApiError> {
     let sane =
         |text: &String| (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
     if new.access_groups.len() > 10 || new.labels.len() > 30 || !texts.into_iter().all(sane) {
-        return refused("At most 10 access groups and 30 labels, each of 1 to 128 characters.");
+        return unfit("At most 10 access groups and 30 labels, each of 1 to 128 characters.");
     }
     if new.description.len() > 1024 {
-        return refused("A description has at most 1024 bytes.");
+        return unfit("A description has at most 1024 bytes.");
     }
     Ok(())
 }
@@ -334,6 +377,8 @@ pub(super) async fn bindable(manager: &Guarded, org: &OrgId, reference: &SecretR
     }
 }
 
+/// The folder of all users' private secrets.
+const ALL_USERS: &str = "user/";
 const MAX_TEXT: usize = 1024;
 const MAX_LABELS: usize = 30;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

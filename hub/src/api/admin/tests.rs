@@ -3,7 +3,10 @@
 mod access;
 mod definitions;
 mod fleet;
+mod hook;
+mod managed;
 mod metadata;
+mod metrics;
 mod people;
 mod secrets;
 
@@ -34,8 +37,10 @@ use crate::config::Config;
 use crate::deploy::{self, Models};
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
+use crate::lease::Leases;
 use crate::managers::embedded::Embedded;
 use crate::managers::envelope::MasterKey;
+use crate::managers::registry::Registry;
 use crate::metadata::MetaChange;
 use crate::pki::Pki;
 use crate::wire::{SetSecret, TokenIssued};
@@ -44,8 +49,8 @@ use crate::wire::{SetSecret, TokenIssued};
 /// `alice` and `bob`; and the organisation `other` with the administrator `mallory`.
 struct World {
     hub: Arc<Hub>,
-    follower: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    background: Vec<tokio::task::JoinHandle<()>>,
+    dir: tempfile::TempDir,
 }
 
 /// What a call answered.
@@ -56,20 +61,26 @@ struct Answer {
 
 impl World {
     async fn new() -> Self {
+        Self::with("", Registry::default(), Leases::new().0).await
+    }
+
+    /// With these lines in `hub.yaml`, and these managers under the names that stand there.
+    async fn with(config: &str, managers: Registry, leases: Leases) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(&dir.path().join("hub.db"))
             .await
             .unwrap();
         let catalog: Arc<dyn Catalog> = Arc::new(catalog);
-        let config = Config::parse("listen: 127.0.0.1:0\n", &dir.path().join("hub.yaml")).unwrap();
+        let config = format!("listen: 127.0.0.1:0\n{config}");
+        let config = Config::parse(&config, &dir.path().join("hub.yaml")).unwrap();
         let feed = Feed::new();
         let follower = tokio::spawn(feed::follow(feed.clone(), Arc::clone(&catalog), 0));
         let master = MasterKey::generate().unwrap();
         let hub = Hub {
             secrets: Arc::new(Embedded::new(Arc::clone(&catalog), master)),
-            managers: Default::default(),
+            managers,
             hints: Default::default(),
-            leases: crate::lease::Leases::new().0,
+            leases,
             pki: Pki::create(config.trust_domain.clone()).unwrap().0,
             config,
             catalog,
@@ -79,8 +90,8 @@ impl World {
         };
         let world = Self {
             hub: Arc::new(hub),
-            follower,
-            _dir: dir,
+            background: vec![follower],
+            dir,
         };
         for (org, people) in [
             (
@@ -288,7 +299,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.background.iter().for_each(|task| task.abort());
     }
 }
 

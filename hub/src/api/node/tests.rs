@@ -2,6 +2,7 @@
 
 mod description;
 mod identity;
+mod managed;
 mod state;
 mod values;
 mod watch;
@@ -37,8 +38,10 @@ use crate::config::Config;
 use crate::deploy::{self, Models};
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
+use crate::lease::Leases;
 use crate::managers::embedded::{Embedded, NewValue};
 use crate::managers::envelope::MasterKey;
+use crate::managers::registry::Registry;
 use crate::pki::Pki;
 use crate::pki::identity::ClientCertificate;
 
@@ -65,6 +68,10 @@ struct Answer {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Registry::default(), Leases::new().0).await
+    }
+
+    async fn with(managers: Registry, leases: Leases) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(&dir.path().join("hub.db"))
             .await
@@ -78,9 +85,9 @@ impl World {
                 Arc::clone(&catalog),
                 MasterKey::generate().unwrap(),
             )),
-            managers: Default::default(),
+            managers,
             hints: Default::default(),
-            leases: crate::lease::Leases::new().0,
+            leases,
             pki: Pki::create(config.trust_domain.clone()).unwrap().0,
             config,
             catalog,
@@ -101,6 +108,12 @@ impl World {
     /// Everything that the service needs, and one node that gets it.
     pub(super) async fn deployed() -> (Self, Node) {
         let world = Self::new().await;
+        let node = world.deploy().await;
+        (world, node)
+    }
+
+    async fn deploy(&self) -> Node {
+        let world = self;
         world.set("db", "hunter2").await;
         world.set("more", "s3cr3t").await;
         let document = json!({
@@ -119,8 +132,7 @@ impl World {
             }))
             .await;
         world.bind(&[("cred", "db"), ("extra", "more")]).await;
-        let node = world.enrol("edge-01", "berlin").await;
-        (world, node)
+        world.enrol("edge-01", "berlin").await
     }
 
     async fn bind(&self, bindings: &[(&str, &str)]) {

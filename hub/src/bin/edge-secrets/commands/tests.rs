@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::output::TestUi;
 use crate::testing::{Answer, Asked, FakeHub};
 
+mod managed;
 mod metadata;
 
 const CANARY: &str = "canary-7d1f-hunter2";

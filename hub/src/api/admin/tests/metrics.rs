@@ -1,0 +1,91 @@
+//! What the hub counts.
+
+use std::collections::BTreeMap;
+
+use super::managed::{CANARY, Scene};
+use super::*;
+use crate::managers::Fault;
+
+/// Values by name and labels. Fails on what is no Prometheus text (exposition format 0.0.4).
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let mut types: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut values = BTreeMap::new();
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let words: Vec<_> = comment.splitn(3, ' ').collect();
+            assert_eq!(words.len(), 3, "{line}");
+            match words[0] {
+                "HELP" => {}
+                "TYPE" => {
+                    assert!(["counter", "gauge"].contains(&words[2]), "{line}");
+                    let twice = types.insert(words[1], words[2]);
+                    assert_eq!(twice, None, "{line}");
+                }
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let kind = types.get(name);
+        assert!(kind.is_some(), "its type comes first: {line}");
+        assert_eq!(name.ends_with("_total"), kind == Some(&"counter"), "{line}");
+        let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+        assert!(name.chars().all(plain), "{line}");
+        let labels = labels.strip_suffix('}').unwrap();
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (key, value) = label.split_once('=').unwrap();
+            assert!(key.chars().all(plain), "{line}");
+            let value = value.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+            assert!(!value.contains(['"', '\\']), "{line}");
+        }
+        let before = values.insert(series.to_owned(), value.parse().unwrap());
+        assert_eq!(before, None, "twice: {line}");
+    }
+    values
+}
+
+#[tokio::test]
+async fn administrators_read_what_is_counted() {
+    let scene = Scene::new().await;
+    for user in ["alice", "bob"] {
+        scene.get(user, "/v1/metrics").await.refused(Code::Denied);
+    }
+    let metrics = async || parse(&scene.get("root", "/v1/metrics").await.ok().text());
+    let open = "edge_secrets_hub_manager_left_alone{manager=\"vault\"}";
+    let calls = |call: &str, result: &str| {
+        format!(
+            "edge_secrets_hub_manager_calls_total\
+             {{manager=\"vault\",call=\"{call}\",result=\"{result}\"}}"
+        )
+    };
+    let before = metrics().await;
+    assert_eq!(
+        (before[open], before["edge_secrets_hub_watching_nodes"]),
+        (0.0, 0.0)
+    );
+    assert!(!before.contains_key(&calls("describe", "ok")));
+
+    scene.vault.put("team/db", &[("value", CANARY)]);
+    for _ in 0..3 {
+        scene.get("root", "managed/vault:team/db").await.ok();
+    }
+    let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+    let _watcher = scene.world.hub.feed.watch(&org, &node);
+    scene.vault.suffer(
+        Some(Fault::RateLimited),
+        Some(std::time::Duration::from_secs(60)),
+    );
+    let limited = scene.get("root", "managed/vault:team/db").await;
+    limited.refused(Code::RateLimited);
+    let after = metrics().await;
+    assert_eq!(after[&calls("describe", "ok")], 3.0);
+    assert_eq!(after[&calls("describe", "rate_limited")], 1.0);
+    assert_eq!(
+        (after[open], after["edge_secrets_hub_watching_nodes"]),
+        (1.0, 1.0)
+    );
+    assert_eq!(after["edge_secrets_hub_leases{state=\"live\"}"], 0.0);
+    scene.expect_no_value().await;
+}

@@ -1,0 +1,259 @@
+//! Secrets managers outside the hub, what they keep, and leases.
+
+use super::*;
+
+/// A hub with these answers, by `METHOD /path`.
+async fn hub(answers: &[(&str, Value)]) -> FakeHub {
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|(line, answer)| ((*line).to_owned(), answer.clone()))
+        .collect();
+    FakeHub::start(move |asked| {
+        let line = asked.line().replace("%3A", ":");
+        let found = answers.iter().find(|(known, _)| *known == line);
+        let answer = match found {
+            Some((_, answer)) => Answer::json(answer),
+            None => panic!("{line}"),
+        };
+        async move { answer }
+    })
+    .await
+}
+
+fn managers() -> Value {
+    json!([
+        {"name": "vault", "kind": "vault", "default": true, "paths": ["team", "db/*"],
+         "watched": 3, "troubled": 1, "calls": [
+            {"call": "describe", "result": "ok", "count": 40, "millis": 9},
+            {"call": "read", "result": "sealed", "count": 2, "millis": 1}],
+         "trouble": {"fault": "sealed", "detail": "it is sealed: unseal it"},
+         "left_alone_seconds": 12},
+        {"name": "ibm", "kind": "ibm_cloud", "default": false, "paths": [], "watched": 0,
+         "troubled": 0, "calls": []},
+    ])
+}
+
+/// The words of the line that begins so.
+#[track_caller]
+fn row(table: &str, begins: &str) -> String {
+    let line = table.lines().find(|line| line.starts_with(begins));
+    let line = line.unwrap_or_else(|| panic!("{begins}: {table}"));
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn managers_are_listed_with_how_they_are() {
+    let hub = hub(&[("GET /v1/orgs/myorg/managers", managers())]).await;
+    let table = hub.run("manager list", b"").await.out();
+    assert_eq!(
+        row(&table, "vault"),
+        "vault (default) vault team, db/* 3, 1 in trouble 42, 2 failed sealed: it is sealed: \
+         unseal it; left alone for 12 s more"
+    );
+    assert_eq!(row(&table, "ibm"), "ibm ibm_cloud - 0 0 well");
+    let json = hub.run("manager list -o json", b"").await.out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), managers());
+}
+
+#[tokio::test]
+async fn a_check_that_fails_is_a_failure_of_the_command() {
+    let line = "POST /v1/orgs/myorg/managers/vault/check";
+    let well =
+        json!({"healthy": true, "version": "1.19.0", "notes": ["The token ends\u{7} soon."]});
+    let fine = hub(&[(line, well.clone())]).await;
+    let ran = fine.run("manager check vault", b"").await;
+    let said = ran.out();
+    assert!(
+        said.starts_with("Manager vault (1.19.0) answers and knows the hub.\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("soon.") && !said.contains('\u{7}'),
+        "{said:?}"
+    );
+    let json = fine.run("manager check vault -o json", b"").await.out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), well);
+
+    let ill = json!({"healthy": false,
+        "trouble": {"fault": "unauthenticated", "detail": "its credential was refused"}});
+    let ill_hub = hub(&[(line, ill.clone())]).await;
+    let ran = ill_hub.run("manager check vault", b"").await;
+    assert_eq!(ran.code(), 1);
+    assert_eq!(ran.test.out(), "");
+    let said = ran.err();
+    assert!(
+        said.contains("its credential was refused (unauthenticated)"),
+        "{said}"
+    );
+    // Programs read it all the same.
+    let ran = ill_hub.run("manager check vault -o json", b"").await;
+    assert_eq!(ran.code(), 1);
+    let shown: Value = serde_json::from_str(&ran.test.out()).unwrap();
+    assert_eq!(shown, ill);
+}
+
+fn leases() -> Value {
+    json!([
+        {"id": 17, "node": "edge-01", "deployment": "d", "reference": "vault:db/creds/app",
+         "state": "live", "current": true, "renewable": true,
+         "granted_at": "2026-03-01T12:00:00Z", "ends_at": "2026-03-01T13:00:00Z", "attempts": 0},
+        {"id": 16, "node": "edge-01", "deployment": "d", "reference": "vault:db/creds/app",
+         "state": "ending", "current": false, "renewable": true, "attempts": 3,
+         "trouble": {"fault": "unreachable", "detail": "no connection",
+                     "since": "2026-03-01T12:00:00Z"}},
+    ])
+}
+
+#[tokio::test]
+async fn leases_are_listed_and_ended_after_a_question() {
+    let revoke = "POST /v1/orgs/myorg/leases/17/revoke";
+    let hub = hub(&[("GET /v1/orgs/myorg/leases", leases()), (revoke, json!({}))]).await;
+    let table = hub
+        .run("lease list --node edge-01 --ended", b"")
+        .await
+        .out();
+    assert_eq!(hub.seen()[0].query, "node=edge-01&ended=true");
+    let live = row(&table, "17");
+    assert!(
+        live.starts_with("17 edge-01 vault:db/creds/app live "),
+        "{live}"
+    );
+    let ending = row(&table, "16");
+    assert!(ending.contains("ending (superseded)"), "{ending}");
+    assert!(ending.ends_with("unreachable: no connection"), "{ending}");
+    let json = hub.run("lease list -o json", b"").await.out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), leases());
+    assert_eq!(hub.seen()[1].query, "ended=false");
+
+    let ran = hub.run("lease revoke 17", b"y\n").await;
+    assert_eq!(ran.code(), 64, "not without --yes in a pipe");
+    let ran = hub.run("lease revoke 17 --yes", b"").await;
+    assert!(ran.out().starts_with("Lease 17 is ended"), "{}", ran.out());
+    assert_eq!(hub.lines().iter().filter(|line| *line == revoke).count(), 1);
+}
+
+#[tokio::test]
+async fn nothing_to_list_is_a_remark() {
+    let hub = hub(&[
+        ("GET /v1/orgs/myorg/managers", json!([])),
+        ("GET /v1/orgs/myorg/leases", json!([])),
+        (
+            "GET /v1/orgs/myorg/managers/vault/secrets",
+            json!({"entries": []}),
+        ),
+    ])
+    .await;
+    for line in ["manager list", "lease list", "secret list vault:"] {
+        let ran = hub.run(line, b"").await;
+        assert_eq!(ran.out(), "", "{line}");
+        assert!(ran.err().contains("no"), "{line}: {}", ran.err());
+        let json = hub.run(&format!("{line} -o json"), b"").await.out();
+        assert_eq!(json.trim(), "[]", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_managers_listing_is_read_to_its_end() {
+    let hub = FakeHub::start(|asked| async move {
+        assert_eq!(asked.line(), "GET /v1/orgs/myorg/managers/vault/secrets");
+        if asked.query.ends_with("&page=p2") {
+            return Answer::json(&json!({"entries": [
+                {"name": "vault:team/db", "effect": "pure", "labels": ["a", "b"]}]}));
+        }
+        Answer::json(&json!({"entries": [{"name": "vault:team/sub/"}], "next": "p2"}))
+    })
+    .await;
+    let table = hub.run("secret list vault:team/", b"").await.out();
+    assert_eq!(row(&table, "vault:team/sub/"), "vault:team/sub/ - -");
+    assert_eq!(row(&table, "vault:team/db"), "vault:team/db pure a, b");
+    let queries: Vec<_> = hub.seen().into_iter().map(|asked| asked.query).collect();
+    assert_eq!(queries, ["prefix=team%2F", "prefix=team%2F&page=p2"]);
+    let json = hub.run("secret list vault:team/ -o json", b"").await.out();
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        shown,
+        json!([{"name": "vault:team/sub/"},
+               {"name": "vault:team/db", "effect": "pure", "labels": ["a", "b"]}])
+    );
+}
+
+fn info() -> Value {
+    json!({"reference": "vault:team/db", "effect": "pure", "version": "7",
+           "fields": ["password", "user"], "labels": ["edge"],
+           "updated_at": "2026-03-01T12:00:00Z", "notes": ["It is kept for a year."]})
+}
+
+#[tokio::test]
+async fn a_managed_secret_is_shown_by_its_name_or_by_the_default_manager() {
+    let versions = json!([
+        {"version": "7", "created_at": "2026-03-01T12:00:00Z"}, {"version": "6", "gone": "destroyed"}]);
+    let mut named = hub_info(&SealingKey::generate().public(), "alice");
+    named["default_manager"] = "vault".into();
+    let hub = hub(&[
+        ("GET /v1/hub", named),
+        ("GET /v1/orgs/myorg/managed/vault:team/db", info()),
+        ("GET /v1/orgs/myorg/managed/team/db", info()),
+        (
+            "GET /v1/orgs/myorg/managed-versions/vault:team/db",
+            versions.clone(),
+        ),
+        ("GET /v1/orgs/myorg/secret-versions/embedded:db", json!([])),
+    ])
+    .await;
+    for name in ["vault:team/db", "team/db"] {
+        let shown = hub.run(&format!("secret show {name}"), b"").await.out();
+        for (fact, value) in [
+            ("secret:", "vault:team/db"),
+            ("reading it:", "pure"),
+            ("version:", "7"),
+            ("fields:", "password, user"),
+            ("ends:", "-"),
+        ] {
+            assert_eq!(row(&shown, fact), format!("{fact} {value}"));
+        }
+        assert!(shown.ends_with("It is kept for a year.\n"), "{shown}");
+    }
+    let json = hub
+        .run("secret show vault:team/db -o json", b"")
+        .await
+        .out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), info());
+    let table = hub.run("secret versions vault:team/db", b"").await.out();
+    assert_eq!(row(&table, "6"), "6 - destroyed");
+    let json = hub
+        .run("secret versions vault:team/db -o json", b"")
+        .await
+        .out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), versions);
+    // `embedded:` is the hub's own, whatever the default is.
+    hub.run("secret versions embedded:db", b"").await.out();
+}
+
+#[tokio::test]
+async fn a_credential_is_made_as_it_was_asked_for() {
+    let path = "POST /v1/orgs/myorg/managed/ibm:default/iam_credentials/cos";
+    let made = json!({"reference": "ibm:default/iam_credentials/cos",
+                      "effect": "mints_and_invalidates", "ttl_seconds": 43_200});
+    let hub = hub(&[(path, made.clone())]).await;
+    let create = "secret create ibm:default/iam_credentials/cos --type iam-credentials";
+    let line = format!("{create} --access-group g1 --access-group g2 --ttl 12h --label edge");
+    let said = hub.run(&line, b"").await.out();
+    assert!(
+        said.starts_with("Secret ibm:default/iam_credentials/cos is made.\n"),
+        "{said}"
+    );
+    assert_eq!(row(&said, "credentials live:"), "credentials live: 43200 s");
+    let body = |at: usize| serde_json::from_slice::<Value>(&hub.seen()[at].body).unwrap();
+    assert_eq!(
+        body(0),
+        json!({"ttl_seconds": 43_200, "access_groups": ["g1", "g2"], "reuse": false,
+               "labels": ["edge"]})
+    );
+    let line = format!("{create} --service-id s --ttl 1h --reuse -o json");
+    let json = hub.run(&line, b"").await.out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), made);
+    assert_eq!(
+        body(1),
+        json!({"ttl_seconds": 3_600, "service_id": "s", "reuse": true})
+    );
+}
