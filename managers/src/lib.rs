@@ -382,3 +382,42 @@ pub trait SecretManager: Send + Sync + 'static {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where each kind passes [`conformance`]. Whoever adds one says it here, and what its reads do in
+    /// [`Kind::effects`]: neither builds without.
+    fn conforms(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Embedded => "hub: managers::embedded::conforms",
+            Kind::Vault => "vault::tests::world",
+            Kind::IbmCloud => "ibm_cloud::tests",
+            Kind::SecretServer => "secret_server::tests",
+        }
+    }
+
+    #[test]
+    fn every_kind_says_what_its_reads_do_and_where_it_is_tried() {
+        for kind in Kind::ALL {
+            assert!(!kind.effects().is_empty() && !conforms(kind).is_empty());
+            let json = serde_json::to_value(kind).unwrap();
+            assert_eq!(json, kind.as_str());
+        }
+        for effect in [
+            Effect::Pure,
+            Effect::Mints,
+            Effect::MintsAndInvalidates,
+            Effect::Exclusive,
+        ] {
+            assert_eq!(serde_json::to_value(effect).unwrap(), effect.as_str());
+            // One that is for one node alone cannot be shared, and what is shared has no lease.
+            assert!(!effect.is_for_one_node() || effect.is_leased());
+            let used = Kind::ALL
+                .iter()
+                .any(|kind| kind.effects().contains(&effect));
+            assert!(used, "{effect:?}");
+        }
+    }
+}

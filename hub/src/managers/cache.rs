@@ -65,6 +65,13 @@ impl Cache {
             .retain(|(of, secret, _), _| of != org || secret != reference);
     }
 
+    /// Lets go of what is over its time, also while nothing is read.
+    pub fn purge(&self) {
+        let now = Instant::now();
+        self.lock()
+            .retain(|_, entry| entry.until.is_none_or(|until| until > now));
+    }
+
     /// How many answers are kept.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -122,8 +129,7 @@ impl Cache {
             entry.until = Some(now + kept_for);
             entry.bytes = bytes;
         }
-        let over = |entry: &Entry| entry.until.is_some_and(|until| until <= now);
-        entries.retain(|_, entry| !over(entry));
+        entries.retain(|_, entry| entry.until.is_none_or(|until| until > now));
         let mut total: usize = entries.values().map(|entry| entry.bytes).sum();
         while total > MAX_BYTES || entries.len() > MAX_ENTRIES {
             let oldest = entries
@@ -228,6 +234,8 @@ mod tests {
             assert_eq!(reads.count(), expected);
         }
         tokio::time::sleep(LIFE.refusal).await;
+        cache.purge();
+        assert!(cache.is_empty(), "what is over its time is not kept");
         cache
             .get(key("denied"), LIFE, reads.one(Ok(b"x")))
             .await

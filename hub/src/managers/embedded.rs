@@ -1,5 +1,7 @@
 //! The hub's own secrets manager.
 
+#[cfg(test)]
+mod conforms;
 mod kept;
 mod reads;
 

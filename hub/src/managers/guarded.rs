@@ -438,6 +438,7 @@ impl Guarded {
 
     /// See [`SecretManager::tend`].
     pub async fn tend(&self) {
+        self.values.purge();
         self.manager.tend().await;
     }
 
