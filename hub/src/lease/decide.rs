@@ -144,7 +144,8 @@ fn spread(lease: &LeaseRecord) -> f64 {
     (lease.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as f64 / 256.0 * 0.1
 }
 
-fn after(start: Timestamp, wait: Duration) -> Timestamp {
+/// So long after `start`; the end of time at the latest.
+pub(super) fn after(start: Timestamp, wait: Duration) -> Timestamp {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     start.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

@@ -38,11 +38,6 @@ impl PathPolicy {
             .any(|prefix| prefix.text.starts_with(folder) || prefix.allows(&inside))
     }
 
-    /// The organisations that may reach anything.
-    pub fn orgs(&self) -> impl Iterator<Item = &OrgId> {
-        self.0.keys()
-    }
-
     /// What an organisation may reach, as it was written.
     #[must_use]
     pub fn prefixes(&self, org: &OrgId) -> Vec<String> {

@@ -1,16 +1,15 @@
 //! What managers outside keep: what they said of it, and what their backends keep.
 
-use edge_secrets_protocol::{Generation, NodeId, OrgId};
+use edge_secrets_protocol::OrgId;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteCatalog;
-use super::definitions;
 use super::rows::{Columns, malformed};
-use super::write::Write;
+use super::{definitions, secrets};
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Committed, FeedEvent, NewAudit, Observation, Observed, Trouble};
+use crate::catalog::records::{Committed, NewAudit, Observation, Observed, Trouble};
 use crate::managers::{Effect, Fault, ManagerName};
 use crate::reference::SecretRef;
 
@@ -83,7 +82,7 @@ pub(super) async fn observe(
     let touched = if before.as_ref().map(seen_by_nodes) == Some(seen_by_nodes(said)) {
         Vec::new()
     } else {
-        touch(&mut write, org, reference).await?
+        secrets::touch_by(&mut write, org, reference, [RAISE_NODES, MARK_DEPLOYMENTS]).await?
     };
     write.audit(audit).await?;
     let at = write.commit().await?;
@@ -225,38 +224,6 @@ fn parse_effect(text: &str) -> Result<Effect, CatalogError> {
     serde_json::from_value(text.into()).map_err(|_| malformed("effect"))
 }
 
-/// Raises the generation of every node that has the secret among a binding's candidates, once each,
-/// and marks the deployments; found by the index on references.
-async fn touch(
-    write: &mut Write,
-    org: &OrgId,
-    reference: &SecretRef,
-) -> Result<Vec<(NodeId, Generation)>, CatalogError> {
-    let mut touched: Vec<(NodeId, Generation)> = Vec::new();
-    for row in sqlx::query(RAISE_NODES)
-        .bind(org.as_str())
-        .bind(reference.to_string())
-        .fetch_all(write.conn())
-        .await?
-    {
-        touched.push((row.name("node")?, Generation(row.count("generation")?)));
-    }
-    touched.sort();
-    if !touched.is_empty() {
-        sqlx::query(MARK_DEPLOYMENTS)
-            .bind(org.as_str())
-            .bind(reference.to_string())
-            .execute(write.conn())
-            .await?;
-    }
-    let news: Vec<_> = touched
-        .iter()
-        .map(|(node, generation)| (node.clone(), FeedEvent::Bindings(*generation)))
-        .collect();
-    write.announce(org, &news).await?;
-    Ok(touched)
-}
-
 const UNBOUND: &str = "SELECT o.org FROM observed o WHERE NOT EXISTS (
      SELECT 1 FROM bindings b WHERE b.org = o.org AND b.reference = o.reference) LIMIT 1";
 const FORGET_UNBOUND: &str = "DELETE FROM observed WHERE NOT EXISTS (
@@ -268,6 +235,7 @@ const SELECT_ALL: &str =
 const SELECT_UNASKED: &str =
     "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since
      FROM observed WHERE asked = 0 ORDER BY org, reference";
+/// The nodes that have the secret among a binding's candidates, found by the index on references.
 const RAISE_NODES: &str = "UPDATE nodes SET generation = generation + 1
      WHERE org = $1 AND node IN (
          SELECT b.node FROM bindings b WHERE b.org = $1 AND b.reference = $2 AND NOT b.denied)

@@ -360,8 +360,18 @@ pub(super) async fn touch(
     org: &OrgId,
     reference: &SecretRef,
 ) -> Result<Vec<(NodeId, Generation)>, CatalogError> {
+    touch_by(write, org, reference, [RAISE_NODES, MARK_DEPLOYMENTS]).await
+}
+
+/// The same for the nodes and the deployments that these two statements find.
+pub(super) async fn touch_by(
+    write: &mut Write,
+    org: &OrgId,
+    reference: &SecretRef,
+    [raise_nodes, mark_deployments]: [&'static str; 2],
+) -> Result<Vec<(NodeId, Generation)>, CatalogError> {
     let mut touched: Vec<(NodeId, Generation)> = Vec::new();
-    for row in sqlx::query(RAISE_NODES)
+    for row in sqlx::query(raise_nodes)
         .bind(org.as_str())
         .bind(reference.to_string())
         .fetch_all(write.conn())
@@ -373,7 +383,7 @@ pub(super) async fn touch(
     if touched.is_empty() {
         return Ok(touched);
     }
-    sqlx::query(MARK_DEPLOYMENTS)
+    sqlx::query(mark_deployments)
         .bind(org.as_str())
         .bind(reference.to_string())
         .execute(write.conn())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_secrets_protocol::Secret;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::warn;
 
 use super::{Keeper, Outcome, audit, note};
@@ -12,6 +12,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::records::{LeaseChange, LeaseId, LeaseRecord, LeaseState};
 use crate::clock;
 use crate::lease::Event;
+use crate::lease::decide::after;
 use crate::managers::guarded::Guarded;
 use crate::managers::{Fault, ManagerError, Minted, Target, Term};
 
@@ -304,9 +305,4 @@ impl Keeper {
             events.send(event).ok();
         });
     }
-}
-
-fn after(start: Timestamp, duration: Duration) -> Timestamp {
-    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    start.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }
