@@ -294,6 +294,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// The nodes that bind a secret whose reads have a lease, or have an open lease.
     async fn leasing_nodes(&self) -> Result<Vec<(OrgId, NodeId)>, CatalogError>;
 
+    /// Forgets leases that were found dead before this time, and says how many.
+    async fn forget_ended_leases(&self, before: Timestamp) -> Result<u64, CatalogError>;
+
     /// What a manager's backend kept: wrapped key and ciphertext.
     async fn manager_session(
         &self,

@@ -7,7 +7,9 @@
 
 mod decide;
 mod keeper;
+mod pace;
 mod table;
+mod turns;
 mod values;
 
 use std::sync::Arc;

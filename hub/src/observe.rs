@@ -1,14 +1,14 @@
 //! Watching managers: each secret that anything binds is looked at again and again, once for the whole
 //! fleet and without its value; nodes hear of it when it is another one.
 
+mod hints;
 mod next;
 mod pace;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edge_secrets_protocol::OrgId;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -20,43 +20,11 @@ use crate::managers::guarded::Guarded;
 use crate::managers::registry::Registry;
 use crate::managers::{Fault, ManagerError, ManagerName, Target};
 use crate::reference::SecretRef;
+pub use hints::{Hint, Hints};
+use hints::{Mail, Mailbox};
 use next::Belief;
 pub(crate) use next::trouble;
 use pace::Pace;
-
-/// Tells the watchers to look at once. A hint: they look anyway. Clones share it.
-#[derive(Clone, Default)]
-pub struct Hints(Arc<Mutex<HashMap<ManagerName, mpsc::UnboundedSender<Hint>>>>);
-
-/// What to look at.
-#[derive(Debug, Clone)]
-pub enum Hint {
-    /// Everything of the manager.
-    All,
-    /// These secrets of it.
-    These(Vec<SecretRef>),
-    /// Secrets that were just bound, or that the catalog remembers.
-    Watch(Vec<Observed>),
-    /// Secrets that nothing binds any more.
-    Forget(Vec<(OrgId, SecretRef)>),
-}
-
-impl Hints {
-    /// Gives a hint about a manager. `false` where nobody watches it.
-    #[must_use]
-    pub fn give(&self, manager: &ManagerName, hint: Hint) -> bool {
-        let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = senders.get(manager);
-        sender.is_some_and(|sender| sender.send(hint).is_ok())
-    }
-
-    fn register(&self, manager: &ManagerName) -> mpsc::UnboundedReceiver<Hint> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.insert(manager.clone(), sender);
-        receiver
-    }
-}
 
 /// Watches every manager until it is dropped.
 pub async fn observe(catalog: Arc<dyn Catalog>, registry: Registry, hints: Hints) {
@@ -66,7 +34,7 @@ pub async fn observe(catalog: Arc<dyn Catalog>, registry: Registry, hints: Hints
         let watcher = Watcher {
             catalog: Arc::clone(&catalog),
             manager: Arc::clone(manager),
-            hints: hints.register(&manager.name),
+            mailbox: hints.register(&manager.name),
             watched: BTreeMap::new(),
             heard: None,
         };
@@ -204,7 +172,7 @@ fn audit(org: &OrgId, reference: &SecretRef, next: &Observation) -> NewAudit {
 struct Watcher {
     catalog: Arc<dyn Catalog>,
     manager: Arc<Guarded>,
-    hints: mpsc::UnboundedReceiver<Hint>,
+    mailbox: Arc<Mailbox>,
     watched: BTreeMap<(OrgId, SecretRef), Watched>,
     /// When a hint was followed last.
     heard: Option<Instant>,
@@ -222,10 +190,7 @@ impl Watcher {
             tokio::select! {
                 // Hints first: they may make more of it due at once.
                 biased;
-                hint = self.hints.recv() => match hint {
-                    Some(hint) => self.take(hint),
-                    None => return,
-                },
+                mail = self.mailbox.take() => self.read(mail),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     self.look().await;
                 }
@@ -233,45 +198,33 @@ impl Watcher {
         }
     }
 
-    fn take(&mut self, hint: Hint) {
+    fn read(&mut self, mail: Mail) {
         let now = Instant::now();
+        for (key, watch) in mail.watched {
+            let Some(known) = watch else {
+                self.watched.remove(&key);
+                continue;
+            };
+            // What is watched already may still stand as unasked there, for it is being asked about, or
+            // was when this was sent: that is no reason to ask again.
+            let watched = self.watched.entry(key).or_insert_with(|| Watched {
+                belief: Belief::default(),
+                next: now,
+            });
+            if known.is_some() {
+                watched.belief.known = known;
+            }
+        }
+        if !mail.all && mail.these.is_empty() {
+            return;
+        }
         // Whoever gives hints without end, a manager's own audit of our looks say, is not followed more
         // than once in a while.
         let soon = self.heard.map_or(now, |heard| now.max(heard + pace::HINTS));
-        if matches!(hint, Hint::All | Hint::These(_)) {
-            self.heard = Some(soon);
-        }
-        match hint {
-            Hint::All => {
-                for watched in self.watched.values_mut() {
-                    watched.next = watched.next.min(soon);
-                }
-            }
-            Hint::These(references) => {
-                for ((_, reference), watched) in &mut self.watched {
-                    if references.contains(reference) {
-                        watched.next = watched.next.min(soon);
-                    }
-                }
-            }
-            Hint::Forget(gone) => {
-                for key in gone {
-                    self.watched.remove(&key);
-                }
-            }
-            Hint::Watch(found) => {
-                for observed in found {
-                    // What is watched already may still stand as unasked there, for it is being asked
-                    // about, or was when this was sent: that is no reason to ask again.
-                    let key = (observed.org, observed.reference);
-                    let watched = self.watched.entry(key).or_insert_with(|| Watched {
-                        belief: Belief::default(),
-                        next: now,
-                    });
-                    if let Some(known) = observed.known {
-                        watched.belief.known = Some(known);
-                    }
-                }
+        self.heard = Some(soon);
+        for ((_, reference), watched) in &mut self.watched {
+            if mail.all || mail.these.contains(reference) {
+                watched.next = watched.next.min(soon);
             }
         }
     }

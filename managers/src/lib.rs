@@ -159,6 +159,8 @@ pub struct Description {
     pub labels: Vec<String>,
     /// When it was last changed.
     pub updated_at: Option<Timestamp>,
+    /// The manager's own name of it, the same for all its spellings; where only one node may have it.
+    pub identity: Option<String>,
     /// What an operator should know: one sentence each.
     pub notes: Vec<String>,
 }
@@ -175,6 +177,7 @@ impl Description {
             ttl: None,
             labels: Vec::new(),
             updated_at: None,
+            identity: None,
             notes: Vec::new(),
         }
     }

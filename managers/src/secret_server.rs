@@ -252,6 +252,7 @@ impl SecretManager for SecretServer {
         if seen.access.checkout.is_some() {
             let mut description = Description::new(Effect::Exclusive, None);
             description.ttl = minutes(seen.state.check_out_interval_minutes);
+            description.identity = Some(seen.summary.id.to_string());
             return Ok(description);
         }
         let (version, with_edits) = self.version(&seen).await?;

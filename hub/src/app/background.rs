@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_secrets_protocol::OrgId;
+use jiff::SignedDuration;
 use tokio::time::sleep;
 use tracing::{error, info};
 
@@ -18,13 +19,31 @@ use crate::observe;
 
 /// Watches managers, keeps leases, and announces the ends of secrets, until it is dropped.
 pub(super) async fn run(hub: Arc<Hub>, desk: Desk) {
-    settle_defaults(&hub).await;
     let parts = Parts {
         catalog: Arc::clone(&hub.catalog),
         registry: hub.managers.clone(),
         feed: hub.feed.clone(),
     };
-    tokio::join!(watch(&hub), hub.leases.keep(desk, parts), expire(&hub));
+    tokio::join!(
+        settle_defaults(&hub),
+        watch(&hub),
+        hub.leases.keep(desk, parts),
+        expire(&hub),
+        forget_leases(&hub)
+    );
+}
+
+/// Forgets leases that have been dead for long: the audit trail still knows them.
+async fn forget_leases(hub: &Hub) {
+    loop {
+        let before = clock::now() - KEPT;
+        match hub.catalog.forget_ended_leases(before).await {
+            Ok(0) => {}
+            Ok(leases) => info!(leases, "Leases that ended long ago are forgotten."),
+            Err(error) => error!(%error, "Leases that ended long ago cannot be forgotten."),
+        }
+        sleep(HOUR).await;
+    }
 }
 
 /// Watches managers, and begins anew should that ever end.
@@ -59,19 +78,27 @@ async fn try_settle_defaults(hub: &Hub) -> Result<(), CatalogError> {
     for unknown in managers.defaults.keys().filter(|org| !orgs.contains(org)) {
         error!(org = %unknown, "`default_managers` names an organisation that is not there.");
     }
+    let mut first_error = None;
     for org in orgs {
-        let wanted = managers.default_of(&org);
-        let model = hub.models.current(&*hub.catalog, &org).await?;
-        if model.definitions.default_manager.as_ref() == wanted {
-            continue;
+        // One organisation's trouble is not the others'.
+        if let Err(error) = settle_default(hub, &org).await {
+            first_error.get_or_insert(error);
         }
-        let change = Change::SetDefaultManager(wanted.cloned());
-        let audit = default_changed(&org, wanted);
-        let committed = deploy::apply(hub, &org, change, audit).await?;
-        let nodes = committed.touched.len();
-        info!(%org, manager = wanted.map_or("embedded", ManagerName::as_str), nodes,
-            "References without a secrets manager mean this one now.");
     }
+    first_error.map_or(Ok(()), Err)
+}
+
+async fn settle_default(hub: &Hub, org: &OrgId) -> Result<(), CatalogError> {
+    let wanted = hub.config.managers.default_of(org);
+    let model = hub.models.current(&*hub.catalog, org).await?;
+    if model.definitions.default_manager.as_ref() == wanted {
+        return Ok(());
+    }
+    let change = Change::SetDefaultManager(wanted.cloned());
+    let committed = deploy::apply(hub, org, change, default_changed(org, wanted)).await?;
+    let nodes = committed.touched.len();
+    info!(%org, manager = wanted.map_or("embedded", ManagerName::as_str), nodes,
+        "References without a secrets manager mean this one now.");
     Ok(())
 }
 
@@ -120,3 +147,6 @@ async fn expire(hub: &Hub) {
 
 const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// For how long ended leases are listed.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);

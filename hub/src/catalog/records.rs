@@ -20,7 +20,7 @@ use crate::metadata::{MetaChange, SecretMeta};
 use crate::reference::SecretRef;
 pub use managed::{
     LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, Observation, Observed,
-    Trouble,
+    Trouble, Wish,
 };
 
 /// Counts the changes of an organisation's definitions and nodes.
@@ -288,6 +288,8 @@ pub struct BoundDeployment {
 pub struct BindingDetail {
     /// What reading it does, where a manager said so.
     pub effect: Option<Effect>,
+    /// The manager's own name of it, see [`crate::managers::Description::identity`].
+    pub identity: Option<String>,
     /// What is wrong with it.
     pub trouble: Option<Trouble>,
 }

@@ -56,6 +56,8 @@ pub struct Resolution {
     pub expires_at: Option<Timestamp>,
     /// What reading it does.
     pub effect: Option<Effect>,
+    /// The manager's own name of it.
+    pub identity: Option<String>,
     /// What is wrong with it, for operators.
     pub trouble: Option<Trouble>,
     /// The lease whose credential it is.
@@ -69,6 +71,7 @@ impl Resolution {
             reference: Some(reference.clone()),
             expires_at: None,
             effect: None,
+            identity: None,
             trouble: None,
             lease: None,
         }
@@ -83,6 +86,7 @@ pub fn resolve(candidates: &[Candidate], now: Timestamp) -> Resolution {
         reference: None,
         expires_at: None,
         effect: None,
+        identity: None,
         trouble: None,
         lease: None,
     };
@@ -151,6 +155,7 @@ fn managed(
     if effect.is_some_and(Effect::is_leased) && !gone(known) {
         return Ok(Resolution {
             effect,
+            identity: known.identity.clone(),
             ..leased(reference, trouble, lease, now)
         });
     }
@@ -263,8 +268,8 @@ mod tests {
         let observation = Observation {
             effect: version.map(|_| Effect::Pure),
             version: version.map(|version| version.parse().unwrap()),
-            expires_at: None,
             trouble: fault.map(trouble),
+            ..Observation::default()
         };
         Known::Managed(Some(observation), None)
     }
@@ -368,7 +373,7 @@ mod tests {
                 effect: Some(Effect::Pure),
                 version: Some("1".parse().unwrap()),
                 expires_at: Some(at(end)),
-                trouble: None,
+                ..Observation::default()
             };
             let managed = Known::Managed(Some(managed), None);
             assert_eq!(state(&[candidate("v:db", managed)]).0, expected);

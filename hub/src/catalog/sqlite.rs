@@ -347,6 +347,10 @@ impl Catalog for SqliteCatalog {
         leases::leasing_nodes(self).await
     }
 
+    async fn forget_ended_leases(&self, before: Timestamp) -> Result<u64, CatalogError> {
+        leases::forget_ended(self, before).await
+    }
+
     async fn manager_session(
         &self,
         manager: &ManagerName,

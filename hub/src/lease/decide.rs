@@ -110,6 +110,8 @@ fn current(situation: Situation<'_>) -> Step {
     match patience(lease) {
         Some(until) if until > now => Step::Wait(Some(until)),
         _ if lease.renewable => Step::Renew,
+        // To take once more what is taken gives nothing: it is given back at its end, and taken then.
+        _ if situation.effect == Effect::Exclusive => Step::Wait(lease.ends_at),
         _ => Step::Supersede,
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::decide::{Situation, Step, decide};
+use super::pace::Pace;
 use super::table::Table;
+use super::turns::Turns;
 use super::values::Values;
 use super::{Event, Parts};
 use crate::catalog::CatalogError;
@@ -43,8 +45,12 @@ pub(super) struct Keeper {
     values: Values,
     events: mpsc::UnboundedSender<Event>,
     table: Table,
-    /// Leases with a call under way.
+    /// Leases with something under way.
     busy: BTreeSet<LeaseId>,
+    /// Whose turn it is at the managers.
+    turns: Turns,
+    /// How often credentials are made.
+    pace: Pace,
     /// When to look at a lease again.
     due: BTreeMap<LeaseId, Timestamp>,
     /// Leases that are not to be attended before: their managers said so.
@@ -63,6 +69,8 @@ impl Keeper {
             events,
             table: Table::default(),
             busy: BTreeSet::new(),
+            turns: Turns::default(),
+            pace: Pace::default(),
             due: BTreeMap::new(),
             not_before: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -149,11 +157,7 @@ impl Keeper {
         }
         changes.push(LeaseChange::Set(Box::new(next)));
         if lease.handle.is_some() && lease.current {
-            changes.push(LeaseChange::Want {
-                place: lease.place.clone(),
-                refused: None,
-                beside: false,
-            });
+            changes.push(self.wish(lease.place.clone(), None, false));
         }
         self.change(
             changes,
@@ -188,6 +192,7 @@ impl Keeper {
             }
             Event::Broken(id, why) => {
                 self.busy.remove(&id);
+                let manager = self.turns.end(id);
                 error!(lease = %id, why, "A call for a lease broke off inside the hub.");
                 match self.table.get(id).cloned() {
                     Some(lease) if lease.handle.is_none() => self.cut_off(lease).await,
@@ -196,12 +201,15 @@ impl Keeper {
                         self.failed(lease, broke).await
                     }
                     None => Ok(()),
-                }
+                }?;
+                self.pass_on(manager).await
             }
             Event::Done(id, outcome) => {
                 self.busy.remove(&id);
+                let manager = self.turns.end(id);
                 self.settle(id, outcome).await?;
-                self.attend(id).await
+                self.attend(id).await?;
+                self.pass_on(manager).await
             }
         }
     }
@@ -259,6 +267,9 @@ impl Keeper {
     async fn look(&mut self) -> Result<(), CatalogError> {
         self.look_at_epochs();
         let now = clock::now();
+        if self.pace.len() > 2 * self.table.len() {
+            self.pace.forget(now);
+        }
         let due: Vec<_> = self
             .due
             .iter()
@@ -347,14 +358,50 @@ impl Keeper {
             (Step::Supersede, _) => self.supersede(id).await,
             (Step::Replace, _) => self.replace(id, "it ended").await,
             (Step::Bury, _) => self.bury(lease, "its own end").await,
-            (Step::Mint, Some(manager)) => self.mint(lease, manager).await,
-            (Step::Renew, Some(manager)) => {
+            (Step::Mint | Step::Renew | Step::Revoke, None) => self.unknown_manager(lease).await,
+            (Step::Mint | Step::Renew | Step::Revoke, Some(manager)) => {
+                self.call(step, lease, manager).await
+            }
+        }
+    }
+
+    /// Asks a manager, once it is the lease's turn.
+    async fn call(
+        &mut self,
+        step: Step,
+        lease: LeaseRecord,
+        manager: Arc<Guarded>,
+    ) -> Result<(), CatalogError> {
+        let id = lease.id;
+        if !self.turns.begin(&lease, &manager.name, at_once(&manager)) {
+            self.due.remove(&id);
+            return Ok(());
+        }
+        let begun = match step {
+            Step::Renew => {
                 self.renew(lease, manager);
                 Ok(())
             }
-            (Step::Revoke, Some(manager)) => self.end(lease, manager).await,
-            (Step::Mint | Step::Renew | Step::Revoke, None) => self.unknown_manager(lease).await,
+            Step::Revoke => self.end(lease, manager).await,
+            _ => self.mint(lease, manager).await,
+        };
+        // What had nothing to ask passes its turn on.
+        let passed = (!self.busy.contains(&id)).then(|| self.turns.end(id));
+        begun?;
+        Box::pin(self.pass_on(passed.flatten())).await
+    }
+
+    /// Attends those whose turn it is at a manager where a call is over.
+    async fn pass_on(&mut self, manager: Option<ManagerName>) -> Result<(), CatalogError> {
+        let Some(manager) = manager else {
+            return Ok(());
+        };
+        let found = self.parts.registry.named(&manager);
+        let most = found.map_or(1, |manager| at_once(manager));
+        while let Some(next) = self.turns.next(&manager, most) {
+            self.attend(next).await?;
         }
+        Ok(())
     }
 
     /// Whether the node's last report since its successor came still names the lease's version. Without
@@ -433,13 +480,10 @@ impl Keeper {
         }
         let changed = self.parts.catalog.change_leases(&changes, audit).await?;
         for (lease, change) in changed.into_iter().zip(changes) {
-            if let LeaseChange::Want {
-                place,
-                beside: false,
-                ..
-            } = &change
+            if let LeaseChange::Want(wish) = &change
+                && !wish.beside
             {
-                self.make_room(place, lease.id);
+                self.make_room(&wish.place, lease.id);
             }
             self.due.insert(lease.id, clock::now());
             self.table.put(lease);
@@ -488,6 +532,11 @@ pub(super) fn audit(lease: &LeaseRecord, action: &str, result: &str, detail: &st
         detail: detail.to_owned(),
         peer: "-".to_owned(),
     }
+}
+
+/// So many calls for leases at once.
+fn at_once(manager: &Guarded) -> usize {
+    manager.settings.limits.concurrent.max(1)
 }
 
 fn note(lease: &LeaseRecord, what: &str) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_secrets_protocol::{NodeId, OrgId};
 
 use crate::catalog::records::{LeaseId, LeasePlace, LeaseRecord, LeaseState};
-use crate::managers::Effect;
+use crate::managers::{Effect, LeaseHandle, ManagerName};
 use crate::reference::SecretRef;
 
 /// Open leases by number, node and secret.
@@ -13,33 +13,61 @@ use crate::reference::SecretRef;
 pub(super) struct Table {
     leases: BTreeMap<LeaseId, LeaseRecord>,
     by_node: BTreeMap<(OrgId, NodeId), BTreeSet<LeaseId>>,
-    by_secret: BTreeMap<(OrgId, SecretRef), BTreeSet<LeaseId>>,
-    effects: BTreeMap<(OrgId, SecretRef), Effect>,
+    by_claim: BTreeMap<Claim, BTreeSet<LeaseId>>,
+    known: BTreeMap<(OrgId, SecretRef), Known>,
+}
+
+/// What bindings say of a secret.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// What reading it does.
+    pub(super) effect: Effect,
+    /// The manager's own name of it.
+    pub(super) identity: Option<String>,
+}
+
+/// What leases may be of together: a secret, whatever it is called where, in whichever organisation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Identity(ManagerName, String),
+    Reference(OrgId, SecretRef),
+}
+
+impl Claim {
+    fn of(place: &LeasePlace, identity: Option<&str>) -> Self {
+        match (place.reference.manager(), identity) {
+            (Some(manager), Some(identity)) => Self::Identity(manager.clone(), identity.to_owned()),
+            _ => Self::Reference(place.org.clone(), place.reference.clone()),
+        }
+    }
+
+    fn of_lease(lease: &LeaseRecord) -> Self {
+        Self::of(&lease.place, lease.identity.as_deref())
+    }
 }
 
 impl Table {
     /// Takes a lease as it is now; one that ended is forgotten.
     pub(super) fn put(&mut self, lease: LeaseRecord) {
-        let LeasePlace {
-            org,
-            node,
-            reference,
-            ..
-        } = lease.place.clone();
-        let (node, secret) = ((org.clone(), node), (org, reference));
+        let LeasePlace { org, node, .. } = lease.place.clone();
+        let (node, claim) = ((org, node), Claim::of_lease(&lease));
         if lease.state == LeaseState::Ended {
             self.leases.remove(&lease.id);
             forget(&mut self.by_node, &node, lease.id);
-            forget(&mut self.by_secret, &secret, lease.id);
+            forget(&mut self.by_claim, &claim, lease.id);
             return;
         }
         self.by_node.entry(node).or_default().insert(lease.id);
-        self.by_secret.entry(secret).or_default().insert(lease.id);
+        self.by_claim.entry(claim).or_default().insert(lease.id);
         self.leases.insert(lease.id, lease);
     }
 
     pub(super) fn get(&self, id: LeaseId) -> Option<&LeaseRecord> {
         self.leases.get(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &LeaseRecord> {
@@ -53,19 +81,17 @@ impl Table {
     }
 
     /// The leases of a secret, oldest first.
-    pub(super) fn of_secret(
-        &self,
-        org: &OrgId,
-        reference: &SecretRef,
-    ) -> impl Iterator<Item = &LeaseRecord> {
-        let found = self.by_secret.get(&(org.clone(), reference.clone()));
-        let found = found.into_iter().flatten();
+    fn of_claim(&self, claim: &Claim) -> impl Iterator<Item = &LeaseRecord> {
+        let found = self.by_claim.get(claim).into_iter().flatten();
         found.filter_map(|id| self.leases.get(id))
     }
 
     /// Every lease of a place, oldest first.
     pub(super) fn of_place(&self, place: &LeasePlace) -> impl Iterator<Item = &LeaseRecord> {
-        self.of_secret(&place.org, &place.reference)
+        let node = (place.org.clone(), place.node.clone());
+        let found = self.by_node.get(&node).into_iter().flatten();
+        found
+            .filter_map(|id| self.leases.get(id))
             .filter(move |lease| lease.place == *place)
     }
 
@@ -88,7 +114,10 @@ impl Table {
 
     /// Who has the one credential that there is of a secret, if anybody else does.
     pub(super) fn holder(&self, place: &LeasePlace) -> Option<&LeaseRecord> {
-        self.of_secret(&place.org, &place.reference)
+        let identity = self
+            .known(place)
+            .and_then(|known| known.identity.as_deref());
+        self.of_claim(&Claim::of(place, identity))
             .find(|lease| lease.place != *place && lease.state != LeaseState::Refused)
     }
 
@@ -104,43 +133,51 @@ impl Table {
         };
         self.effect(place).is_for_one_node()
             && self
-                .of_secret(&place.org, &place.reference)
+                .of_claim(&Claim::of_lease(lease))
                 .any(|other| other.id != lease.id && takes(other))
     }
 
     /// Whether nobody but this lease has, gets or waits for the one credential that there is.
     pub(super) fn is_free_but_for(&self, lease: &LeaseRecord) -> bool {
-        let place = &lease.place;
-        self.of_secret(&place.org, &place.reference)
+        self.of_claim(&Claim::of_lease(lease))
             .all(|other| other.id == lease.id || other.state == LeaseState::Refused)
     }
 
-    /// Leases of a secret for which a credential is to be made.
-    pub(super) fn to_be_made(&self, place: &LeasePlace) -> Vec<LeaseId> {
-        self.of_secret(&place.org, &place.reference)
+    /// Leases of the same secret for which a credential is to be made.
+    pub(super) fn to_be_made(&self, lease: &LeaseRecord) -> Vec<LeaseId> {
+        self.of_claim(&Claim::of_lease(lease))
             .filter(|lease| lease.state == LeaseState::Wanted)
             .map(|lease| lease.id)
             .collect()
     }
 
-    /// Leases that wait for the one credential that there is, oldest first.
-    pub(super) fn refused(&self, org: &OrgId, reference: &SecretRef) -> Vec<LeaseRecord> {
-        let refused = self.of_secret(org, reference);
-        refused
-            .filter(|lease| lease.state == LeaseState::Refused)
-            .cloned()
-            .collect()
+    /// The lease that waits longest for the one credential that there is.
+    pub(super) fn first_refused(&self, lease: &LeaseRecord) -> Option<&LeaseRecord> {
+        self.of_claim(&Claim::of_lease(lease))
+            .find(|lease| lease.state == LeaseState::Refused)
     }
 
-    pub(super) fn note_effect(&mut self, org: &OrgId, reference: &SecretRef, effect: Effect) {
-        let key = (org.clone(), reference.clone());
-        self.effects.insert(key, effect);
+    /// The live lease of the same place that has this handle at its manager already.
+    pub(super) fn with_handle(&self, lease: &LeaseRecord, handle: &LeaseHandle) -> Option<LeaseId> {
+        self.of_place(&lease.place)
+            .find(|other| other.state == LeaseState::Live && other.handle.as_ref() == Some(handle))
+            .map(|other| other.id)
+    }
+
+    pub(super) fn note(&mut self, place: &LeasePlace, known: Known) {
+        let key = (place.org.clone(), place.reference.clone());
+        self.known.insert(key, known);
+    }
+
+    /// What bindings said of the secret last.
+    pub(super) fn known(&self, place: &LeasePlace) -> Option<&Known> {
+        let key = (place.org.clone(), place.reference.clone());
+        self.known.get(&key)
     }
 
     /// What reading the secret does; while nobody knows, what is safest.
     pub(super) fn effect(&self, place: &LeasePlace) -> Effect {
-        let key = (place.org.clone(), place.reference.clone());
-        let known = self.effects.get(&key).copied();
+        let known = self.known(place).map(|known| known.effect);
         known.unwrap_or(Effect::MintsAndInvalidates)
     }
 }

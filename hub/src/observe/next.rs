@@ -54,6 +54,7 @@ impl Belief {
             effect: Some(description.effect),
             version: description.version.filter(|_| !leased),
             expires_at: description.expires_at.filter(|_| !leased),
+            identity: description.identity.filter(|_| leased),
             trouble: None,
         }
     }

@@ -153,7 +153,9 @@ fn describe_keys(
         described.expires_at = end;
         described
     } else {
-        Description::new(Effect::MintsAndInvalidates, None)
+        let mut described = Description::new(Effect::MintsAndInvalidates, None);
+        described.identity = Some(metadata.id.clone());
+        described
     };
     described.fields = fields_of(metadata.secret_type);
     described.ttl = metadata.ttl;

@@ -13,7 +13,7 @@ use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, Fet
 use edge_secrets_protocol::limits::{MAX_BATCH_BYTES, MAX_BATCH_ITEMS};
 use edge_secrets_protocol::{Code, Problem, Secret, SecretVersion};
 use futures_util::{StreamExt, stream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{OK, audited};
@@ -56,10 +56,11 @@ pub(super) async fn call(
     let mut batch = Batch::new(&peer, Sealer::new(&peer, sealer));
     // Some at a time, so that a slow manager holds up its own secrets alone and not many values are in
     // memory at once.
+    let latest = Instant::now() + BATCH_PATIENCE;
     let judged = items.into_iter().zip(bound).map(|(item, bound)| {
         let (hub, peer) = (&hub, &peer);
         async move {
-            let verdict = judge(hub, peer, &item, bound).await;
+            let verdict = judge(hub, peer, &item, bound, latest).await;
             (item, verdict)
         }
     });
@@ -178,7 +179,13 @@ impl<'a> Batch<'a> {
 }
 
 /// Decides one item from what the catalog says of it now, and reads the value if it may.
-async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound>) -> Verdict {
+async fn judge(
+    hub: &Hub,
+    peer: &NodePeer,
+    item: &FetchItem,
+    bound: Option<Bound>,
+    latest: Instant,
+) -> Verdict {
     let Some(bound) = bound else {
         return denied("nothing binds it on this node", None);
     };
@@ -200,7 +207,7 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
     if reference.version_at_nodes(&version) != item.version {
         return superseded(reference, &version);
     }
-    match value(hub, peer, &reference, &version, bound.lease).await {
+    match value(hub, peer, (&reference, &version), bound.lease, latest).await {
         Ok(value) => Verdict::Granted(reference, value),
         Err(error) => of_manager(&error, Some(reference)),
     }
@@ -210,9 +217,9 @@ async fn judge(hub: &Hub, peer: &NodePeer, item: &FetchItem, bound: Option<Bound
 async fn value(
     hub: &Hub,
     peer: &NodePeer,
-    reference: &SecretRef,
-    version: &SecretVersion,
+    (reference, version): (&SecretRef, &SecretVersion),
     lease: Option<LeaseId>,
+    latest: Instant,
 ) -> Result<Arc<Secret>, ManagerError> {
     let secret = reference.secret();
     let target = Target {
@@ -226,7 +233,7 @@ async fn value(
             manager.admit(target)?;
             match lease {
                 Some(lease) => leased(hub, lease)?,
-                None => patiently(manager.read(target, version)).await?,
+                None => patiently(latest, manager.read(target, version)).await?,
             }
         }
     };
@@ -247,9 +254,11 @@ fn leased(hub: &Hub, lease: LeaseId) -> Result<Arc<Secret>, ManagerError> {
 /// A manager that takes long holds up nothing else: its value comes with a later try, for the read
 /// goes on.
 async fn patiently(
+    latest: Instant,
     read: impl Future<Output = Result<Arc<Secret>, ManagerError>>,
 ) -> Result<Arc<Secret>, ManagerError> {
-    timeout(PATIENCE, read).await.unwrap_or_else(|_| {
+    let until = latest.min(Instant::now() + PATIENCE);
+    timeout_at(until, read).await.unwrap_or_else(|_| {
         Err(ManagerError::new(
             Fault::TimedOut,
             "its manager has not answered yet",
@@ -305,5 +314,8 @@ fn refused(code: Code, detail: &str, reason: String, reference: Option<SecretRef
 
 /// So many items of a batch are judged at a time.
 const AT_ONCE: usize = 16;
-/// How long a node waits for a manager within one fetch.
+/// How long one item of a fetch waits for its manager.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all of them wait together: the agent's own patience is longer. What is kept by then is
+/// still given.
+const BATCH_PATIENCE: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use super::Place;
 use super::world::{World, at, audit, node_id, placed, secret_ref};
 use crate::catalog::records::{
     LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, Observation, Trouble,
+    Wish,
 };
 use crate::managers::{Effect, Fault, LeaseHandle};
 
@@ -175,11 +176,12 @@ fn lease_place(node: &str) -> LeasePlace {
 }
 
 fn want(node: &str, beside: bool) -> LeaseChange {
-    LeaseChange::Want {
+    LeaseChange::Want(Box::new(Wish {
         place: lease_place(node),
+        identity: None,
         refused: None,
         beside,
-    }
+    }))
 }
 
 async fn change(world: &World, changes: Vec<LeaseChange>) -> Vec<LeaseRecord> {
@@ -205,6 +207,8 @@ pub(crate) async fn leases_are_changed_together_and_numbers_never_come_back(plac
     let before = world.generation("n").await;
     let first = change(&world, vec![want("n", false)]).await.remove(0);
     assert_eq!((first.state, first.current), (LeaseState::Wanted, true));
+    let enrolled = world.catalog.node(&world.org, &node_id("n")).await.unwrap();
+    assert_eq!(first.enrolled_at, Some(enrolled.unwrap().enrolled_at));
     assert_eq!(
         world.generation("n").await,
         before,
@@ -241,6 +245,19 @@ pub(crate) async fn leases_are_changed_together_and_numbers_never_come_back(plac
     assert!(third.id > beside.id);
     let open = world.catalog.leases(&LeaseQuery::default()).await.unwrap();
     assert_eq!(open.iter().filter(|lease| lease.current).count(), 1);
+    // What is dead is remembered for a while, and no other.
+    let forget = world.catalog.forget_ended_leases(at(0)).await.unwrap();
+    assert_eq!(forget, 0);
+    let forgotten = world
+        .catalog
+        .forget_ended_leases(at(4_000_000_000_000))
+        .await;
+    assert_eq!(forgotten.unwrap(), 1);
+    let left = world.catalog.leases(&query).await.unwrap();
+    assert_eq!(
+        left.iter().map(|l| l.id).collect::<Vec<_>>(),
+        [beside.id, third.id]
+    );
     // Of a node that is gone: it is kept until it is dead, and nobody hears of it.
     change(&world, vec![want("gone", false)]).await;
     let nodes = world.catalog.leasing_nodes().await.unwrap();

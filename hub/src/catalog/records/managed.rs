@@ -20,6 +20,8 @@ pub struct Observation {
     pub version: Option<SecretVersion>,
     /// When the value ends.
     pub expires_at: Option<Timestamp>,
+    /// See [`crate::managers::Description::identity`].
+    pub identity: Option<String>,
     /// Why it cannot be had now.
     pub trouble: Option<Trouble>,
 }
@@ -144,6 +146,10 @@ pub struct LeaseRecord {
     pub id: LeaseId,
     /// What it is of.
     pub place: LeasePlace,
+    /// The manager's own name of the secret, where it has several spellings.
+    pub identity: Option<String>,
+    /// The enrolment of the node that it is for; absent where there was no such node.
+    pub enrolled_at: Option<Timestamp>,
     /// Whether the binding's names resolve to it; else it was superseded or its deployment is over.
     pub current: bool,
     /// Where it is in its life.
@@ -169,22 +175,27 @@ pub struct LeaseRecord {
 /// A change of leases: all of a list happen, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// A binding wants a credential. [`LeaseState::Wanted`], or [`LeaseState::Refused`] with the
-    /// trouble.
-    Want {
-        /// What it is of.
-        place: LeasePlace,
-        /// Why it is refused.
-        refused: Option<Trouble>,
-        /// It becomes the current one when it is made; until then the present one stays that. Else it
-        /// is at once, and the present one, if any, is current no more.
-        beside: bool,
-    },
-    /// Everything but the place and the number becomes this.
+    /// A binding wants a credential.
+    Want(Box<Wish>),
+    /// Everything becomes this but what it was wanted with: the number, the place, the names.
     Set(Box<LeaseRecord>),
 }
 
-/// Which leases are wanted.
+/// A lease to be added: [`LeaseState::Wanted`], or [`LeaseState::Refused`] with the trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// What it is of.
+    pub place: LeasePlace,
+    /// The manager's own name of the secret.
+    pub identity: Option<String>,
+    /// Why it is refused.
+    pub refused: Option<Trouble>,
+    /// It becomes the current one when it is made; until then the present one stays that. Else it is
+    /// at once, and the present one, if any, is current no more.
+    pub beside: bool,
+}
+
+/// Which leases are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct LeaseQuery {
     /// Of this organisation.

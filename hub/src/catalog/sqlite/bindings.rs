@@ -107,9 +107,13 @@ fn bound_deployment(placed: Placed, candidates: &Candidates, now: Timestamp) -> 
             let resolution = resolve(candidates, now);
             secret.state = resolution.state;
             secret.expires_at = resolution.expires_at;
-            let (effect, trouble) = (resolution.effect, resolution.trouble);
-            if effect.is_some() || trouble.is_some() {
-                details.insert(name.clone(), BindingDetail { effect, trouble });
+            let detail = BindingDetail {
+                effect: resolution.effect,
+                identity: resolution.identity,
+                trouble: resolution.trouble,
+            };
+            if detail != BindingDetail::default() {
+                details.insert(name.clone(), detail);
             }
             resolved.extend(resolution.reference.map(|found| (name.clone(), found)));
         }
@@ -277,14 +281,14 @@ const ITEMS_PER_QUERY: usize = 32;
 /// binding's lease `l`.
 const KNOWN: &str = "b.reference, b.field, s.current_version,
      s.expires_at AS own_expires_at, o.asked, o.effect, o.version,
-     o.expires_at, o.fault, o.detail, o.fault_since, l.id AS lease, l.state AS lease_state,
+     o.expires_at, o.identity, o.fault, o.detail, o.fault_since, l.id AS lease, l.state AS lease_state,
      l.ends_at AS lease_ends_at, l.fault AS lease_fault, l.detail AS lease_detail,
      l.fault_since AS lease_fault_since";
 /// The same columns with nothing in them.
 const NOTHING: &str = "NULL AS reference, NULL AS field, NULL AS current_version,
      NULL AS own_expires_at, NULL AS asked,
-     NULL AS effect, NULL AS version, NULL AS expires_at, NULL AS fault, NULL AS detail,
-     NULL AS fault_since, NULL AS lease, NULL AS lease_state, NULL AS lease_ends_at,
+     NULL AS effect, NULL AS version, NULL AS expires_at, NULL AS identity, NULL AS fault,
+     NULL AS detail, NULL AS fault_since, NULL AS lease, NULL AS lease_state, NULL AS lease_ends_at,
      NULL AS lease_fault, NULL AS lease_detail, NULL AS lease_fault_since";
 const JOINS: &str = "LEFT JOIN secrets s ON s.org = b.org AND s.reference = b.reference
      LEFT JOIN observed o ON o.org = b.org AND o.reference = b.reference

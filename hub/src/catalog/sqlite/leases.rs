@@ -3,6 +3,7 @@
 use edge_secrets_protocol::{DeploymentId, Generation, NodeId, OrgId};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteCatalog;
 use super::managed::trouble;
@@ -11,7 +12,7 @@ use super::write::Write;
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
     FeedEvent, LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
-    Trouble,
+    Wish,
 };
 use crate::clock;
 use crate::managers::{Effect, LeaseHandle};
@@ -20,20 +21,40 @@ pub(super) async fn list(
     catalog: &SqliteCatalog,
     query: &LeaseQuery,
 ) -> Result<Vec<LeaseRecord>, CatalogError> {
-    sqlx::query(
-        "SELECT * FROM leases
-         WHERE ($1 IS NULL OR org = $1) AND ($2 IS NULL OR node = $2)
-             AND ($3 OR state <> 'ended')
-         ORDER BY id",
-    )
-    .bind(query.org.as_ref().map(OrgId::as_str))
-    .bind(query.node.as_ref().map(NodeId::as_str))
-    .bind(query.ended)
-    .fetch_all(&catalog.readers)
-    .await?
-    .iter()
-    .map(record)
-    .collect()
+    // Written out, so that the index on open leases, or that of organisations, can serve.
+    let mut select = QueryBuilder::<Sqlite>::new("SELECT * FROM leases WHERE ");
+    select.push(if query.ended { "1" } else { "state <> 'ended'" });
+    if let Some(org) = &query.org {
+        select.push(" AND org = ").push_bind(org.as_str());
+    }
+    if let Some(node) = &query.node {
+        select.push(" AND node = ").push_bind(node.as_str());
+    }
+    select.push(" ORDER BY id");
+    let rows = select.build().fetch_all(&catalog.readers).await?;
+    rows.iter().map(record).collect()
+}
+
+pub(super) async fn forget_ended(
+    catalog: &SqliteCatalog,
+    before: Timestamp,
+) -> Result<u64, CatalogError> {
+    let mut forgotten = 0;
+    loop {
+        // A part at a time: who writes meanwhile does not wait for all of them.
+        let mut write = catalog.write().await?;
+        let gone = sqlx::query(FORGET_ENDED)
+            .bind(before.as_millisecond())
+            .bind(number(FORGET_AT_ONCE))
+            .execute(write.conn())
+            .await?
+            .rows_affected();
+        write.commit().await?;
+        forgotten += gone;
+        if gone < FORGET_AT_ONCE {
+            return Ok(forgotten);
+        }
+    }
 }
 
 pub(super) async fn change(
@@ -46,16 +67,12 @@ pub(super) async fn change(
     let mut seen = Vec::with_capacity(changes.len());
     for change in changes {
         let place = match change {
-            LeaseChange::Want { place, .. } => place,
+            LeaseChange::Want(wish) => &wish.place,
             LeaseChange::Set(record) => &record.place,
         };
         let before = visible(&mut write, place).await?;
         let record = match change {
-            LeaseChange::Want {
-                place,
-                refused,
-                beside,
-            } => want(&mut write, place, refused.as_ref(), *beside).await?,
+            LeaseChange::Want(wish) => want(&mut write, wish).await?,
             LeaseChange::Set(record) => set(&mut write, record).await?,
         };
         seen.push(visible(&mut write, &record.place).await? != before);
@@ -149,12 +166,13 @@ async fn visible(
     .transpose()
 }
 
-async fn want(
-    write: &mut Write,
-    place: &LeasePlace,
-    refused: Option<&Trouble>,
-    beside: bool,
-) -> Result<LeaseRecord, CatalogError> {
+async fn want(write: &mut Write, wish: &Wish) -> Result<LeaseRecord, CatalogError> {
+    let Wish {
+        place,
+        identity,
+        refused,
+        beside,
+    } = wish;
     if !beside {
         make_room(write, place).await?;
     }
@@ -162,10 +180,12 @@ async fn want(
         Some(_) => LeaseState::Refused,
         None => LeaseState::Wanted,
     };
+    let refused = refused.as_ref();
     let row = sqlx::query(
         "INSERT INTO leases (org, node, deployment, reference, current, state, renewable,
-             attempts, fault, detail, fault_since, created_at)
-         VALUES ($1, $2, $3, $4, $10, $5, 0, 0, $6, $7, $8, $9) RETURNING *",
+             attempts, fault, detail, fault_since, created_at, identity, enrolled_at)
+         VALUES ($1, $2, $3, $4, $10, $5, 0, 0, $6, $7, $8, $9, $11,
+             (SELECT enrolled_at FROM nodes WHERE org = $1 AND node = $2)) RETURNING *",
     )
     .bind(place.org.as_str())
     .bind(place.node.as_str())
@@ -177,6 +197,7 @@ async fn want(
     .bind(refused.map(|trouble| trouble.since.as_millisecond()))
     .bind(clock::now().as_millisecond())
     .bind(!beside)
+    .bind(identity.as_deref())
     .fetch_one(write.conn())
     .await?;
     record(&row)
@@ -201,7 +222,7 @@ async fn set(write: &mut Write, lease: &LeaseRecord) -> Result<LeaseRecord, Cata
     let row = sqlx::query(
         "UPDATE leases SET current = $2, state = $3, handle = $4, epoch = $5, renewable = $6,
              granted_at = $7, ends_at = $8, attempts = $9, fault = $10, detail = $11,
-             fault_since = $12
+             fault_since = $12, ended_at = CASE WHEN $3 = 'ended' THEN coalesce(ended_at, $13) END
          WHERE id = $1 RETURNING *",
     )
     .bind(number(lease.id.0))
@@ -226,6 +247,7 @@ async fn set(write: &mut Write, lease: &LeaseRecord) -> Result<LeaseRecord, Cata
             .as_ref()
             .map(|trouble| trouble.since.as_millisecond()),
     )
+    .bind(clock::now().as_millisecond())
     .fetch_optional(write.conn())
     .await?
     .ok_or_else(|| CatalogError::NotFound(format!("lease {}", lease.id)))?;
@@ -283,6 +305,8 @@ fn record(row: &SqliteRow) -> Result<LeaseRecord, CatalogError> {
             deployment: row.name::<DeploymentId>("deployment")?,
             reference: row.name("reference")?,
         },
+        identity: row.text_opt("identity")?,
+        enrolled_at: row.time_opt("enrolled_at")?,
         current: row.flag("current")?,
         state: state(&row.text("state")?)?,
         handle: handle
@@ -302,3 +326,7 @@ fn record(row: &SqliteRow) -> Result<LeaseRecord, CatalogError> {
 pub(super) fn state(text: &str) -> Result<LeaseState, CatalogError> {
     text.parse().map_err(|()| malformed("state"))
 }
+
+const FORGET_ENDED: &str = "DELETE FROM leases WHERE id IN (
+     SELECT id FROM leases WHERE state = 'ended' AND ended_at < $1 LIMIT $2)";
+const FORGET_AT_ONCE: u64 = 1_000;

@@ -62,12 +62,13 @@ pub(super) async fn observe(
     let trouble = said.trouble.as_ref();
     sqlx::query(
         "INSERT INTO observed
-             (org, reference, asked, effect, version, expires_at, fault, detail, fault_since)
-         VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)
+             (org, reference, asked, effect, version, expires_at, fault, detail, fault_since,
+              identity)
+         VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (org, reference) DO UPDATE SET
              asked = 1, effect = excluded.effect, version = excluded.version,
              expires_at = excluded.expires_at, fault = excluded.fault, detail = excluded.detail,
-             fault_since = excluded.fault_since",
+             fault_since = excluded.fault_since, identity = excluded.identity",
     )
     .bind(org.as_str())
     .bind(reference.to_string())
@@ -77,6 +78,7 @@ pub(super) async fn observe(
     .bind(trouble.map(|trouble| trouble.fault.as_str()))
     .bind(trouble.map_or("", |trouble| trouble.detail.as_str()))
     .bind(trouble.map(|trouble| trouble.since.as_millisecond()))
+    .bind(said.identity.as_deref())
     .execute(write.conn())
     .await?;
     let touched = if before.as_ref().map(seen_by_nodes) == Some(seen_by_nodes(said)) {
@@ -173,7 +175,7 @@ async fn stored(
     reference: &SecretRef,
 ) -> Result<Option<Observed>, CatalogError> {
     sqlx::query(
-        "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since
+        "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since, identity
          FROM observed WHERE org = $1 AND reference = $2",
     )
     .bind(org.as_str())
@@ -193,14 +195,15 @@ fn row(row: &SqliteRow) -> Result<Observed, CatalogError> {
     })
 }
 
-/// An observation from the columns `effect`, `version`, `expires_at`, `fault`, `detail` and
-/// `fault_since`.
+/// An observation from the columns `effect`, `version`, `expires_at`, `identity`, `fault`, `detail`
+/// and `fault_since`.
 pub(super) fn known(row: &SqliteRow) -> Result<Observation, CatalogError> {
     let effect = row.text_opt("effect")?;
     Ok(Observation {
         effect: effect.map(|text| parse_effect(&text)).transpose()?,
         version: row.name_opt("version")?,
         expires_at: row.time_opt("expires_at")?,
+        identity: row.text_opt("identity")?,
         trouble: trouble(row, ["fault", "detail", "fault_since"])?,
     })
 }
@@ -230,10 +233,10 @@ const FORGET_UNBOUND: &str = "DELETE FROM observed WHERE NOT EXISTS (
      SELECT 1 FROM bindings b WHERE b.org = observed.org AND b.reference = observed.reference)
      RETURNING org, reference";
 const SELECT_ALL: &str =
-    "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since
+    "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since, identity
      FROM observed ORDER BY org, reference";
 const SELECT_UNASKED: &str =
-    "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since
+    "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since, identity
      FROM observed WHERE asked = 0 ORDER BY org, reference";
 /// The nodes that have the secret among a binding's candidates, found by the index on references.
 const RAISE_NODES: &str = "UPDATE nodes SET generation = generation + 1

@@ -20,6 +20,8 @@ fn lease(state: LeaseState) -> LeaseRecord {
             deployment: "d".parse().unwrap(),
             reference: "v:database/creds/x".parse().unwrap(),
         },
+        identity: None,
+        enrolled_at: None,
         current: true,
         state,
         handle: made.then(|| LeaseHandle::new("h").unwrap()),

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::lease::Event;
 use crate::lease::decide::after;
 use crate::managers::guarded::Guarded;
-use crate::managers::{Fault, ManagerError, Minted, Target, Term};
+use crate::managers::{Effect, Fault, ManagerError, Minted, Target, Term};
 
 impl Keeper {
     /// Has a credential made. That it is being made is durable first.
@@ -23,6 +23,11 @@ impl Keeper {
         mut lease: LeaseRecord,
         manager: Arc<Guarded>,
     ) -> Result<(), CatalogError> {
+        let now = clock::now();
+        if let Some(until) = self.pace.earliest(&lease.place, now) {
+            let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+            return self.failed(lease, too_often().after(Some(wait))).await;
+        }
         lease.state = LeaseState::Minting;
         let (id, place) = (lease.id, lease.place.clone());
         // Before the change is seen: a look at the lease must not make another one.
@@ -129,6 +134,10 @@ impl Keeper {
             term,
             usable_after,
         } = minted;
+        self.pace.made(&lease.place, asked);
+        if let Some(same) = self.table.with_handle(&lease, &handle) {
+            return self.same_again(lease, same, asked, (payload, term)).await;
+        }
         lease.handle = Some(handle.clone());
         lease.granted_at = Some(asked);
         lease.ends_at = Some(after(asked, term.duration));
@@ -158,6 +167,33 @@ impl Keeper {
         Ok(())
     }
 
+    /// The manager gave the credential that the node has already: it stays what it is called, and
+    /// lives as long as is said now.
+    async fn same_again(
+        &mut self,
+        mut lease: LeaseRecord,
+        same: LeaseId,
+        asked: Timestamp,
+        (payload, term): (Secret, Term),
+    ) -> Result<(), CatalogError> {
+        let Some(mut same) = self.table.get(same).cloned() else {
+            return Ok(());
+        };
+        let dropped = lease.state == LeaseState::Dropped;
+        lease.state = LeaseState::Ended;
+        lease.current = false;
+        same.granted_at = Some(asked);
+        same.ends_at = Some(after(asked, term.duration));
+        same.renewable = term.renewable;
+        same.current |= !dropped;
+        same.attempts = 0;
+        same.trouble = None;
+        self.values.put(same.id, payload);
+        let record = audit(&same, "lease.mint", "ok", "the same credential again");
+        let changes = [lease, same].map(|lease| LeaseChange::Set(Box::new(lease)));
+        self.change(changes.into(), vec![record]).await
+    }
+
     /// From now on the binding resolves to it.
     async fn live(&mut self, mut lease: LeaseRecord, value: Secret) -> Result<(), CatalogError> {
         if lease.state == LeaseState::Dropped {
@@ -184,7 +220,6 @@ impl Keeper {
                 if let LeaseChange::Set(other) = change {
                     // It died when this one was made.
                     other.state = LeaseState::Ended;
-                    self.values.remove(other.id);
                 }
             }
         }
@@ -197,12 +232,14 @@ impl Keeper {
             .iter()
             .filter_map(|change| match change {
                 LeaseChange::Set(other) => Some(other.id),
-                LeaseChange::Want { .. } => None,
+                LeaseChange::Want(_) => None,
             })
             .collect();
         changes.push(LeaseChange::Set(Box::new(lease)));
         self.change(changes, Vec::new()).await?;
         for other in others {
+            // Nobody fetches it any more.
+            self.values.remove(other);
             Box::pin(self.attend(other)).await?;
         }
         Ok(())
@@ -237,6 +274,7 @@ impl Keeper {
         lease.attempts = 0;
         lease.trouble = None;
         let id = lease.id;
+        let taken = self.table.effect(&lease.place) == Effect::Exclusive;
         let record = audit(&lease, "lease.renew", "ok", "");
         self.change(vec![LeaseChange::Set(Box::new(lease))], vec![record])
             .await?;
@@ -245,7 +283,7 @@ impl Keeper {
             .table
             .get(id)
             .and_then(|lease| self.table.successor(lease));
-        if term.duration < want / 2 && followed.is_none() {
+        if term.duration < want / 2 && followed.is_none() && !taken {
             self.supersede(id).await?;
         }
         Ok(())
@@ -305,4 +343,11 @@ impl Keeper {
             events.send(event).ok();
         });
     }
+}
+
+fn too_often() -> ManagerError {
+    ManagerError::new(
+        Fault::RateLimited,
+        "credentials of it are made too often: let them live longer at their manager",
+    )
 }

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::{NodeId, OrgId};
+use jiff::Timestamp;
 
 use super::{Keeper, audit, note};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    BoundDeployment, LeaseChange, LeaseId, LeasePlace, LeaseRecord, LeaseState, Trouble,
+    BoundDeployment, LeaseChange, LeaseId, LeasePlace, LeaseRecord, LeaseState, Trouble, Wish,
 };
 use crate::clock;
-use crate::managers::{Effect, Fault};
+use crate::lease::table::Known;
+use crate::managers::Fault;
 
 impl Keeper {
     /// Brings a node's leases to what its bindings want now.
@@ -27,15 +29,16 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         let wanted = wanted(org, node, &bindings);
-        for (place, effect) in &wanted {
-            self.table.note_effect(org, &place.reference, *effect);
+        for (place, known) in &wanted {
+            self.table.note(place, known.clone());
         }
+        let enrolled = catalog.node(org, node).await?.map(|node| node.enrolled_at);
         for id in have {
-            self.let_go(id, &wanted).await?;
+            self.let_go(id, &wanted, enrolled).await?;
         }
-        for (place, effect) in wanted {
+        for place in wanted.into_keys() {
             if self.table.current(&place).is_none() {
-                self.want(place, effect).await?;
+                self.want(place).await?;
             }
         }
         for id in self.table.of_node(org, node) {
@@ -44,34 +47,56 @@ impl Keeper {
         Ok(())
     }
 
-    /// A lease whose binding is gone is to end.
+    /// A lease whose binding is gone is to end, and so is one of a machine that had the node's name
+    /// before.
     async fn let_go(
         &mut self,
         id: LeaseId,
-        wanted: &BTreeMap<LeasePlace, Effect>,
+        wanted: &BTreeMap<LeasePlace, Known>,
+        enrolled: Option<Timestamp>,
     ) -> Result<(), CatalogError> {
         let Some(lease) = self.table.get(id).cloned() else {
             return Ok(());
         };
         let over = matches!(lease.state, LeaseState::Ending | LeaseState::Dropped);
-        if over || wanted.contains_key(&lease.place) {
-            return Ok(());
+        let another = lease
+            .enrolled_at
+            .zip(enrolled)
+            .is_some_and(|(its, now)| its != now);
+        match wanted.contains_key(&lease.place) {
+            _ if over => Ok(()),
+            true if another => self.finish(lease, "its node enrolled anew").await,
+            true => Ok(()),
+            false => self.finish(lease, "its binding is gone").await,
         }
-        self.finish(lease, "its binding is gone").await
     }
 
-    async fn want(&mut self, place: LeasePlace, effect: Effect) -> Result<(), CatalogError> {
-        let holder = effect
+    async fn want(&mut self, place: LeasePlace) -> Result<(), CatalogError> {
+        let holder = self
+            .table
+            .effect(&place)
             .is_for_one_node()
             .then(|| self.table.holder(&place))
             .flatten();
         let refused = holder.map(refusal);
-        let change = LeaseChange::Want {
+        let change = self.wish(place, refused, false);
+        self.change(vec![change], Vec::new()).await
+    }
+
+    /// A lease to be added.
+    pub(super) fn wish(
+        &self,
+        place: LeasePlace,
+        refused: Option<Trouble>,
+        beside: bool,
+    ) -> LeaseChange {
+        let known = self.table.known(&place);
+        LeaseChange::Want(Box::new(Wish {
+            identity: known.and_then(|known| known.identity.clone()),
             place,
             refused,
-            beside: false,
-        };
-        self.change(vec![change], Vec::new()).await
+            beside,
+        }))
     }
 
     /// Has another credential made beside a live one, which is used until then.
@@ -80,11 +105,7 @@ impl Keeper {
             return Ok(());
         };
         note(lease, "A credential is to be followed by another one.");
-        let change = LeaseChange::Want {
-            place: lease.place.clone(),
-            refused: None,
-            beside: true,
-        };
+        let change = self.wish(lease.place.clone(), None, true);
         self.change(vec![change], Vec::new()).await
     }
 
@@ -150,10 +171,9 @@ impl Keeper {
         lease.state = LeaseState::Ended;
         let records = made.then(|| audit(&lease, "lease.ended", "ok", why));
         let free = self.table.is_free_but_for(&lease);
-        let place = lease.place.clone();
+        let dead = lease.clone();
         let mut changes = vec![LeaseChange::Set(Box::new(lease))];
-        let waiting = self.table.refused(&place.org, &place.reference);
-        let next = waiting.into_iter().next().filter(|_| free);
+        let next = self.table.first_refused(&dead).filter(|_| free).cloned();
         if let Some(mut next) = next {
             next.state = LeaseState::Wanted;
             next.trouble = None;
@@ -161,7 +181,7 @@ impl Keeper {
             changes.push(LeaseChange::Set(Box::new(next)));
         }
         self.change(changes, records.into_iter().collect()).await?;
-        for id in self.table.to_be_made(&place) {
+        for id in self.table.to_be_made(&dead) {
             Box::pin(self.attend(id)).await?;
         }
         Ok(())
@@ -173,7 +193,7 @@ fn wanted(
     org: &OrgId,
     node: &NodeId,
     deployments: &[BoundDeployment],
-) -> BTreeMap<LeasePlace, Effect> {
+) -> BTreeMap<LeasePlace, Known> {
     let mut wanted = BTreeMap::new();
     for deployment in deployments {
         let absent: BTreeSet<_> = deployment
@@ -197,7 +217,8 @@ fn wanted(
                 deployment: deployment.placed.id.clone(),
                 reference: reference.secret(),
             };
-            wanted.insert(place, effect);
+            let identity = detail.and_then(|detail| detail.identity.clone());
+            wanted.insert(place, Known { effect, identity });
         }
     }
     wanted

@@ -345,7 +345,7 @@ async fn how_long_a_value_lives_is_said_with_the_value_alone() {
             effect: Some(Effect::Pure),
             version: Some("1".parse().unwrap()),
             expires_at: Some(clock::now() + jiff::SignedDuration::from_secs(lives_for)),
-            trouble: None,
+            ..Observation::default()
         };
         let catalog = &scene.world.hub.catalog;
         let kept = catalog.observe(&org, &reference, &observed, audit("secret.observe"));
