@@ -72,6 +72,25 @@ fn a_credential_is_made_when_its_node_is_there() {
 }
 
 #[test]
+fn what_is_taken_is_made_longer_or_given_back_and_never_taken_twice() {
+    let mut taken = lease(LeaseState::Live);
+    let at_its_due = |taken: &LeaseRecord| {
+        decide(Situation {
+            effect: Effect::Exclusive,
+            ..situation(taken, 299)
+        })
+    };
+    assert_eq!(at_its_due(&taken), Step::Renew);
+    taken.renewable = false;
+    assert_eq!(at_its_due(&taken), Step::Wait(Some(at(300))));
+    let over = Situation {
+        effect: Effect::Exclusive,
+        ..situation(&taken, 300)
+    };
+    assert_eq!(decide(over), Step::Replace);
+}
+
+#[test]
 fn a_live_one_is_renewed_after_two_thirds_while_its_node_is_there() {
     let live = lease(LeaseState::Live);
     let [early, due, over] = steps(&live, &[100, 201, 300])[..] else {

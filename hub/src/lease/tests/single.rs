@@ -133,33 +133,6 @@ async fn a_machine_that_takes_over_a_name_gets_nothing_of_the_one_before() {
 }
 
 #[tokio::test]
-async fn what_is_taken_is_not_taken_again_before_it_is_given_back() {
-    let mut scene = Scene::new(Effect::Exclusive).await;
-    *scene.mint.term.lock().unwrap() = Term {
-        duration: Duration::from_secs(3600),
-        renewable: false,
-    };
-    let _n = scene.connect("n");
-    let first = scene.live("n").await;
-    scene.age(&first, Duration::from_secs(3500)).await;
-    scene.restart();
-    let _n = scene.connect("n");
-    // The hub has no value after its restart and the node does not ask: nothing is done before the end.
-    scene.age(&first, Duration::from_secs(3601)).await;
-    scene.restart();
-    let _n = scene.connect("n");
-    scene
-        .until(|leases| leases[0].state == LeaseState::Ended)
-        .await;
-    let second = scene.live("n").await;
-    assert_eq!(
-        (scene.mint.made(), scene.mint.alive()),
-        (2, vec!["c2".to_owned()])
-    );
-    assert_eq!(second.id.0, first.id.0 + 1);
-}
-
-#[tokio::test]
 async fn credentials_that_live_for_moments_are_not_made_without_end() {
     let scene = Scene::new(Effect::Mints).await;
     *scene.mint.term.lock().unwrap() = Term {
