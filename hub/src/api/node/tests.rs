@@ -1,6 +1,7 @@
 //! The calls over a real catalog, in process: what a connection would carry is put in by hand.
 
 mod description;
+mod fleet;
 mod identity;
 mod managed;
 mod state;
@@ -50,7 +51,7 @@ use crate::pki::identity::ClientCertificate;
 pub(super) struct World {
     pub(super) hub: Arc<Hub>,
     follower: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A node that has enrolled.
@@ -98,7 +99,7 @@ impl World {
         let world = Self {
             hub: Arc::new(hub),
             follower,
-            _dir: dir,
+            dir,
         };
         let setup = audit("setup");
         world.hub.catalog.create_org(&org(), setup).await.unwrap();

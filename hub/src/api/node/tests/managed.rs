@@ -20,8 +20,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// A hub with the manager `v`, observed as a running hub does it, and a node.
-struct Scene {
-    world: World,
+pub(super) struct Scene {
+    pub(super) world: World,
     node: Node,
     shelf: Arc<Shelf>,
     observer: tokio::task::JoinHandle<()>,
@@ -30,7 +30,7 @@ struct Scene {
 
 impl Scene {
     /// What the node's `cred` and `extra` are bound to.
-    async fn new(shelf: Arc<Shelf>, bindings: &[(&str, &str)]) -> Self {
+    pub(super) async fn new(shelf: Arc<Shelf>, bindings: &[(&str, &str)]) -> Self {
         let registry = Registry::new([shelf.guarded("v", "{myorg: [team]}", HOUR)]);
         let (leases, desk) = Leases::new();
         let world = World::with(registry.clone(), leases.clone()).await;
@@ -55,7 +55,11 @@ impl Scene {
     }
 
     /// How a name of the service stands at the node, once it is as wanted.
-    async fn until(&self, name: &str, wanted: impl Fn(&SecretState) -> bool) -> BoundSecret {
+    pub(super) async fn until(
+        &self,
+        name: &str,
+        wanted: impl Fn(&SecretState) -> bool,
+    ) -> BoundSecret {
         let waiting = async {
             loop {
                 let answer = self.world.get(&self.node.connected, routes::BINDINGS).await;
@@ -72,7 +76,7 @@ impl Scene {
     }
 
     /// The version of a name, as the node knows it, once there is one.
-    async fn version(&self, name: &str) -> SecretVersion {
+    pub(super) async fn version(&self, name: &str) -> SecretVersion {
         let ready = |state: &SecretState| matches!(state, SecretState::Ready { .. });
         match self.until(name, ready).await.state {
             SecretState::Ready { version } => version,
@@ -132,7 +136,7 @@ impl Drop for Scene {
     }
 }
 
-fn item(name: &str, version: &SecretVersion) -> FetchItem {
+pub(super) fn item(name: &str, version: &SecretVersion) -> FetchItem {
     FetchItem {
         service: SERVICE.parse().unwrap(),
         name: name.parse().unwrap(),
