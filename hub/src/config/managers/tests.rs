@@ -46,6 +46,8 @@ managers:
     ca_file: ca.pem
     write: true
     share_reused: true
+    access_groups: [AccessGroupId-1, AccessGroupId-2]
+    service_ids: [ServiceId-1]
 - name: pim
   orgs: {myorg: [BU044/Team]}
   secret_server:
@@ -80,6 +82,9 @@ fn every_kind_parses_with_every_key() {
     assert!(!vault.paths.allows(&org("myorg"), "secret/teams/db"));
     let ibm = managers.managers[1].settings();
     assert_eq!(ibm.poll, Duration::from_secs(10));
+    let ibm = managers.managers[1].ibm_cloud.as_ref().unwrap();
+    assert_eq!(ibm.access_groups, ["AccessGroupId-1", "AccessGroupId-2"]);
+    assert_eq!(ibm.service_ids, ["ServiceId-1"]);
     let default = managers.default_of(&org("myorg")).unwrap();
     assert_eq!(default.as_str(), "vault");
     assert_eq!(managers.default_of(&org("other")), None);
@@ -174,6 +179,20 @@ fn what_is_wrong_is_said_with_the_key_and_the_line() {
             format!("managers:\n{}", vault("v", "  pol: 1s\n")),
             4,
             "pol",
+        ),
+        (
+            "managers:\n- name: v\n  orgs: {}\n  ibm_cloud: {url: 'https://x', api_key: k, \
+             access_groups: ['']}\n"
+                .into(),
+            1,
+            "`access_groups`",
+        ),
+        (
+            "managers:\n- name: v\n  orgs: {}\n  ibm_cloud: {url: 'https://x', api_key: k, \
+             service_ids: ['*']}\n"
+                .into(),
+            1,
+            "`service_ids`",
         ),
         (format!("managers:\n{}", vault("Vault", "")), 2, "Vault"),
         (
