@@ -160,8 +160,11 @@ impl Gate {
 impl Entered<'_> {
     /// Says how the call went.
     pub fn leave<T>(mut self, result: &Result<T, ManagerError>) {
-        self.done = true;
+        // What the backend refused by itself says nothing of the manager.
+        let unasked = matches!(result, Err(error) if error.fault.is_of_the_asker());
+        self.done = !unasked;
         match result {
+            Err(_) if unasked => {}
             Err(error) if error.fault.is_of_the_manager() => self.gate.ill(error),
             _ => self.gate.well(),
         }
@@ -267,6 +270,16 @@ mod tests {
             call(&gate, Some(Fault::Locked)).await.unwrap_err();
         }
         call(&gate, None).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_unasked_says_nothing_of_the_manager() {
+        let gate = gate(8, 1_000);
+        for _ in 0..PATIENCE {
+            call(&gate, Some(Fault::Unreachable)).await.unwrap_err();
+            call(&gate, Some(Fault::Unsupported)).await.err();
+        }
+        assert_eq!(gate.is_open().unwrap().1.fault, Fault::Unreachable);
     }
 
     #[tokio::test(start_paused = true)]
