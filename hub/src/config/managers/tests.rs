@@ -111,6 +111,27 @@ fn paths_are_relative_to_the_file_and_systemd_credentials_are_not() {
     assert_eq!(pim.password.to_string(), "/etc/hub/pim-password");
 }
 
+/// What people copy is taken as it stands. The files with its credentials are theirs to make.
+#[test]
+fn every_example_is_taken() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/managers");
+    let mut kinds = Vec::new();
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.to_string_lossy().ends_with(".hub.yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config = Config::parse(&text, &path).unwrap_or_else(|error| panic!("{error}"));
+        let managers = config.managers.managers.iter();
+        kinds.extend(managers.filter_map(ManagerConfig::kind));
+    }
+    kinds.sort();
+    let outside = |kind: &Kind| *kind != Kind::Embedded;
+    let all: Vec<_> = Kind::ALL.into_iter().filter(outside).collect();
+    assert_eq!(kinds, all, "an example for each kind");
+}
+
 /// A minimal Vault, with these lines of its own.
 fn vault(name: &str, more: &str) -> String {
     format!(
