@@ -374,11 +374,11 @@ fn the_engine_is_configured_from_our_side_and_its_key_stays_nowhere() {
     let hub = hub_over(&ibm, &["*"], false);
     let (canary, operator) = (Canary::new(), hub.operator());
     let args = ["manager", "engine", "ibm", "--api-key-file", "-"];
-    let said = operator.ok(&args, canary.value());
+    let said = operator.ok(&args, canary.word());
     let set = ibm.with(|ibm| ibm.configurations.get("edge-secrets").cloned());
     let set = set.expect("the instance has an engine").to_string();
     assert!(
-        set.contains(&canary.value()),
+        set.contains(canary.word()),
         "it is the key that was given"
     );
     let scanner = Scanner::new(&[&canary]);
