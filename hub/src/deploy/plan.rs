@@ -9,7 +9,7 @@ use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId};
 use super::difference::difference;
 use super::model::{Model, NodeModel};
 use crate::catalog::records::{Change, NodePlacement, Placed};
-use crate::policy::{Definitions, NodeView, check_policy, place};
+use crate::policy::{Definitions, NodeView, Published, check_policy, place};
 use crate::wire::DeploymentChange;
 
 /// What a change does.
@@ -47,9 +47,10 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
 /// What the change breaks: for each policy the faults that it has after it and had not before.
 #[must_use]
 pub fn new_faults(before: &Definitions, after: &Definitions) -> Vec<(PolicyName, Vec<String>)> {
-    let broken = after.policies.iter().filter_map(|(name, owner, policy)| {
-        let old = check_policy(policy, owner, &before.services).faults;
-        let mut new = check_policy(policy, owner, &after.services).faults;
+    let broken = after.policies.iter().filter_map(|(name, published)| {
+        let Published { owner, document } = &**published;
+        let old = check_policy(document, owner, &before.services).faults;
+        let mut new = check_policy(document, owner, &after.services).faults;
         new.retain(|fault| !old.contains(fault));
         (!new.is_empty()).then(|| (name.clone(), new))
     });
@@ -173,19 +174,12 @@ fn probe(definitions: &Definitions, change: &Change) -> Definitions {
         | Change::RemoveNode(_) => false,
     };
     let policies = definitions.policies.iter();
-    let policies: Vec<_> = policies
-        .filter(|(name, _, policy)| concerned(name, policy.service()))
-        .cloned()
-        .collect();
-    let needed = |id: &ServiceId| policies.iter().any(|(.., policy)| policy.service() == id);
-    let services = definitions.services.iter();
-    let services = services
-        .filter(|(_, service)| needed(service.id()))
-        .cloned()
-        .collect();
+    let policies = policies.filter(|(name, one)| concerned(name, one.document.service()));
     Definitions {
-        services,
-        policies,
+        services: definitions.services.clone(),
+        policies: policies
+            .map(|(name, one)| (name.clone(), Arc::clone(one)))
+            .collect(),
         default_manager: definitions.default_manager.clone(),
     }
 }

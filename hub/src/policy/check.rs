@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use edge_secrets_protocol::{SecretName, UserId};
 
+use super::Services;
 use super::binding::{self, Binding};
-use super::compat::is_version;
 use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::nearest::hint;
@@ -27,7 +27,7 @@ pub struct PolicyCheck {
 pub fn check_policy(
     policy: &DeploymentPolicy,
     publisher: &UserId,
-    services: &[(UserId, ServiceDefinition)],
+    services: &Services,
 ) -> PolicyCheck {
     let mut check = PolicyCheck::default();
     let mut deployed = Vec::new();
@@ -63,12 +63,14 @@ pub fn check_policy(
 fn definitions_of<'a>(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
-    services: &'a [(UserId, ServiceDefinition)],
+    services: &'a Services,
 ) -> Vec<&'a ServiceDefinition> {
     let fits = |definition: &&ServiceDefinition| {
-        is_version(definition, policy, version) && definition.parsed_arch().matches(policy.arch())
+        *definition.parsed_version() == version.version
+            && definition.parsed_arch().matches(policy.arch())
     };
-    let mut found: Vec<_> = services.iter().map(|(_, d)| d).filter(fits).collect();
+    let of_service = services.of(policy.service()).iter();
+    let mut found: Vec<_> = of_service.map(|one| &one.document).filter(fits).collect();
     found.sort_by_key(|definition| (definition.version(), definition.arch()));
     found
 }
@@ -76,15 +78,15 @@ fn definitions_of<'a>(
 fn unknown_version(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
-    services: &[(UserId, ServiceDefinition)],
+    services: &Services,
 ) -> String {
     let (service, wanted) = (policy.service(), &version.text);
-    let of_service = services.iter().filter(|(_, d)| d.id() == service);
+    let of_service = services.of(service).iter().map(|one| &one.document);
     let known: BTreeSet<String> = of_service
-        .map(|(_, d)| format!("{} ({})", d.version(), d.arch()))
+        .map(|one| format!("{} ({})", one.version(), one.arch()))
         .collect();
     if known.is_empty() {
-        let ids: Vec<String> = services.iter().map(|(_, d)| d.id().to_string()).collect();
+        let ids: Vec<String> = services.ids().map(ToString::to_string).collect();
         let hint = hint(&service.to_string(), ids.iter().map(String::as_str));
         return format!("service: {service} is not published: publish its definition first{hint}");
     }

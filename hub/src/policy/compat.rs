@@ -1,8 +1,5 @@
 //! Whether one policy deploys its service on one node, and which version.
 
-use edge_secrets_protocol::UserId;
-
-use super::Rule;
 use super::arch::Arch;
 use super::binding::{self, Chosen};
 use super::constraint::Constraint;
@@ -10,6 +7,7 @@ use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::NodeView;
 use super::property::{Properties, PropertySet, PropertyValue};
+use super::{Rule, Services};
 
 /// What a policy would deploy.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl Trace for Vec<Rule> {
 pub(super) fn decide<'a, T: Trace>(
     node: &NodeView,
     policy: &'a DeploymentPolicy,
-    services: &'a [(UserId, ServiceDefinition)],
+    services: &'a Services,
     trace: &mut T,
 ) -> Option<Choice<'a>> {
     let admitted = admits(node, policy, trace);
@@ -109,14 +107,15 @@ fn defined<'a>(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
     node: Option<&Arch>,
-    services: &'a [(UserId, ServiceDefinition)],
+    services: &'a Services,
 ) -> Vec<&'a ServiceDefinition> {
     let fits = |definition: &&ServiceDefinition| {
-        is_version(definition, policy, version)
+        *definition.parsed_version() == version.version
             && definition.parsed_arch().admits(node)
             && definition.parsed_arch().matches(policy.arch())
     };
-    let mut found: Vec<_> = services.iter().map(|(_, d)| d).filter(fits).collect();
+    let of_service = services.of(policy.service()).iter();
+    let mut found: Vec<_> = of_service.map(|one| &one.document).filter(fits).collect();
     found.sort_by_key(|definition| {
         let other_spelling = definition.version() != version.text;
         let any_arch = !definition.parsed_arch().is_named();
@@ -130,25 +129,18 @@ fn defined<'a>(
     found
 }
 
-/// Whether the definition is the version of the service that the policy means.
-pub(super) fn is_version(
-    definition: &ServiceDefinition,
-    policy: &DeploymentPolicy,
-    version: &VersionChoice,
-) -> bool {
-    definition.id() == policy.service() && *definition.parsed_version() == version.version
-}
-
 fn undefined(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
     node: Option<&Arch>,
-    services: &[(UserId, ServiceDefinition)],
+    services: &Services,
 ) -> String {
     let same = services
+        .of(policy.service())
         .iter()
-        .filter(|(_, d)| is_version(d, policy, version));
-    let mut archs: Vec<&str> = same.map(|(_, definition)| definition.arch()).collect();
+        .map(|one| &one.document);
+    let same = same.filter(|definition| *definition.parsed_version() == version.version);
+    let mut archs: Vec<&str> = same.map(ServiceDefinition::arch).collect();
     archs.sort_unstable();
     let name = format!("{} {}", policy.service(), version.text);
     if archs.is_empty() {

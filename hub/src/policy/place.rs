@@ -10,12 +10,12 @@ use super::binding::ChosenOne;
 use super::compat::{self, Choice, Silent, Trace as _};
 use super::deployment_policy::DeploymentPolicy;
 use super::node::NodeView;
-use super::{Definitions, Rule, Verdict};
+use super::{Definitions, Published, Rule, Verdict};
 use crate::catalog::records::{Placed, PlacedBinding};
 use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 
-/// The deployments that a node should have, sorted by id, whatever the order of `definitions`.
+/// The deployments that a node should have, sorted by id.
 ///
 /// When several policies deploy one service on the node, the one whose name comes first (by bytes)
 /// does; [`explain`] says so.
@@ -23,12 +23,14 @@ use crate::reference::SecretRef;
 pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Placed> {
     let default = definitions.default_manager.as_ref();
     let mut winners: BTreeMap<&ServiceId, (&PolicyName, &UserId, Choice<'_>)> = BTreeMap::new();
-    for (name, owner, policy) in &definitions.policies {
+    // By name: the first that deploys a service is the one.
+    for (name, published) in &definitions.policies {
+        let Published {
+            owner,
+            document: policy,
+        } = &**published;
         let service = policy.service();
-        if winners
-            .get(service)
-            .is_some_and(|(other, ..)| *other <= name)
-        {
+        if winners.contains_key(service) {
             continue;
         }
         if let Some(choice) = compat::decide(node, policy, &definitions.services, &mut Silent) {
@@ -47,12 +49,14 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
 #[must_use]
 pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Verdict> {
     let default = definitions.default_manager.as_ref();
-    let mut policies: Vec<_> = definitions.policies.iter().collect();
-    policies.sort_by_key(|(name, ..)| name);
     let mut winners: BTreeMap<&ServiceId, &PolicyName> = BTreeMap::new();
     let mut losers: BTreeMap<&ServiceId, Vec<&str>> = BTreeMap::new();
-    let mut verdicts = Vec::with_capacity(policies.len());
-    for (name, owner, policy) in policies {
+    let mut verdicts = Vec::with_capacity(definitions.policies.len());
+    for (name, published) in &definitions.policies {
+        let Published {
+            owner,
+            document: policy,
+        } = &**published;
         let mut rules = Vec::new();
         let choice = compat::decide(node, policy, &definitions.services, &mut rules);
         let service = policy.service();

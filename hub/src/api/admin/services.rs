@@ -33,16 +33,13 @@ async fn list(session: Session) -> Result<Json<Vec<ServiceInfo>>, ApiError> {
         .await?;
     let model = current(&session).await?;
     let info = |record: &Arc<ServiceRecord>| {
-        let key = service_key(record);
-        let mut parsed = model.definitions.services.iter();
-        let parsed = parsed.find(|(_, parsed)| {
-            parsed.id().url == key.0 && parsed.version() == key.1 && parsed.arch() == key.2
-        });
+        let (id, services) = (model.id_of(&record.url), &model.definitions.services);
+        let parsed = services.get(&id, &record.version, &record.arch);
         ServiceInfo {
             url: record.url.clone(),
             version: record.version.clone(),
             arch: record.arch.clone(),
-            secrets: parsed.map_or_else(Vec::new, |(_, parsed)| parsed.secret_names()),
+            secrets: parsed.map_or_else(Vec::new, |parsed| parsed.document.secret_names()),
             owner: record.owner.clone(),
             updated_at: record.updated_at,
         }

@@ -2,9 +2,10 @@
 
 use super::*;
 
-fn check(text: &Value, publisher: &str, services: &[(UserId, ServiceDefinition)]) -> PolicyCheck {
+fn check(text: &Value, publisher: &str, services: &[Service]) -> PolicyCheck {
     let policy = DeploymentPolicy::parse(&text.to_string()).unwrap();
-    check_policy(&policy, &user(publisher), services)
+    let services = services.iter().cloned().collect();
+    check_policy(&policy, &user(publisher), &services)
 }
 
 fn sample() -> Value {
