@@ -8,8 +8,11 @@
 //! little.
 
 mod arch;
+mod attempt;
 mod binding;
+mod board;
 mod check;
+mod closure;
 mod compat;
 mod constraint;
 mod definition;
@@ -21,6 +24,7 @@ mod nearest;
 mod node;
 mod place;
 mod property;
+mod requirement;
 mod version;
 
 use std::fmt;

@@ -330,6 +330,7 @@ fn a_definition_that_would_overfill_a_node_is_refused() {
         service: "myorg/s".parse().unwrap(),
         service_version: "1.0.0".into(),
         consumers: vec![],
+        required_by: Vec::new(),
         bindings: BTreeMap::new(),
     };
     let full = |deployments: usize| NodePlacement {

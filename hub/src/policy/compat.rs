@@ -1,20 +1,14 @@
 //! Whether one policy deploys its service on one node, and which version.
 
 use super::arch::Arch;
-use super::binding::{self, Chosen};
+use super::attempt::Attempt;
+use super::board::{Board, Wanted};
 use super::constraint::Constraint;
 use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::NodeView;
 use super::property::{Properties, PropertySet, PropertyValue};
 use super::{Rule, Services};
-
-/// What a policy would deploy.
-#[derive(Debug)]
-pub(super) struct Choice<'a> {
-    pub(super) definition: &'a ServiceDefinition,
-    pub(super) bindings: Chosen<'a>,
-}
 
 /// Where the rules that were applied are written down, when somebody wants to know.
 pub(super) trait Trace {
@@ -26,6 +20,7 @@ pub(super) trait Trace {
 }
 
 /// Nobody wants to know: the first rule that does not hold ends it.
+#[derive(Default)]
 pub(super) struct Silent;
 
 impl Trace for Silent {
@@ -46,14 +41,15 @@ impl Trace for Vec<Rule> {
     }
 }
 
-/// What the policy deploys on the node, leaving aside that another policy may come before it. The
-/// versions are tried by priority; the first whose rules all hold is taken.
+/// What the policy deploys on the node beside what is claimed there: its service, and then what that
+/// requires. The versions are tried by priority; the first whose rules all hold is taken.
 pub(super) fn decide<'a, T: Trace>(
     node: &NodeView,
     policy: &'a DeploymentPolicy,
     services: &'a Services,
+    board: &Board<'a>,
     trace: &mut T,
-) -> Option<Choice<'a>> {
+) -> Option<Vec<Wanted<'a>>> {
     let admitted = admits(node, policy, trace);
     if !admitted && !T::WANTS_ALL {
         return None;
@@ -66,8 +62,16 @@ pub(super) fn decide<'a, T: Trace>(
             });
         }
         for definition in candidates {
-            if let Some(choice) = try_version(node, policy, version, definition, trace) {
-                return admitted.then_some(choice);
+            let attempt = Attempt {
+                node,
+                policy,
+                version,
+                definition,
+                services,
+                board,
+            };
+            if let Some(wanted) = attempt.run(trace) {
+                return admitted.then_some(wanted);
             }
         }
     }
@@ -151,65 +155,11 @@ fn undefined(
     }
 }
 
-fn try_version<'a, T: Trace>(
-    node: &NodeView,
-    policy: &'a DeploymentPolicy,
-    version: &VersionChoice,
-    definition: &'a ServiceDefinition,
-    trace: &mut T,
-) -> Option<Choice<'a>> {
-    trace.note("service version", true, || {
-        let priority = match version.priority {
-            Some(priority) => format!("priority {priority}"),
-            None => "no priority".to_owned(),
-        };
-        let arch = shown(Some(definition.parsed_arch()));
-        format!(
-            "{} {} for {arch}, {priority}",
-            definition.id(),
-            definition.version()
-        )
-    });
-    let consumer = ConsumerProperties { definition, policy };
-    let mut satisfied = true;
-    for constraint in node.constraints() {
-        let holds = constraint.holds(&consumer);
-        satisfied &= holds;
-        trace.note("node constraint", holds, || {
-            let detail = constraint_detail(constraint, &consumer);
-            format!("{detail} (version {})", definition.version())
-        });
-        if !satisfied && !T::WANTS_ALL {
-            return None;
-        }
-    }
-    let chosen = binding::choose(policy.bindings(), definition);
-    trace.note("binding", chosen.is_ok(), || match &chosen {
-        Ok(chosen) if chosen.is_empty() => {
-            format!("version {} declares no secrets", definition.version())
-        }
-        Ok(chosen) => {
-            let pair = |(name, (_, bound)): (_, &(_, &binding::Bound))| {
-                format!("{name} to {} ({})", bound.reference, bound.place)
-            };
-            chosen.iter().map(pair).collect::<Vec<_>>().join(", ")
-        }
-        Err(fault) => format!("{fault} (version {})", definition.version()),
-    });
-    match chosen {
-        Ok(bindings) if satisfied => Some(Choice {
-            definition,
-            bindings,
-        }),
-        _ => None,
-    }
-}
-
 /// What the node's constraints see: the service's built-in properties, which a policy cannot
 /// claim otherwise, then the policy's.
-struct ConsumerProperties<'a> {
-    definition: &'a ServiceDefinition,
-    policy: &'a DeploymentPolicy,
+pub(super) struct ConsumerProperties<'a> {
+    pub(super) definition: &'a ServiceDefinition,
+    pub(super) policy: &'a DeploymentPolicy,
 }
 
 impl Properties for ConsumerProperties<'_> {
@@ -221,14 +171,14 @@ impl Properties for ConsumerProperties<'_> {
     }
 }
 
-fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
+pub(super) fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
     match constraint.seen(properties) {
         seen if seen.is_empty() => constraint.text().to_owned(),
         seen => format!("{}: {seen}", constraint.text()),
     }
 }
 
-fn shown(arch: Option<&Arch>) -> &str {
+pub(super) fn shown(arch: Option<&Arch>) -> &str {
     arch.filter(|arch| arch.is_named())
         .map_or("any arch", Arch::as_str)
 }

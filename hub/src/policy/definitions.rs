@@ -1,7 +1,7 @@
 //! The definitions of one organisation, found by what they are asked for.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edge_secrets_protocol::{PolicyName, ServiceId, UserId};
@@ -76,6 +76,26 @@ impl Services {
     /// Every definition.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Published<ServiceDefinition>>> {
         self.0.values().flatten()
+    }
+
+    /// Adds every service that requires one of these, directly or through others.
+    pub fn add_dependents(&self, services: &mut BTreeSet<ServiceId>) {
+        loop {
+            let requires = |one: &&Arc<Published<ServiceDefinition>>| {
+                let mut required = one.document.requirements().iter();
+                !services.contains(one.document.id())
+                    && required.any(|requirement| services.contains(&requirement.service))
+            };
+            let more: Vec<_> = self
+                .iter()
+                .filter(requires)
+                .map(|one| one.document.id().clone())
+                .collect();
+            if more.is_empty() {
+                return;
+            }
+            services.extend(more);
+        }
     }
 
     /// Every service.
