@@ -264,6 +264,10 @@ pub trait Catalog: Send + Sync + 'static {
         reference: &SecretRef,
     ) -> Result<Option<Observed>, CatalogError>;
 
+    /// How many nodes have a binding that names the secret, whichever of its fields, and that they may
+    /// have.
+    async fn binding_nodes(&self, org: &OrgId, secret: &SecretRef) -> Result<usize, CatalogError>;
+
     /// Keeps what a manager said. Where nodes see a difference their generations are raised, and a
     /// record is audited. What nothing binds any more is forgotten: `None` then.
     async fn observe(

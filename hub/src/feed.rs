@@ -81,10 +81,11 @@ impl Feed {
         self.lock().nodes.contains_key(&(org.clone(), node.clone()))
     }
 
-    /// How many nodes watch this process now.
+    /// How many nodes of the organisation watch this process now.
     #[must_use]
-    pub fn connected(&self) -> usize {
-        self.lock().nodes.len()
+    pub fn connected(&self, org: &OrgId) -> usize {
+        let state = self.lock();
+        state.nodes.keys().filter(|(of, _)| of == org).count()
     }
 
     /// A count that grows whenever something happens to a node of the organisation: its bindings
@@ -235,11 +236,13 @@ mod tests {
         feed.announce(&[bindings(2)], 0);
         assert!(ready(one.next()).is_some());
         assert!(ready(two.next()).is_some());
+        let _elsewhere = feed.watch(&"other".parse().unwrap(), &node);
+        assert_eq!(feed.connected(&org), 1, "its own organisation's alone");
         drop(one);
         assert!(feed.is_connected(&org, &node));
         drop(two);
         assert!(!feed.is_connected(&org, &node));
-        assert_eq!(feed.connected(), 0);
+        assert_eq!(feed.connected(&org), 0);
     }
 
     #[test]

@@ -82,7 +82,10 @@ pub mod paths {
     pub const MANAGERS: &str = "/v1/orgs/{org}/managers";
     /// `POST`, no body → [`ManagerCheck`](super::ManagerCheck).
     pub const MANAGER_CHECK: &str = "/v1/orgs/{org}/managers/{manager}/check";
-    /// `GET ?prefix=&labels=A,B&search=&page=` [`ManagedPage`](super::ManagedPage).
+    /// `PUT` [`SetEngine`](super::SetEngine) → [`EngineSet`](super::EngineSet).
+    pub const MANAGER_ENGINE: &str = "/v1/orgs/{org}/managers/{manager}/engine";
+    /// `GET ?prefix=&labels=A,B&search=&page=` [`ManagedPage`](super::ManagedPage): those that have every
+    /// label; `invalid` where the manager's listings tell none.
     pub const MANAGED_LIST: &str = "/v1/orgs/{org}/managers/{manager}/secrets";
     /// `GET` [`ManagedInfo`](super::ManagedInfo); `POST`
     /// [`NewCredential`](crate::managers::NewCredential) → `ManagedInfo`.
@@ -180,8 +183,11 @@ pub struct SecretEdited {
 pub struct SecretSet {
     /// The version that is delivered from now on.
     pub version: SecretVersion,
-    /// How many nodes get it.
+    /// How many nodes get it; of a manager's, how many bind it.
     pub nodes: usize,
+    /// Another manager keeps it: nodes hear of it once the hub has looked there, which it does at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_next_look: bool,
     /// When it became durable.
     pub at: Timestamp,
     /// What is odd, but done.

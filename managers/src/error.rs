@@ -125,6 +125,12 @@ impl Fault {
         )
     }
 
+    /// Whether it is what was asked that is wrong, which a backend may tell without its manager.
+    #[must_use]
+    pub fn is_of_the_asker(self) -> bool {
+        matches!(self, Self::Invalid | Self::OutOfPolicy | Self::Unsupported)
+    }
+
     /// Whether it proves that there is nothing to deliver any more.
     #[must_use]
     pub fn is_absence(self) -> bool {

@@ -32,8 +32,8 @@ use self::place::Place;
 use crate::credential::CredentialFile;
 use crate::http::BaseUrl;
 use crate::{
-    Description, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, Minted, NewCredential,
-    Page, SecretManager, Target, Term, Version,
+    Description, Engine, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, Minted,
+    NewCredential, Page, SecretManager, Target, Term, Version,
 };
 
 /// How an instance is reached, and what the hub may do there.
@@ -58,6 +58,13 @@ pub struct IbmCloudConfig {
     /// the one key then, and lose it together. Else it goes to one node, like those without.
     #[serde(default)]
     pub share_reused: bool,
+    /// The access groups, by id, that `iam_credentials` may be made for; none when absent. Whoever has
+    /// such a key has all that its groups may do.
+    #[serde(default)]
+    pub access_groups: Vec<String>,
+    /// The service ids that `iam_credentials` may be made for; none when absent.
+    #[serde(default)]
+    pub service_ids: Vec<String>,
 }
 
 impl IbmCloudConfig {
@@ -83,6 +90,8 @@ pub struct IbmCloud {
     known: Known,
     write: bool,
     share_reused: bool,
+    access_groups: Vec<String>,
+    service_ids: Vec<String>,
 }
 
 impl IbmCloud {
@@ -96,6 +105,8 @@ impl IbmCloud {
             known: Known::default(),
             write: config.write,
             share_reused: config.share_reused,
+            access_groups: config.access_groups.clone(),
+            service_ids: config.service_ids.clone(),
         })
     }
 
@@ -135,6 +146,10 @@ impl SecretManager for IbmCloud {
 
     async fn describe_all(&self, targets: &[Target<'_>]) -> Vec<Result<Description, ManagerError>> {
         self.sweep(targets).await
+    }
+
+    fn lists_labels(&self) -> bool {
+        true
     }
 
     async fn list(&self, _: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
@@ -186,6 +201,11 @@ impl SecretManager for IbmCloud {
         self.expect_write()?;
         let place = Place::of(target.reference)?;
         self.create_credential(&place, new).await
+    }
+
+    async fn put_engine(&self, name: &str, key: &Secret) -> Result<Engine, ManagerError> {
+        self.expect_write()?;
+        self.configure_engine(name, key).await
     }
 }
 

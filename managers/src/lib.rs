@@ -220,7 +220,7 @@ pub struct Page {
 pub struct ListQuery {
     /// The folder to look into, as in [`Listed::path`]; empty for the top.
     pub prefix: String,
-    /// Labels that all must be there, where the manager knows labels.
+    /// Labels that all must be there, where listings tell them ([`SecretManager::lists_labels`]).
     pub labels: Vec<String>,
     /// A text to search for, where the manager can.
     pub search: Option<String>,
@@ -259,6 +259,15 @@ pub struct NewCredential {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+}
+
+/// What a manager makes credentials with, as it was configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// The manager's word for such a configuration.
+    pub kind: &'static str,
+    /// Whether one of this name was there, and is replaced.
+    pub replaced: bool,
 }
 
 /// A secrets manager.
@@ -305,6 +314,11 @@ pub trait SecretManager: Send + Sync + 'static {
             });
         }
         answers
+    }
+
+    /// Whether [`list`](Self::list) tells labels, and so can look for them.
+    fn lists_labels(&self) -> bool {
+        false
     }
 
     /// What there is, by name.
@@ -382,6 +396,19 @@ pub trait SecretManager: Send + Sync + 'static {
         Err(ManagerError::unsupported(
             target,
             "is of a manager that makes no such credentials",
+        ))
+    }
+
+    /// Gives the manager the key that it makes credentials with, for all who use it. What has the name
+    /// already is set anew.
+    async fn put_engine(&self, name: &str, key: &Secret) -> Result<Engine, ManagerError> {
+        let _ = (name, key);
+        Err(ManagerError::new(
+            Fault::Unsupported,
+            format!(
+                "a manager of the kind {} has no engine that is configured from here",
+                self.kind().as_str()
+            ),
         ))
     }
 }

@@ -69,6 +69,17 @@ pub enum Place<'a> {
         /// The secret reference, canonical.
         reference: &'a str,
     },
+    /// The key that a secrets manager is to make credentials with, which an operator sends to the hub.
+    Engine {
+        /// The sender's organisation.
+        org: &'a OrgId,
+        /// Who sends.
+        user: &'a UserId,
+        /// The manager, as references call it.
+        manager: &'a str,
+        /// What the engine's configuration is called there.
+        name: &'a str,
+    },
     /// A value that the hub shows to an operator.
     Reveal {
         /// The secret's organisation.
@@ -106,6 +117,12 @@ impl Place<'_> {
                 user,
                 reference,
             } => &["set", org.as_str(), user.as_str(), reference],
+            Self::Engine {
+                org,
+                user,
+                manager,
+                name,
+            } => &["engine", org.as_str(), user.as_str(), manager, name],
             Self::Reveal {
                 org,
                 user,

@@ -27,6 +27,12 @@ impl Canary {
         self.parts.join("\"\n\\é'")
     }
 
+    /// Its first part, for where the whole value cannot stand: a header, an address.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        &self.parts[0]
+    }
+
     /// Every shape to look for: plain, base64 at each alignment, hexadecimal, and numbers in a list.
     #[must_use]
     pub fn needles(&self) -> Vec<Needle> {

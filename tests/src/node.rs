@@ -115,6 +115,16 @@ impl AdminApi {
         self.client.get(&path).expect("an answer").ok()
     }
 
+    /// What the hub counts.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn metrics(&mut self) -> String {
+        let answer = self.client.get("/v1/metrics").expect("an answer");
+        assert_eq!(answer.status, 200, "{answer}");
+        String::from_utf8(answer.body).expect("text")
+    }
+
     /// Waits, by long poll, until a policy's rollout is as wanted.
     ///
     /// # Panics

@@ -267,6 +267,19 @@ fn a_policy_swap_to_what_is_denied_wipes() {
     world.assert_nothing_is_left();
 }
 
+/// What the hub says where a manager does not tell absent from denied.
+#[test]
+fn a_policy_swap_to_what_fails_keeps_what_is_there() {
+    let mut world = World::new();
+    world.apply(&bindings(1, [deployment("d1", "uplink", &[("a", "1")])]));
+    let before = world.data("uplink");
+    let mut failing = deployment("d2", "uplink", &[("a", "1")]);
+    failing.secrets[0].state = SecretState::Failed;
+    world.apply(&bindings(2, [failing]));
+    assert_eq!(world.data("uplink"), before);
+    assert!(world.read("uplink", "a").is_ok());
+}
+
 #[test]
 fn a_new_service_version_with_the_same_values_disturbs_nobody() {
     let mut world = World::new();

@@ -12,6 +12,7 @@ use super::peer::UserPeer;
 use super::problem::ApiError;
 use crate::catalog::records::{LeaseQuery, LeaseState, Role};
 use crate::hub::Hub;
+use crate::managers::guarded::{Count, Guarded};
 use crate::wire::paths;
 
 /// The call, to be given its hub.
@@ -27,72 +28,49 @@ async fn call(
         return Err(ApiError::denied());
     }
     let mut text = String::new();
-    managers(&hub, &mut text);
+    managers(&hub, &peer, &mut text);
     leases(&hub, &peer, &mut text).await?;
-    metric(
-        &mut text,
-        "edge_secrets_hub_watching_nodes",
-        "gauge",
-        "Nodes that watch this hub now.",
-    );
-    line(
-        &mut text,
-        "edge_secrets_hub_watching_nodes",
-        &[],
-        hub.feed.connected() as f64,
-    );
+    let watching = hub.feed.connected(&peer.org) as f64;
+    WATCHING.write(&mut text, [(vec![], watching)]);
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
-fn managers(hub: &Hub, text: &mut String) {
-    metric(
-        text,
-        CALLS,
-        "counter",
-        "Calls of secrets managers, by what was asked and what came of it.",
-    );
-    for manager in hub.managers.iter() {
-        for ((call, result), count) in manager.counts() {
-            let labels = [
+/// Those that the caller's organisation may use.
+fn managers(hub: &Hub, peer: &UserPeer, text: &mut String) {
+    let managers: Vec<_> = hub.managers.usable_by(&peer.org).collect();
+    let calls: Vec<_> = managers
+        .iter()
+        .flat_map(|manager| {
+            manager
+                .counts()
+                .into_iter()
+                .map(move |count| (manager, count))
+        })
+        .collect();
+    let by_call = |value: fn(&Count) -> f64| {
+        calls.iter().map(move |(manager, ((call, result), count))| {
+            let labels = vec![
                 ("manager", manager.name.as_str()),
                 ("call", call.as_str()),
-                ("result", result),
+                ("result", *result),
             ];
-            line(text, CALLS, &labels, count.calls as f64);
-        }
-    }
-    metric(text, SECONDS, "counter", "Time that those calls took.");
-    for manager in hub.managers.iter() {
-        for ((call, result), count) in manager.counts() {
-            let labels = [
-                ("manager", manager.name.as_str()),
-                ("call", call.as_str()),
-                ("result", result),
-            ];
-            line(text, SECONDS, &labels, count.time.as_secs_f64());
-        }
-    }
-    metric(
+            (labels, value(count))
+        })
+    };
+    CALLS.write(text, by_call(|count| count.calls as f64));
+    SECONDS.write(text, by_call(|count| count.time.as_secs_f64()));
+    let each = |value: fn(&Guarded) -> f64| {
+        managers.iter().map(move |manager| {
+            let labels = vec![("manager", manager.name.as_str())];
+            (labels, value(manager))
+        })
+    };
+    UNKNOWN.write(text, each(|manager| manager.unknown_outcomes() as f64));
+    KEPT.write(text, each(|manager| manager.kept_values() as f64));
+    OPEN.write(
         text,
-        KEPT,
-        "gauge",
-        "Values of a manager that are kept in memory.",
+        each(|manager| f64::from(u8::from(manager.left_alone().is_some()))),
     );
-    for manager in hub.managers.iter() {
-        let labels = [("manager", manager.name.as_str())];
-        line(text, KEPT, &labels, manager.kept_values() as f64);
-    }
-    metric(
-        text,
-        OPEN,
-        "gauge",
-        "1 while a manager is left alone because it is in trouble.",
-    );
-    for manager in hub.managers.iter() {
-        let labels = [("manager", manager.name.as_str())];
-        let open = manager.left_alone().is_some();
-        line(text, OPEN, &labels, f64::from(u8::from(open)));
-    }
 }
 
 async fn leases(hub: &Hub, peer: &UserPeer, text: &mut String) -> Result<(), ApiError> {
@@ -101,46 +79,79 @@ async fn leases(hub: &Hub, peer: &UserPeer, text: &mut String) -> Result<(), Api
         ..LeaseQuery::default()
     };
     let leases = hub.catalog.leases(&query).await?;
-    metric(
-        text,
-        LEASES,
-        "gauge",
-        "Leases of the caller's organisation, by state.",
-    );
-    for state in [
-        LeaseState::Wanted,
-        LeaseState::Minting,
-        LeaseState::Live,
-        LeaseState::Ending,
-        LeaseState::Refused,
-    ] {
+    // Dead ones are kept for a while, and are not asked for: their number would say nothing.
+    let open = LeaseState::ALL.into_iter();
+    let open = open.filter(|state| *state != LeaseState::Ended);
+    let series = open.map(|state| {
         let count = leases.iter().filter(|lease| lease.state == state).count();
-        line(text, LEASES, &[("state", state.as_str())], count as f64);
-    }
+        (vec![("state", state.as_str())], count as f64)
+    });
+    LEASES.write(text, series);
     Ok(())
 }
 
-fn metric(text: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a string does not fail.
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
+/// A metric: its series stand together, behind what it is.
+struct Metric {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
 }
 
-/// Names and codes have no character that a label would have to escape.
-fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
-    let labels: Vec<_> = labels
-        .iter()
-        .map(|(label, value)| format!("{label}=\"{value}\""))
-        .collect();
-    let labels = match labels.as_slice() {
-        [] => String::new(),
-        labels => format!("{{{}}}", labels.join(",")),
-    };
-    writeln!(text, "{name}{labels} {value}").ok();
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Metric {
+    /// Names and codes have no character that a label would have to escape.
+    fn write<'a>(&self, text: &mut String, series: impl IntoIterator<Item = (Labels<'a>, f64)>) {
+        let Self { name, kind, help } = self;
+        // Writing to a string does not fail.
+        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
+        for (labels, value) in series {
+            let labels: Vec<_> = labels
+                .iter()
+                .map(|(label, value)| format!("{label}=\"{value}\""))
+                .collect();
+            let labels = match labels.as_slice() {
+                [] => String::new(),
+                labels => format!("{{{}}}", labels.join(",")),
+            };
+            writeln!(text, "{name}{labels} {value}").ok();
+        }
+    }
 }
 
-const CALLS: &str = "edge_secrets_hub_manager_calls_total";
-const SECONDS: &str = "edge_secrets_hub_manager_seconds_total";
-const KEPT: &str = "edge_secrets_hub_manager_kept_values";
-const OPEN: &str = "edge_secrets_hub_manager_left_alone";
-const LEASES: &str = "edge_secrets_hub_leases";
+const CALLS: Metric = Metric {
+    name: "edge_secrets_hub_manager_calls_total",
+    kind: "counter",
+    help: "Calls of secrets managers, by what was asked and what came of it.",
+};
+const SECONDS: Metric = Metric {
+    name: "edge_secrets_hub_manager_seconds_total",
+    kind: "counter",
+    help: "Time that those calls took.",
+};
+const UNKNOWN: Metric = Metric {
+    name: "edge_secrets_manager_unknown_outcomes_total",
+    kind: "counter",
+    help: "Credentials that were asked for, and of which nobody knows whether they were made.",
+};
+const KEPT: Metric = Metric {
+    name: "edge_secrets_hub_manager_kept_values",
+    kind: "gauge",
+    help: "Values of a manager that are kept in memory.",
+};
+const OPEN: Metric = Metric {
+    name: "edge_secrets_hub_manager_left_alone",
+    kind: "gauge",
+    help: "1 while a manager is left alone because it is in trouble.",
+};
+const LEASES: Metric = Metric {
+    name: "edge_secrets_hub_leases",
+    kind: "gauge",
+    help: "Leases of the caller's organisation, by state.",
+};
+const WATCHING: Metric = Metric {
+    name: "edge_secrets_hub_watching_nodes",
+    kind: "gauge",
+    help: "Nodes of the caller's organisation that watch this hub now.",
+};
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -90,6 +90,7 @@ macro_rules! conformance_tests {
                 what_a_manager_says_reaches_the_nodes_that_bind_it_alone,
                 trouble_that_nodes_need_not_know_touches_nobody,
                 a_field_and_its_secret_share_what_is_known,
+                nodes_that_bind_a_secret_are_counted_once_each,
                 what_nothing_binds_is_forgotten,
                 leases_are_changed_together_and_numbers_never_come_back,
                 a_lease_resolves_its_binding_alone,

@@ -107,9 +107,8 @@ pub fn resolve(candidates: &[Candidate], now: Timestamp) -> Resolution {
             Err(trouble) => absent.trouble = trouble,
         }
     }
-    let is_denied = |trouble: &Trouble| trouble.fault == Fault::NotFoundOrDenied;
-    if absent.trouble.as_ref().is_some_and(is_denied) {
-        absent.state = SecretState::Denied;
+    if let Some(trouble) = &absent.trouble {
+        absent.state = state_of(trouble.fault);
     }
     absent
 }
@@ -238,10 +237,19 @@ fn expired(reference: &SecretRef, ended: Timestamp) -> Resolution {
     }
 }
 
-/// What a node hears of a fault.
-fn state_of(fault: Fault) -> SecretState {
+/// What a node hears of a fault, in its bindings and where it fetches alike.
+///
+/// That a secret is absent or denied without the manager saying which is a failure: a node that is told
+/// `denied` or `missing` lets go of what the deployment before this one delivered, and nobody knows
+/// whether it should.
+#[must_use]
+pub fn state_of(fault: Fault) -> SecretState {
     match fault {
+        fault if fault.is_absence() => SecretState::Missing,
+        Fault::Expired => SecretState::Missing,
         Fault::Denied | Fault::OutOfPolicy | Fault::Exclusive => SecretState::Denied,
+        // Another one is made.
+        Fault::LeaseGone => SecretState::Pending,
         fault if fault.is_transient() => SecretState::Pending,
         _ => SecretState::Failed,
     }
@@ -352,12 +360,18 @@ mod tests {
         }
         let absent = [candidate("v:db", observed(None, Some(Fault::Missing)))];
         assert_eq!(state(&absent), (SecretState::Missing, None));
-        // Absent or denied, nobody knows: it is not called missing.
+        // Absent or denied, nobody knows: it is called neither.
         let unsaid = [candidate(
             "v:db",
             observed(None, Some(Fault::NotFoundOrDenied)),
         )];
-        assert_eq!(state(&unsaid), (SecretState::Denied, None));
+        assert_eq!(state(&unsaid), (SecretState::Failed, None));
+    }
+
+    #[test]
+    fn what_has_ended_at_its_manager_is_missing() {
+        let ended = [candidate("v:db", observed(None, Some(Fault::Expired)))];
+        assert_eq!(state(&ended).0, SecretState::Missing);
     }
 
     #[test]

@@ -313,6 +313,10 @@ impl Catalog for SqliteCatalog {
         managed::observation(self, org, reference).await
     }
 
+    async fn binding_nodes(&self, org: &OrgId, secret: &SecretRef) -> Result<usize, CatalogError> {
+        managed::binding_nodes(self, org, secret).await
+    }
+
     async fn observe(
         &self,
         org: &OrgId,

@@ -110,6 +110,18 @@ impl Managers {
             if !(1..=1_000).contains(&manager.concurrent_requests) {
                 return refused("`concurrent_requests` must be between 1 and 1000");
             }
+            if let Some(ibm) = &manager.ibm_cloud {
+                // An id is written out: whoever hopes for a pattern is told here.
+                let odd = |id: &String| {
+                    id.is_empty() || id.chars().any(|c| !(c.is_ascii_alphanumeric() || c == '-'))
+                };
+                if ibm.access_groups.iter().any(odd) {
+                    return refused("`access_groups` has an entry that is no access group's id");
+                }
+                if ibm.service_ids.iter().any(odd) {
+                    return refused("`service_ids` has an entry that is no service id");
+                }
+            }
             if manager.cache > Duration::from_secs(86_400) {
                 return refused("`cache` must be at most 1d");
             }

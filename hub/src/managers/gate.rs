@@ -96,6 +96,17 @@ impl Gate {
         (!left.is_zero()).then(|| (left, error.clone()))
     }
 
+    /// Somebody asked the manager beside the gate, and it is well: who waits for it need not. That it wants
+    /// fewer calls, and for how long, is still so.
+    pub fn found_well(&self) {
+        let mut state = self.lock();
+        state.failures = 0;
+        let over = |(_, error): &mut (Instant, ManagerError)| {
+            error.fault != Fault::RateLimited || error.retry_after.is_none()
+        };
+        state.open.take_if(over);
+    }
+
     fn expect_closed(&self, look: Look) -> Result<(), ManagerError> {
         let mut state = self.lock();
         let now = Instant::now();
@@ -149,8 +160,11 @@ impl Gate {
 impl Entered<'_> {
     /// Says how the call went.
     pub fn leave<T>(mut self, result: &Result<T, ManagerError>) {
-        self.done = true;
+        // What the backend refused by itself says nothing of the manager.
+        let unasked = matches!(result, Err(error) if error.fault.is_of_the_asker());
+        self.done = !unasked;
         match result {
+            Err(_) if unasked => {}
             Err(error) if error.fault.is_of_the_manager() => self.gate.ill(error),
             _ => self.gate.well(),
         }
@@ -259,6 +273,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_refused_unasked_says_nothing_of_the_manager() {
+        let gate = gate(8, 1_000);
+        for _ in 0..PATIENCE {
+            call(&gate, Some(Fault::Unreachable)).await.unwrap_err();
+            call(&gate, Some(Fault::Unsupported)).await.err();
+        }
+        assert_eq!(gate.is_open().unwrap().1.fault, Fault::Unreachable);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_manager_that_says_when_is_not_asked_before() {
         let gate = gate(8, 1_000);
         let entered = gate.enter().await.unwrap();
@@ -268,6 +292,26 @@ mod tests {
         assert_eq!(gate.is_open().unwrap().0, Duration::from_secs(7));
         tokio::time::sleep(Duration::from_secs(7)).await;
         call(&gate, None).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_it_well_ends_the_pause_unless_it_wants_fewer_calls() {
+        let gate = gate(8, 1_000);
+        for _ in 0..PATIENCE {
+            call(&gate, Some(Fault::Unreachable)).await.unwrap_err();
+        }
+        assert!(gate.is_open().is_some());
+        gate.found_well();
+        assert!(gate.is_open().is_none());
+        // What failed before is forgotten too.
+        call(&gate, Some(Fault::Unreachable)).await.unwrap_err();
+        call(&gate, None).await.unwrap();
+
+        let entered = gate.enter().await.unwrap();
+        let limited = ManagerError::new(Fault::RateLimited, "…").after(Some(MAX_PAUSE));
+        entered.leave(&Err::<(), _>(limited));
+        gate.found_well();
+        assert_eq!(gate.is_open().unwrap().0, MAX_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

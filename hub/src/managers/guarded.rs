@@ -13,8 +13,8 @@ use super::cache::{Answer, Cache, Life};
 use super::gate::{Gate, Limits};
 use super::policy::PathPolicy;
 use super::{
-    Description, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, ManagerName, Minted,
-    NewCredential, Page, SecretManager, SecretRef, Target, Term, Version,
+    Description, Engine, Fault, Health, Kind, LeaseHandle, ListQuery, ManagerError, ManagerName,
+    Minted, NewCredential, Page, SecretManager, SecretRef, Target, Term, Version,
 };
 
 /// What the hub's configuration says of a manager, whatever its kind.
@@ -143,6 +143,14 @@ impl Guarded {
             .clone()
     }
 
+    /// How many credentials were asked for of which nobody knows whether they were made.
+    #[must_use]
+    pub fn unknown_outcomes(&self) -> u64 {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = (Call::Mint, Fault::OutcomeUnknown.as_str());
+        counts.get(&unknown).map_or(0, |count| count.calls)
+    }
+
     /// How many values are kept.
     #[must_use]
     pub fn kept_values(&self) -> usize {
@@ -181,14 +189,17 @@ impl Guarded {
         ))
     }
 
-    /// See [`SecretManager::health`].
+    /// See [`SecretManager::health`]. It is asked whatever the gate says; when it is well the gate opens.
     ///
     /// # Errors
-    /// Its own, and the gate's.
+    /// Its own.
     pub async fn health(&self) -> Result<Health, ManagerError> {
         // Somebody wants to know now, whatever was wrong before.
         let began = Instant::now();
         let result = self.manager.health().await;
+        if result.is_ok() {
+            self.gate.found_well();
+        }
         self.count(Call::Health, began, &result);
         result
     }
@@ -268,11 +279,18 @@ impl Guarded {
         answers
     }
 
+    /// Whether the organisation may use it for anything at all.
+    #[must_use]
+    pub fn is_for(&self, org: &OrgId) -> bool {
+        self.settings.paths.leads(org, "")
+    }
+
     /// See [`SecretManager::list`]. What the path policy does not give is left out, and so are folders
     /// that lead to nothing it gives.
     ///
     /// # Errors
-    /// Its own, and the gate's; [`Fault::OutOfPolicy`] for such a folder itself.
+    /// Its own, and the gate's; [`Fault::OutOfPolicy`] for such a folder itself; [`Fault::Unsupported`]
+    /// when it is to look for labels and its listings tell none.
     pub async fn list(&self, org: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
         let folder = match query.prefix.trim_end_matches('/') {
             "" => String::new(),
@@ -284,6 +302,16 @@ impl Guarded {
                 Fault::OutOfPolicy,
                 format!(
                     "nothing in {name}:{folder} is for {org}: the hub's configuration says what is"
+                ),
+            ));
+        }
+        if !query.labels.is_empty() && !self.manager.lists_labels() {
+            return Err(ManagerError::new(
+                Fault::Unsupported,
+                format!(
+                    "the listings of {} tell no labels, so nothing can be listed by them: leave them \
+                     out",
+                    self.name
                 ),
             ));
         }
@@ -433,6 +461,31 @@ impl Guarded {
     ) -> Result<(), ManagerError> {
         self.admit(target)?;
         self.pass(Call::Write, self.manager.create(target, new))
+            .await
+    }
+
+    /// See [`SecretManager::put_engine`]: for an organisation that shares the manager's engine with none,
+    /// or may have everything there.
+    ///
+    /// # Errors
+    /// Its own, and the gate's; [`Fault::OutOfPolicy`] for any other organisation.
+    pub async fn put_engine(
+        &self,
+        org: &OrgId,
+        name: &str,
+        key: &Secret,
+    ) -> Result<Engine, ManagerError> {
+        if !self.settings.paths.governs(org) {
+            return Err(ManagerError::new(
+                Fault::OutOfPolicy,
+                format!(
+                    "the engine of {} makes the credentials of other organisations too: one that may \
+                     reach everything there (`*`) configures it",
+                    self.name
+                ),
+            ));
+        }
+        self.pass(Call::Write, self.manager.put_engine(name, key))
             .await
     }
 

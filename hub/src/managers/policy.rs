@@ -38,6 +38,17 @@ impl PathPolicy {
             .any(|prefix| prefix.text.starts_with(folder) || prefix.allows(&inside))
     }
 
+    /// Whether what is of the manager as a whole is the organisation's: it may reach everything there, or
+    /// no other one reaches anything.
+    #[must_use]
+    pub fn governs(&self, org: &OrgId) -> bool {
+        let prefixes = self.0.get(org).map_or(&[][..], Vec::as_slice);
+        let everything = |prefix: &Prefix| prefix.open && prefix.text.is_empty();
+        let others = self.0.iter().filter(|(other, _)| *other != org);
+        let alone = others.map(|(_, prefixes)| prefixes).all(Vec::is_empty);
+        prefixes.iter().any(everything) || (alone && !prefixes.is_empty())
+    }
+
     /// What an organisation may reach, as it was written.
     #[must_use]
     pub fn prefixes(&self, org: &OrgId) -> Vec<String> {
@@ -144,6 +155,24 @@ mod tests {
         ] {
             let org = org.parse().unwrap();
             assert_eq!(policy.leads(&org, folder), leads, "{org} {folder}");
+        }
+    }
+
+    #[test]
+    fn the_whole_of_a_manager_is_of_who_has_everything_or_is_alone() {
+        for (yaml, governs) in [
+            ("{a: [team]}", true),
+            ("{a: [team], b: []}", true),
+            ("{a: [team], b: [x]}", false),
+            ("{a: ['*'], b: [x]}", true),
+            ("{a: ['x*'], b: [x]}", false),
+            ("{a: [team], b: ['*']}", false),
+            ("{a: []}", false),
+            ("{b: [team]}", false),
+            ("{}", false),
+        ] {
+            let governed = policy(yaml).unwrap().governs(&"a".parse().unwrap());
+            assert_eq!(governed, governs, "{yaml}");
         }
     }
 

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::gate::Limits;
 use super::guarded::{Guarded, Settings};
 use super::{
-    Description, Effect, Fault, Health, Kind, LeaseHandle, ListQuery, Listed, ManagerError, Minted,
-    NewCredential, Page, SecretManager, Target, Term, Version,
+    Description, Effect, Engine, Fault, Health, Kind, LeaseHandle, ListQuery, Listed, ManagerError,
+    Minted, NewCredential, Page, SecretManager, Target, Term, Version,
 };
 
 /// Secrets by path, and what becomes of calls.
@@ -31,6 +31,10 @@ struct State {
     fault: Option<ManagerError>,
     /// Calls for a path fail with this; so often still, or always.
     faults: BTreeMap<String, (Fault, Option<usize>)>,
+    /// Its listings have labels.
+    labels: bool,
+    /// The keys of engines, by name.
+    engines: BTreeMap<String, Vec<u8>>,
 }
 
 struct Kept {
@@ -82,6 +86,16 @@ impl Shelf {
         self.put(path, &[]);
         let mut state = self.state.lock().unwrap();
         state.secrets.get_mut(path).unwrap().effect = effect;
+    }
+
+    /// Its listings have labels from now on.
+    pub(crate) fn tells_labels(&self) {
+        self.state.lock().unwrap().labels = true;
+    }
+
+    /// The key of an engine.
+    pub(crate) fn engine(&self, name: &str) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().engines.get(name).cloned()
     }
 
     pub(crate) fn remove(&self, path: &str) {
@@ -214,8 +228,16 @@ impl SecretManager for Shelf {
         })
     }
 
+    fn lists_labels(&self) -> bool {
+        self.state.lock().unwrap().labels
+    }
+
     async fn list(&self, _: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
-        self.take("list", &query.prefix).await?;
+        let asked = match query.labels.join(",").as_str() {
+            "" => query.prefix.clone(),
+            labels => format!("{} by {labels}", query.prefix),
+        };
+        self.take("list", &asked).await?;
         let state = self.state.lock().unwrap();
         let mut entries: Vec<Listed> = Vec::new();
         for path in state.secrets.keys() {
@@ -328,6 +350,16 @@ impl SecretManager for Shelf {
         self.take("create", &path).await?;
         self.leased(&path, Effect::MintsAndInvalidates);
         Ok(())
+    }
+
+    async fn put_engine(&self, name: &str, key: &Secret) -> Result<Engine, ManagerError> {
+        self.take("engine", name).await?;
+        let mut state = self.state.lock().unwrap();
+        let before = state.engines.insert(name.into(), key.expose().to_vec());
+        Ok(Engine {
+            kind: "shelf_engine",
+            replaced: before.is_some(),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use edge_secrets_protocol::{NodeId, PolicyName, UserId};
 use super::times::{Since, parse_duration};
 use crate::catalog::records::Role;
 
-pub use managers::{CreateArgs, CredentialType, LeaseCommand, ManagerCommand};
+pub use managers::{CreateArgs, CredentialType, EngineArgs, LeaseCommand, ManagerCommand};
 pub use secret::{GenerateArgs, MetaArgs, SecretCommand, SetArgs, Setting};
 
 mod managers;
@@ -64,7 +64,7 @@ pub enum Command {
     /// Add, list and remove the people and programs that operate the hub
     #[command(subcommand)]
     User(UserCommand),
-    /// List and check the secrets managers outside the hub
+    /// List, check and configure the secrets managers outside the hub
     #[command(subcommand, after_help = managers::MANAGER_EXAMPLES)]
     Manager(ManagerCommand),
     /// List and end the credentials that were made for bindings on nodes

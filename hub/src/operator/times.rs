@@ -20,6 +20,12 @@ pub fn age_or_never(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(|| "never".to_owned(), |at| age(at, now))
 }
 
+/// For how long something lasts that began then, in the one unit that matters: `3m`.
+pub fn lasting(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs();
+    short(u64::try_from(seconds).unwrap_or_default())
+}
+
 /// Reads a duration like `90s`, `1h30m` or `7d`; days have 24 hours.
 ///
 /// # Errors
@@ -116,6 +122,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_lasts_has_a_length_and_never_a_negative_one() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (seconds, text) in [(0, "0s"), (185, "3m"), (7200, "2h"), (-60, "0s")] {
+            let since = now - SignedDuration::from_secs(seconds);
+            assert_eq!(lasting(since, now), text);
+        }
+    }
 
     #[test]
     fn ages_are_in_the_unit_that_matters() {

@@ -1,6 +1,6 @@
 //! Secrets managers outside the hub, what they keep, and the leases of what they make.
 
-use edge_secrets_protocol::{DeploymentId, NodeId, SecretVersion};
+use edge_secrets_protocol::{DeploymentId, NodeId, Sealed, SecretVersion};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,29 @@ pub struct ManagerCheck {
     /// What an operator should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Gives a manager the key that it makes credentials with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetEngine {
+    /// What the engine's configuration is called there: 1 to 128 characters.
+    pub name: String,
+    /// The key, sealed to the hub for
+    /// [`Place::Engine`](edge_secrets_protocol::sealed::Place::Engine).
+    pub sealed: Sealed,
+}
+
+/// What configuring an engine did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EngineSet {
+    /// The manager.
+    pub manager: ManagerName,
+    /// The manager's word for such a configuration.
+    pub kind: String,
+    /// What it is called there.
+    pub name: String,
+    /// Whether one of this name was there, and is replaced.
+    pub replaced: bool,
 }
 
 /// A secret that a manager keeps, without its value.

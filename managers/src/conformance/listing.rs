@@ -7,6 +7,27 @@ use crate::ListQuery;
 
 pub(super) async fn run<W: World, F: AsyncFn() -> W>(make: &F) {
     what_is_listed_can_be_referred_to(&make().await).await;
+    labels_are_looked_for_or_not_told(&make().await).await;
+}
+
+/// Whoever looks for labels must not get what has none of them.
+async fn labels_are_looked_for_or_not_told(world: &impl World) {
+    let (org, manager) = (world.org(), world.manager());
+    let path = world.pure().path();
+    let folder = path.rfind('/').map_or("", |at| &path[..=at]);
+    let mut query = ListQuery {
+        prefix: folder.to_owned(),
+        ..ListQuery::default()
+    };
+    let page = manager.list(&org, &query).await.expect("a page");
+    if manager.lists_labels() {
+        query.labels = vec!["nothing-has-this".into()];
+        let page = manager.list(&org, &query).await.expect("a page");
+        assert!(page.entries.is_empty(), "{page:?}");
+    } else {
+        let told = page.entries.iter().find(|entry| !entry.labels.is_empty());
+        assert!(told.is_none(), "{told:?}");
+    }
 }
 
 /// Walks the folders down to the pure secret: its path is in the listing of its folder, once.

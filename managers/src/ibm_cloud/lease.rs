@@ -87,6 +87,9 @@ impl IbmCloud {
         if !is_current || current.payload_available == Some(false) {
             return Ok(());
         }
+        if self.is_shared(&lease.secret).await? {
+            return Ok(());
+        }
         self.known.forget(&lease.secret);
         let route = at(
             "/api/v2/secrets/{id}/versions/{version}/secret_data",
@@ -97,6 +100,15 @@ impl IbmCloud {
             Err(error) if error.fault == Fault::Missing => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the key that one node had alone is everybody's by now: it is not that node's to end.
+    async fn is_shared(&self, id: &str) -> Result<bool, ManagerError> {
+        if !self.share_reused {
+            return Ok(false);
+        }
+        let (metadata, _) = self.metadata(&Place::Id(id.to_owned())).await?;
+        Ok(metadata.reuse_api_key)
     }
 }
 

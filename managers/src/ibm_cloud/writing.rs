@@ -13,38 +13,49 @@ use super::lookup::DEFAULT;
 use super::place::{Named, Place, SecretType};
 use super::wire::Made;
 use crate::route::at;
-use crate::{Fault, ManagerError, NewCredential};
+use crate::{Engine, Fault, ManagerError, NewCredential};
 
 impl IbmCloud {
     /// Makes the service able to make keys: its engine for `iam_credentials` gets this API key, whose
-    /// service id may create service ids and keys. One that is there already is set anew.
-    ///
-    /// # Errors
-    /// [`Fault::Unsupported`] unless `write` is set; [`Fault::Denied`] without the role Manager.
-    pub async fn put_engine(
+    /// service id may create service ids and keys. [`Fault::Denied`] without the role Manager.
+    pub(super) async fn configure_engine(
         &self,
         name: &str,
         api_key: &Secret,
-        disabled: bool,
-    ) -> Result<(), ManagerError> {
-        self.expect_write()?;
+    ) -> Result<Engine, ManagerError> {
+        if !is_configuration(name) {
+            return Err(invalid(
+                "a configuration is called by 2 to 128 of A-Z a-z 0-9 . _ -, a letter or digit first \
+                 and last",
+            ));
+        }
         let api_key = std::str::from_utf8(api_key.expose())
             .map_err(|_| invalid("the engine's API key is no text"))?;
         let new = json(&NewEngine {
             config_type: ENGINE,
             name,
             api_key,
-            disabled,
+            disabled: false,
         })?;
         let made = self.api.post(at("/api/v2/configurations", &[]), &new).await;
-        match made {
+        let replaced = match made {
+            Ok(_) => false,
             Err(error) if error.fault == Fault::Conflict => {
-                let change = json(&Engine { api_key, disabled })?;
+                let change = json(&NewKey {
+                    api_key,
+                    disabled: false,
+                })?;
                 let route = at("/api/v2/configurations/{name}", &[name]);
-                self.api.patch_engine(route, &change).await.map(drop)
+                let changed = self.api.patch_engine(route, &change).await;
+                changed.map_err(|error| of_another_name(name, error))?;
+                true
             }
-            made => made.map(drop),
-        }
+            Err(error) => return Err(unknown(error)),
+        };
+        Ok(Engine {
+            kind: ENGINE,
+            replaced,
+        })
     }
 
     pub(super) async fn create_credential(
@@ -61,6 +72,7 @@ impl IbmCloud {
             }
         };
         check(new)?;
+        self.expect_allowed(new)?;
         let group = self.group_for(named).await?;
         let body = json(&NewSecret {
             secret_type: named.kind.as_str(),
@@ -78,6 +90,27 @@ impl IbmCloud {
         let made: Made = reply.map_err(unknown)?.json()?;
         self.known.learn_id(named, &made.id);
         Ok(())
+    }
+
+    /// Whoever may make credentials here must not choose by that what they may do.
+    fn expect_allowed(&self, new: &NewCredential) -> Result<(), ManagerError> {
+        let groups = new.access_groups.iter();
+        let groups = groups.map(|group| (group, &self.access_groups, "access_groups"));
+        let id = new.service_id.iter();
+        let id = id.map(|id| (id, &self.service_ids, "service_ids"));
+        match groups
+            .chain(id)
+            .find(|(named, allowed, _)| !allowed.contains(named))
+        {
+            None => Ok(()),
+            Some((named, _, key)) => Err(ManagerError::new(
+                Fault::OutOfPolicy,
+                format!(
+                    "no credentials are made for {named} here: the hub's configuration lists what they \
+                     may be made for under `{key}` of `ibm_cloud`"
+                ),
+            )),
+        }
     }
 
     /// Between the look at the current version and the new one another may come: the service cannot
@@ -169,7 +202,7 @@ struct NewEngine<'a> {
 }
 
 #[derive(Serialize)]
-struct Engine<'a> {
+struct NewKey<'a> {
     api_key: &'a str,
     disabled: bool,
 }
@@ -299,6 +332,26 @@ fn check(new: &NewCredential) -> Result<(), ManagerError> {
         ));
     }
     Ok(())
+}
+
+fn is_configuration(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let whole = |c: char| c.is_ascii_alphanumeric();
+    (2..=128).contains(&name.len())
+        && name.chars().all(plain)
+        && name.starts_with(whole)
+        && name.ends_with(whole)
+}
+
+/// It took no engine of this name, and has none of this name.
+fn of_another_name(name: &str, error: ManagerError) -> ManagerError {
+    match error.fault {
+        Fault::Missing => conflict(&format!(
+            "it takes no engine {name}, and has none of that name to change: give the name of the one \
+             that it has"
+        )),
+        _ => unknown(error),
+    }
 }
 
 fn json(value: &impl Serialize) -> Result<Secret, ManagerError> {

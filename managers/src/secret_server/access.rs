@@ -88,7 +88,7 @@ fn checkout(state: &State, allowed: &Allowed, pending: bool) -> Result<Checkout,
         return Err(ManagerError::new(
             Fault::NeedsCheckout,
             "the secret must be checked out, which its manager's configuration does not allow: set \
-             `checkout = true` to give it to one node at a time, or switch check-out off at the secret",
+             `checkout: true` to give it to one node at a time, or switch check-out off at the secret",
         ));
     }
     if state.is_checked_out_by_current_user == Some(true) {

@@ -52,6 +52,32 @@ fn a_value_opens_where_it_was_sealed_for_and_nowhere_else() {
 }
 
 #[test]
+fn an_engines_key_is_for_one_engine_and_is_no_secrets_value() {
+    let key = SealingKey::generate();
+    let (org, user) = ("myorg".parse().unwrap(), "root".parse().unwrap());
+    let (org, user) = (&org, &user);
+    let engine = |manager, name| Place::Engine {
+        org,
+        user,
+        manager,
+        name,
+    };
+    let value = Secret::new(b"hunter2".to_vec());
+    let sealed = key.public().seal(&engine("ibm", "e1"), &value).unwrap();
+    assert!(sealed.open(&key, &engine("ibm", "e1")).is_ok());
+    let reference = "ibm:e1";
+    let set = Place::Set {
+        org,
+        user,
+        reference,
+    };
+    for elsewhere in [engine("ibm", "e2"), engine("ibm2", "e1"), set] {
+        let refused = sealed.open(&key, &elsewhere);
+        assert_eq!(refused.err(), Some(SealError::Rejected));
+    }
+}
+
+#[test]
 fn a_failed_opening_leaves_nothing_in_the_room() {
     let key = SealingKey::generate();
     let here = Names::new("edge-01", "1");

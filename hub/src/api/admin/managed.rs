@@ -31,14 +31,6 @@ pub(super) fn router() -> Router<Arc<Hub>> {
         .route(paths::MANAGED_VERSIONS, get(versions))
 }
 
-/// The manager of a resolved reference; none when it is the hub's own.
-pub(super) fn manager_of<'a>(
-    hub: &'a Hub,
-    reference: &SecretRef,
-) -> Result<Option<&'a Arc<Guarded>>, ApiError> {
-    Ok(hub.managers.of(reference)?)
-}
-
 #[derive(Deserialize)]
 struct Query {
     #[serde(default)]
@@ -59,6 +51,7 @@ async fn list(
     let manager = hub.managers.named(&name)?;
     let texts = [
         Some(&query.prefix),
+        Some(&query.labels),
         query.search.as_ref(),
         query.page.as_ref(),
     ];
@@ -71,9 +64,14 @@ async fn list(
         return Err(ApiError::new(Code::TooLarge, detail));
     }
     let labels = query.labels.split(',').filter(|label| !label.is_empty());
+    let labels: Vec<_> = labels.map(str::to_owned).collect();
+    if labels.len() > MAX_LABELS {
+        let detail = format!("A listing is by at most {MAX_LABELS} labels.");
+        return Err(ApiError::new(Code::TooLarge, detail));
+    }
     let asked = ListQuery {
         prefix: query.prefix,
-        labels: labels.map(str::to_owned).take(MAX_LABELS).collect(),
+        labels,
         search: query.search,
         page: query.page,
     };
@@ -243,9 +241,11 @@ pub(super) async fn set(
     session.hub.catalog.append_audit(vec![audit]).await?;
     let version = written?;
     look(session, reference);
+    let (catalog, org) = (&session.hub.catalog, &session.org);
     Ok(SecretSet {
         version,
-        nodes: 0,
+        nodes: catalog.binding_nodes(org, reference).await?,
+        at_next_look: true,
         at: clock::now(),
         warnings: Vec::new(),
     })
@@ -314,7 +314,7 @@ async fn asked(
             format!("secret/{reference}"),
         )
         .await?;
-    match manager_of(&session.hub, &reference)? {
+    match session.hub.managers.of(&reference)? {
         Some(manager) => Ok((reference, Arc::clone(manager))),
         None => Err(ApiError::new(
             Code::Invalid,

@@ -120,7 +120,7 @@ async fn set(
         let detail = format!("The value for {reference} was not taken: {error}.");
         ApiError::new(Code::Invalid, detail)
     })?;
-    if let Some(manager) = managed::manager_of(hub, &reference)? {
+    if let Some(manager) = hub.managers.of(&reference)? {
         if !body.meta.is_empty() || body.generator.is_some() {
             let detail = "Labels, ends and the like of it are kept by its manager: set them there.";
             return Err(ApiError::new(Code::Invalid, detail));
@@ -174,6 +174,7 @@ fn answer(reference: &SecretRef, set: (SecretVersion, SecretPut)) -> Json<Secret
     Json(SecretSet {
         version,
         nodes: put.committed.touched.len(),
+        at_next_look: false,
         at: put.committed.at,
         warnings: put.lifted_end.map(lifted).into_iter().collect(),
     })
@@ -186,7 +187,7 @@ async fn reveal(
     let written: SecretRef = session.param("reference")?;
     let reference = allowed(&session, SecretCall::Read, "secret.reveal").await?;
     let (hub, org, user) = (&session.hub, &session.org, &session.peer.user);
-    let (version, payload) = match managed::manager_of(hub, &reference)? {
+    let (version, payload) = match hub.managers.of(&reference)? {
         Some(manager) => managed::reveal(&session, manager, &reference, body.version).await?,
         None => own_value(&session, &reference, body.version).await?,
     };
@@ -252,7 +253,7 @@ async fn allowed(session: &Session, call: SecretCall, action: &str) -> Result<Se
 /// The same for what only the hub's own secrets have: whole ones, without a field.
 async fn asked(session: &Session, call: SecretCall, action: &str) -> Result<SecretRef, ApiError> {
     let reference = allowed(session, call, action).await?;
-    if managed::manager_of(&session.hub, &reference)?.is_some() {
+    if session.hub.managers.of(&reference)?.is_some() {
         let detail = format!("{reference} is kept by another secrets manager: do this there.");
         return Err(ApiError::new(Code::Invalid, detail));
     }

@@ -124,35 +124,28 @@ fn is_applied(secret: &SecretStanding) -> bool {
 /// Why the hub cannot give this secret, and what to do.
 fn obstacle(secret: &SecretStanding) -> Option<DeploymentError> {
     let name = &secret.name;
-    if let Some(trouble) = &secret.trouble
-        && !matches!(
-            secret.state,
-            SecretState::Ready { .. } | SecretState::Pending
-        )
-    {
+    let code = match secret.state {
+        SecretState::Ready { .. } | SecretState::Pending => return None,
+        SecretState::Missing => Code::Missing,
+        SecretState::Denied => Code::Denied,
+        SecretState::Failed => Code::Failed,
+    };
+    if let Some(trouble) = &secret.trouble {
         let reference = secret.reference.as_ref();
         let bound = reference.map_or_else(String::new, |reference| format!(" ({reference})"));
         return Some(DeploymentError {
-            code: trouble.fault.code(),
+            code,
             detail: format!("\"{name}\"{bound}: {} ({})", trouble.detail, trouble.fault),
         });
     }
-    let (code, detail) = match secret.state {
-        SecretState::Ready { .. } | SecretState::Pending => return None,
-        SecretState::Missing => (
-            Code::Missing,
-            format!("the secret that \"{name}\" is bound to does not exist; set it"),
-        ),
-        SecretState::Denied => (
-            Code::Denied,
+    let detail = match code {
+        Code::Missing => format!("the secret that \"{name}\" is bound to does not exist; set it"),
+        Code::Denied => {
             format!(
                 "\"{name}\" is bound to a user's private secret, and the node is not that user's"
-            ),
-        ),
-        SecretState::Failed => (
-            Code::Failed,
-            format!("the secrets manager fails on the secret that \"{name}\" is bound to"),
-        ),
+            )
+        }
+        _ => format!("the secrets manager fails on the secret that \"{name}\" is bound to"),
     };
     Some(DeploymentError { code, detail })
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::{Extension, Json as Answer};
-use edge_secrets_protocol::binding::{FetchItem, FetchRequest, FetchResponse, FetchResult};
+use edge_secrets_protocol::binding::{
+    FetchItem, FetchRequest, FetchResponse, FetchResult, SecretState,
+};
 use edge_secrets_protocol::limits::{MAX_BATCH_BYTES, MAX_BATCH_ITEMS};
 use edge_secrets_protocol::{Code, Problem, Secret, SecretVersion};
 use futures_util::{StreamExt, stream};
@@ -22,6 +24,7 @@ use crate::api::exchange::Exchange;
 use crate::api::peer::{NodePeer, revoked};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Bound, LeaseId, NewAudit};
+use crate::catalog::resolve::state_of;
 use crate::hub::Hub;
 use crate::managers::{Fault, ManagerError, SecretManager, Target, payload};
 use crate::reference::SecretRef;
@@ -195,13 +198,9 @@ async fn judge(
     }
     let Some((reference, version)) = bound.resolved else {
         return match bound.trouble {
-            Some(trouble) if trouble.fault.is_absence() => missing(None),
-            Some(trouble) => {
-                let why = format!("{} ({})", trouble.detail, trouble.fault);
-                of_manager(&ManagerError::new(trouble.fault, why), None)
-            }
+            Some(trouble) => of_manager(&ManagerError::new(trouble.fault, trouble.detail), None),
             None if bound.pending => pending("nobody has asked its manager yet".into(), None),
-            None => missing(None),
+            None => missing(String::new(), None),
         };
     };
     if reference.version_at_nodes(&version) != item.version {
@@ -268,17 +267,15 @@ async fn patiently(
 
 /// What a node hears of a manager's fault; the reason is for the audit trail.
 fn of_manager(error: &ManagerError, reference: Option<SecretRef>) -> Verdict {
-    match error.fault {
-        fault if fault.is_absence() => missing(reference),
-        Fault::Denied | Fault::OutOfPolicy | Fault::Exclusive => {
-            denied(&error.to_string(), reference)
-        }
-        Fault::Superseded => {
-            let detail = "The binding has another version now; pull the bindings again.";
-            refused(Code::Superseded, detail, error.to_string(), reference)
-        }
-        fault if fault.is_transient() => pending(error.to_string(), reference),
-        _ => {
+    if error.fault == Fault::Superseded {
+        let detail = "The binding has another version now; pull the bindings again.";
+        return refused(Code::Superseded, detail, error.to_string(), reference);
+    }
+    match state_of(error.fault) {
+        SecretState::Missing => missing(error.to_string(), reference),
+        SecretState::Denied => denied(&error.to_string(), reference),
+        SecretState::Pending => pending(error.to_string(), reference),
+        SecretState::Failed | SecretState::Ready { .. } => {
             let detail = "The secret's manager failed on it; the hub's audit trail says why.";
             refused(Code::Failed, detail, error.to_string(), reference)
         }
@@ -297,9 +294,9 @@ fn denied(reason: &str, reference: Option<SecretRef>) -> Verdict {
     Verdict::Refused(problem, reason.to_owned(), reference)
 }
 
-fn missing(reference: Option<SecretRef>) -> Verdict {
+fn missing(reason: String, reference: Option<SecretRef>) -> Verdict {
     let detail = "The secret that is bound does not exist (any more).";
-    refused(Code::Missing, detail, String::new(), reference)
+    refused(Code::Missing, detail, reason, reference)
 }
 
 fn superseded(reference: SecretRef, version: &SecretVersion) -> Verdict {

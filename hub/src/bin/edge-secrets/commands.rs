@@ -18,6 +18,7 @@ mod lease;
 mod manager;
 mod node;
 mod policy;
+mod remedy;
 mod rollout;
 mod secret;
 mod service;

@@ -1,5 +1,7 @@
 //! What managers outside keep, and leases.
 
+use edge_secrets_protocol::OrgId;
+
 use super::Place;
 use super::world::{World, at, audit, node_id, placed, secret_ref};
 use crate::catalog::records::{
@@ -132,6 +134,35 @@ pub(crate) async fn trouble_that_nodes_need_not_know_touches_nobody(place: &mut 
         bindings.deployments[0].secrets[0].expires_at,
         ending.expires_at
     );
+}
+
+pub(crate) async fn nodes_that_bind_a_secret_are_counted_once_each(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    for node in ["n", "m", "other"] {
+        world.enrol(node).await;
+    }
+    let count_of = async |org: &OrgId, reference: &str| {
+        let reference = secret_ref(reference);
+        world.catalog.binding_nodes(org, &reference).await.unwrap()
+    };
+    let count = async |reference: &str| count_of(&world.org, reference).await;
+    assert_eq!(count("v:db").await, 0);
+    let twice = vec![
+        placed("d", &["a=v:db#user", "b=v:db#password"]),
+        placed("e", &["a=v:node/n/db|v:db"]),
+    ];
+    world.place("n", twice).await;
+    world.place("m", vec![placed("d", &["a=v:db"])]).await;
+    // What a node may not have is none of its bindings.
+    let denied = placed("d", &["a=!v:db", "b=v:more"]);
+    world.place("other", vec![denied]).await;
+    assert_eq!(count("v:db").await, 2);
+    assert_eq!(count("v:node/n/db").await, 1);
+    assert_eq!(count("v:more").await, 1);
+    world.place("n", vec![]).await;
+    assert_eq!(count("v:db").await, 1);
+    let other = "elsewhere".parse().unwrap();
+    assert_eq!(count_of(&other, "v:db").await, 0);
 }
 
 pub(crate) async fn a_field_and_its_secret_share_what_is_known(place: &mut dyn Place) {

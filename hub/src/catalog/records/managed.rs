@@ -92,6 +92,17 @@ pub enum LeaseState {
 }
 
 impl LeaseState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Wanted,
+        Self::Minting,
+        Self::Dropped,
+        Self::Live,
+        Self::Ending,
+        Self::Ended,
+        Self::Refused,
+    ];
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -111,18 +122,8 @@ impl FromStr for LeaseState {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [
-            Self::Wanted,
-            Self::Minting,
-            Self::Dropped,
-            Self::Live,
-            Self::Ending,
-            Self::Ended,
-            Self::Refused,
-        ]
-        .into_iter()
-        .find(|state| state.as_str() == text)
-        .ok_or(())
+        let mut all = Self::ALL.into_iter();
+        all.find(|state| state.as_str() == text).ok_or(())
     }
 }
 

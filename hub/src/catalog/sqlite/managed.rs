@@ -34,6 +34,19 @@ pub(super) async fn observation(
     stored(&mut conn, org, reference).await
 }
 
+pub(super) async fn binding_nodes(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    secret: &SecretRef,
+) -> Result<usize, CatalogError> {
+    let row = sqlx::query(BINDING_NODES)
+        .bind(org.as_str())
+        .bind(secret.to_string())
+        .fetch_one(&catalog.readers)
+        .await?;
+    usize::try_from(row.count("nodes")?).map_err(|_| malformed("nodes"))
+}
+
 pub(super) async fn observe(
     catalog: &SqliteCatalog,
     org: &OrgId,
@@ -238,6 +251,8 @@ const SELECT_ALL: &str =
 const SELECT_UNASKED: &str =
     "SELECT org, reference, asked, effect, version, expires_at, fault, detail, fault_since, identity
      FROM observed WHERE asked = 0 ORDER BY org, reference";
+const BINDING_NODES: &str = "SELECT COUNT(DISTINCT node) AS nodes FROM bindings
+     WHERE org = $1 AND reference = $2 AND NOT denied";
 /// The nodes that have the secret among a binding's candidates, found by the index on references.
 const RAISE_NODES: &str = "UPDATE nodes SET generation = generation + 1
      WHERE org = $1 AND node IN (

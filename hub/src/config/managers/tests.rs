@@ -46,6 +46,8 @@ managers:
     ca_file: ca.pem
     write: true
     share_reused: true
+    access_groups: [AccessGroupId-1, AccessGroupId-2]
+    service_ids: [ServiceId-1]
 - name: pim
   orgs: {myorg: [BU044/Team]}
   secret_server:
@@ -80,6 +82,9 @@ fn every_kind_parses_with_every_key() {
     assert!(!vault.paths.allows(&org("myorg"), "secret/teams/db"));
     let ibm = managers.managers[1].settings();
     assert_eq!(ibm.poll, Duration::from_secs(10));
+    let ibm = managers.managers[1].ibm_cloud.as_ref().unwrap();
+    assert_eq!(ibm.access_groups, ["AccessGroupId-1", "AccessGroupId-2"]);
+    assert_eq!(ibm.service_ids, ["ServiceId-1"]);
     let default = managers.default_of(&org("myorg")).unwrap();
     assert_eq!(default.as_str(), "vault");
     assert_eq!(managers.default_of(&org("other")), None);
@@ -104,6 +109,27 @@ fn paths_are_relative_to_the_file_and_systemd_credentials_are_not() {
     let pim = managers[2].secret_server.as_ref().unwrap();
     assert_eq!(pim.username.to_string(), "/etc/hub/pim-user");
     assert_eq!(pim.password.to_string(), "/etc/hub/pim-password");
+}
+
+/// What people copy is taken as it stands. The files with its credentials are theirs to make.
+#[test]
+fn every_example_is_taken() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/managers");
+    let mut kinds = Vec::new();
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.to_string_lossy().ends_with(".hub.yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config = Config::parse(&text, &path).unwrap_or_else(|error| panic!("{error}"));
+        let managers = config.managers.managers.iter();
+        kinds.extend(managers.filter_map(ManagerConfig::kind));
+    }
+    kinds.sort();
+    let outside = |kind: &Kind| *kind != Kind::Embedded;
+    let all: Vec<_> = Kind::ALL.into_iter().filter(outside).collect();
+    assert_eq!(kinds, all, "an example for each kind");
 }
 
 /// A minimal Vault, with these lines of its own.
@@ -174,6 +200,20 @@ fn what_is_wrong_is_said_with_the_key_and_the_line() {
             format!("managers:\n{}", vault("v", "  pol: 1s\n")),
             4,
             "pol",
+        ),
+        (
+            "managers:\n- name: v\n  orgs: {}\n  ibm_cloud: {url: 'https://x', api_key: k, \
+             access_groups: ['']}\n"
+                .into(),
+            1,
+            "`access_groups`",
+        ),
+        (
+            "managers:\n- name: v\n  orgs: {}\n  ibm_cloud: {url: 'https://x', api_key: k, \
+             service_ids: ['*']}\n"
+                .into(),
+            1,
+            "`service_ids`",
         ),
         (format!("managers:\n{}", vault("Vault", "")), 2, "Vault"),
         (

@@ -228,7 +228,72 @@ async fn calls_are_counted_by_what_came_of_them_and_trouble_is_remembered() {
         ]
     );
     // Who asks for its health asks it, whatever was wrong.
+    guarded.health().await.unwrap_err();
+    assert!(guarded.left_alone().is_some());
     shelf.suffer(None, None);
     guarded.health().await.unwrap();
     assert_eq!(guarded.trouble(), None);
+    // And who hears that it is well need not wait any more.
+    assert_eq!(guarded.left_alone(), None);
+    guarded.describe(target(&db)).await.unwrap();
+}
+
+#[tokio::test]
+async fn credentials_that_nobody_knows_of_are_counted() {
+    let shelf = Shelf::new();
+    shelf.leased("team/creds", crate::managers::Effect::Mints);
+    let guarded = guarded(&shelf);
+    let (o, creds) = (org("o"), reference("team/creds"));
+    let target = Target {
+        org: &o,
+        reference: &creds,
+    };
+    guarded.mint(target).await.unwrap();
+    shelf.fail("team/creds", Fault::Denied, Some(1));
+    guarded.mint(target).await.err().unwrap();
+    assert_eq!(guarded.unknown_outcomes(), 0);
+    shelf.fail("team/creds", Fault::OutcomeUnknown, Some(3));
+    // Nothing is made by a look, whatever becomes of it.
+    guarded.describe(target).await.unwrap_err();
+    for _ in 0..2 {
+        guarded.mint(target).await.err().unwrap();
+    }
+    assert_eq!(guarded.unknown_outcomes(), 2);
+}
+
+#[tokio::test]
+async fn labels_that_a_listing_does_not_tell_are_refused_and_not_ignored() {
+    let shelf = Shelf::new();
+    shelf.put("team/db", &[("value", "x")]);
+    let guarded = guarded(&shelf);
+    let mut query = ListQuery {
+        prefix: "team/".into(),
+        labels: vec!["prod".into()],
+        ..ListQuery::default()
+    };
+    let refused = guarded.list(&org("o"), &query).await.unwrap_err();
+    assert_eq!(refused.fault, Fault::Unsupported);
+    assert!(refused.detail.contains("labels"), "{refused}");
+    assert!(shelf.calls().is_empty());
+    shelf.tells_labels();
+    guarded.list(&org("o"), &query).await.unwrap();
+    query.labels.clear();
+    guarded.list(&org("o"), &query).await.unwrap();
+    assert_eq!(shelf.count("list team/ by prod"), 1);
+    assert_eq!(shelf.count("list team/"), 1);
+}
+
+#[tokio::test]
+async fn an_engine_is_for_who_has_all_of_the_manager() {
+    let shelf = Shelf::new();
+    let guarded = guarded(&shelf);
+    let key = Secret::new(b"key".to_vec());
+    for stranger in ["o", "q"] {
+        let refused = guarded.put_engine(&org(stranger), "e", &key).await;
+        assert_eq!(refused.unwrap_err().fault, Fault::OutOfPolicy, "{stranger}");
+    }
+    assert!(shelf.calls().is_empty());
+    let put = async || guarded.put_engine(&org("p"), "e", &key).await.unwrap();
+    assert!(!put().await.replaced);
+    assert!(put().await.replaced);
 }

@@ -19,6 +19,25 @@ pub enum ManagerCommand {
         /// The manager's name, as in hub.yaml and before the colon of references
         name: ManagerName,
     },
+    /// Give a secrets manager the key that it makes credentials with
+    #[command(after_help = ENGINE_EXAMPLES)]
+    Engine(EngineArgs),
+}
+
+/// What a manager makes credentials with.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// The manager's name
+    pub name: ManagerName,
+    /// Read the API key from a file, or from standard input with `-`; line ends at its end are left out
+    #[arg(long, value_name = "F")]
+    pub api_key_file: String,
+    /// What the engine's configuration is called at the manager; one of that name is replaced
+    #[arg(long, value_name = "ENGINE", default_value = "edge-secrets")]
+    pub engine: String,
+    /// Catches a key on the command line, so that it is refused without being repeated.
+    #[arg(hide = true, allow_hyphen_values = false)]
+    pub stray: Vec<String>,
 }
 
 /// `edge-secrets lease …`
@@ -87,8 +106,18 @@ name them before a colon.
 Examples:
   edge-secrets manager list
   edge-secrets manager check vault
+  edge-secrets manager engine ibm --api-key-file engine-key
   edge-secrets secret list vault:team/
   edge-secrets secret show vault:team/db";
+const ENGINE_EXAMPLES: &str = "\
+IBM Cloud Secrets Manager makes the API keys of iam_credentials with an API key of its own: this makes
+or replaces its iam_credentials_configuration. The manager wants `write: true` in the hub's
+configuration, and the hub's service id the role Manager. The key is sealed to the hub before it leaves
+this process.
+
+Examples:
+  edge-secrets manager engine ibm --api-key-file engine-key
+  edge-secrets manager engine ibm --api-key-file - --engine iam-config < engine-key";
 pub(super) const LEASE_EXAMPLES: &str = "\
 Examples:
   edge-secrets lease list --node edge-01

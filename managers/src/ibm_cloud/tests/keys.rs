@@ -240,6 +240,19 @@ async fn a_shared_keys_version_is_the_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_became_everybodys_does_not_end_with_one_nodes_lease() {
+    let fake = Fake::with(json!({ "share_reused": true })).await;
+    let id = fake.seed_keys("cos", false);
+    let minted = fake.mint(COS).await.unwrap();
+    fake.edit(&id, |secret| secret.reuse = true);
+    fake.manager.revoke(&minted.handle).await.unwrap();
+    assert!(fake.works(&minted.payload));
+    fake.edit(&id, |secret| secret.reuse = false);
+    fake.manager.revoke(&minted.handle).await.unwrap();
+    assert!(!fake.works(&minted.payload), "one node's again");
+}
+
+#[tokio::test]
 async fn a_flag_that_flips_is_seen_before_the_next_read() {
     let fake = Fake::with(json!({ "share_reused": true })).await;
     let id = fake.seed_keys("cos", true);

@@ -95,6 +95,10 @@ async fn a_write_compares_and_needs_leave() {
         fault(vault.write(to, &bytes, None).await),
         Fault::Unsupported
     );
+    // What it makes credentials with is configured there, and nothing is asked.
+    let refused = vault.put_engine("e1", &bytes).await.unwrap_err();
+    assert_eq!(refused.fault, Fault::Unsupported);
+    assert!(refused.detail.contains("vault"), "{refused}");
     let forbidden = "vault:forbidden/a".parse().unwrap();
     let denied = vault.write(target(&org, &forbidden), &payload, None).await;
     assert_eq!(fault(denied), Fault::Denied);

@@ -12,8 +12,8 @@ use crate::managers::shelf::{LONG, Shelf};
 use crate::managers::{Effect, Fault, Kind};
 use crate::observe::observe;
 use crate::wire::{
-    HubInfo, LeaseInfo, ManagedInfo, ManagedPage, ManagedVersion, ManagerCheck, ManagerInfo,
-    Published, SecretRevealed, SecretSet,
+    EngineSet, HubInfo, LeaseInfo, ManagedInfo, ManagedPage, ManagedVersion, ManagerCheck,
+    ManagerInfo, Published, SecretRevealed, SecretSet, SetEngine,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,10 +32,11 @@ managers:
 ";
 
 /// A hub with the manager `vault`, where `myorg` may reach `team` and `user` alone, and which is
-/// observed as a running hub does it.
+/// observed as a running hub does it; and with the manager `hidden`, which is for `other` alone.
 pub(super) struct Scene {
     pub(super) world: World,
     pub(super) vault: Arc<Shelf>,
+    pub(super) hidden: Arc<Shelf>,
     said: std::sync::Mutex<String>,
 }
 
@@ -45,9 +46,16 @@ impl Scene {
     }
 
     async fn with(config: &str) -> Self {
-        let vault = Shelf::new();
-        let orgs = "{myorg: [team, user], other: [theirs]}";
-        let registry = Registry::new([vault.guarded("vault", orgs, HOUR)]);
+        Self::over("{myorg: [team, user], other: [theirs]}", config).await
+    }
+
+    /// With this path policy of `vault`.
+    async fn over(orgs: &str, config: &str) -> Self {
+        let (vault, hidden) = (Shelf::new(), Shelf::new());
+        let registry = Registry::new([
+            vault.guarded("vault", orgs, HOUR),
+            hidden.guarded("hidden", "{other: ['*'], myorg: []}", HOUR),
+        ]);
         let (leases, desk) = Leases::new();
         let config = format!("{MANAGERS}{config}");
         let mut world = World::with(&config, registry.clone(), leases.clone()).await;
@@ -64,6 +72,7 @@ impl Scene {
         Self {
             world,
             vault,
+            hidden,
             said: std::sync::Mutex::default(),
         }
     }
@@ -159,7 +168,11 @@ async fn managers_are_listed_for_all_and_checked_by_administrators() {
     let scene = Scene::new().await;
     scene.vault.put("team/db", &[("value", CANARY)]);
     let list: Vec<ManagerInfo> = scene.get("alice", "managers").await.json();
-    assert_eq!(list.len(), 1);
+    assert_eq!(
+        list.len(),
+        1,
+        "what is for another organisation is not shown"
+    );
     let vault = &list[0];
     assert_eq!((vault.name.as_str(), vault.kind), ("vault", Kind::Vault));
     assert_eq!(
@@ -196,12 +209,186 @@ async fn managers_are_listed_for_all_and_checked_by_administrators() {
         .await
         .refused(Code::Invalid);
     assert!(said.contains("nowhere") && said.contains("vault"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
     scene.get("mallory", "managers").await.refused(Code::Denied);
     let trail = scene.world.trail("myorg").await;
     assert!(
         trail.contains(&"manager.check manager/vault denied".to_owned()),
         "{trail:?}"
     );
+}
+
+#[tokio::test]
+async fn an_organisation_sees_the_managers_that_it_may_use_alone() {
+    let scene = Scene::new().await;
+    let check = scene
+        .post("root", "managers/hidden/check", &json!({}))
+        .await;
+    let nowhere = scene
+        .post("root", "managers/nowhere/check", &json!({}))
+        .await;
+    let said = check.refused(Code::Invalid);
+    assert_eq!(
+        said.replace("hidden", "nowhere"),
+        nowhere.refused(Code::Invalid),
+        "one that is not for them is none"
+    );
+    let published = scene.publish("root", "p", "nowhere:x").await;
+    let said = published.text();
+    assert!(
+        !said.contains("hidden") && !said.contains("vault"),
+        "{said}"
+    );
+    assert!(scene.hidden.calls().is_empty());
+    let list = "/v1/orgs/other/managers";
+    let list: Vec<ManagerInfo> = scene.get("mallory", list).await.json();
+    let names: Vec<_> = list.iter().map(|manager| manager.name.as_str()).collect();
+    assert_eq!(names, ["hidden", "vault"]);
+    assert_eq!(list[1].paths, ["theirs"]);
+    let check = "/v1/orgs/other/managers/hidden/check";
+    let checked: ManagerCheck = scene.post("mallory", check, &json!({})).await.json();
+    assert!(checked.healthy);
+}
+
+#[tokio::test]
+async fn a_check_that_goes_well_ends_the_pause() {
+    let scene = Scene::new().await;
+    scene.vault.put("team/db", &[("value", CANARY)]);
+    scene.vault.suffer(Some(Fault::Unreachable), Some(HOUR));
+    let show = "managed/vault:team/db";
+    scene.get("root", show).await.refused(Code::Unavailable);
+    scene.vault.suffer(None, None);
+    // It is well again, and still left alone.
+    scene.get("root", show).await.refused(Code::Unavailable);
+    let check = "managers/vault/check";
+    let checked: ManagerCheck = scene.post("root", check, &json!({})).await.json();
+    assert!(checked.healthy);
+    let list: Vec<ManagerInfo> = scene.get("root", "managers").await.json();
+    assert_eq!(list[0].left_alone_seconds, None);
+    scene.get("root", show).await.ok();
+}
+
+/// A key for an engine, as an operator's command sends it.
+fn engine(scene: &Scene, user: &str, name: &str, key: &str) -> SetEngine {
+    let place = Place::Engine {
+        org: &"myorg".parse().unwrap(),
+        user: &self::user(user),
+        manager: "vault",
+        name,
+    };
+    let public = scene.world.hub.sealing_key.public();
+    let key = edge_secrets_protocol::Secret::new(key.as_bytes().to_vec());
+    SetEngine {
+        name: name.to_owned(),
+        sealed: public.seal(&place, &key).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn an_engine_gets_its_key_from_an_administrator_of_the_whole_manager() {
+    let scene = Scene::over("{myorg: ['*'], other: [theirs]}", "").await;
+    let path = "managers/vault/engine";
+    let put =
+        async |user: &str, body: &SetEngine| scene.heard(scene.world.put(user, path, body).await);
+    let body = |user: &str| engine(&scene, user, "iam", CANARY);
+    put("alice", &body("alice")).await.refused(Code::Denied);
+    put("mallory", &body("mallory")).await.refused(Code::Denied);
+    // Sealed by another, for another engine, or no key: nothing is asked.
+    put("root", &body("deputy")).await.refused(Code::Invalid);
+    let moved = SetEngine {
+        name: "else".into(),
+        ..body("root")
+    };
+    put("root", &moved).await.refused(Code::Invalid);
+    for key in ["", "canary two", "canary\n"] {
+        let refused = put("root", &engine(&scene, "root", "iam", key)).await;
+        let said = refused.refused(Code::Invalid);
+        assert!(said.contains("printable"), "{said}");
+    }
+    for name in ["", "a\nb", &"x".repeat(129)] {
+        let refused = put("root", &engine(&scene, "root", name, CANARY)).await;
+        refused.refused(Code::Invalid);
+    }
+    let elsewhere = scene
+        .world
+        .put("root", "managers/hidden/engine", &body("root"))
+        .await;
+    elsewhere.refused(Code::Invalid);
+    assert!(scene.vault.calls().is_empty(), "{:?}", scene.vault.calls());
+
+    let made: EngineSet = put("root", &body("root")).await.json();
+    assert_eq!(
+        (made.manager.as_str(), made.name.as_str()),
+        ("vault", "iam")
+    );
+    assert_eq!((made.kind.as_str(), made.replaced), ("shelf_engine", false));
+    assert_eq!(scene.vault.engine("iam").unwrap(), CANARY.as_bytes());
+    let made: EngineSet = put("root", &body("root")).await.json();
+    assert!(made.replaced);
+    scene.vault.suffer(Some(Fault::Denied), None);
+    put("root", &body("root")).await.refused(Code::Denied);
+    let trail = scene.world.trail("myorg").await;
+    let of_engines = trail
+        .iter()
+        .filter(|line| line.starts_with("manager.engine"));
+    assert_eq!(
+        of_engines.collect::<Vec<_>>(),
+        [
+            "manager.engine manager/vault denied",
+            "manager.engine manager/vault ok",
+            "manager.engine manager/vault ok",
+            "manager.engine manager/vault denied",
+        ]
+    );
+    scene.expect_no_value().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_others_share_is_not_one_organisations_to_configure() {
+    let scene = Scene::new().await;
+    let body = engine(&scene, "root", "iam", CANARY);
+    let shared = scene
+        .world
+        .put("root", "managers/vault/engine", &body)
+        .await;
+    shared.refused(Code::Denied);
+    assert!(scene.vault.calls().is_empty());
+    let trail = scene.world.trail("myorg").await;
+    let line = "manager.engine manager/vault out_of_policy".to_owned();
+    assert!(trail.contains(&line), "{trail:?}");
+}
+
+#[tokio::test]
+async fn what_is_set_at_a_manager_is_said_with_the_nodes_that_bind_it() {
+    let scene = Scene::new().await;
+    let set: SecretSet = scene.set("root", "vault:team/db", CANARY).await.json();
+    assert_eq!((set.nodes, set.at_next_look), (0, true));
+    scene.service().await;
+    let bound = scene.publish("alice", "p", "vault:team/db#value").await;
+    bound.ok();
+    for node in ["edge-01", "edge-02"] {
+        scene.world.enrol(node, "berlin", None).await;
+    }
+    scene.world.enrol("edge-03", "munich", None).await;
+    let set: SecretSet = scene.set("root", "vault:team/db", CANARY).await.json();
+    assert_eq!((set.nodes, set.at_next_look), (2, true));
+    let own: SecretSet = scene.set("root", "db", CANARY).await.json();
+    assert!(!own.at_next_look);
+}
+
+#[tokio::test]
+async fn a_listing_by_labels_is_refused_where_it_tells_none() {
+    let scene = Scene::new().await;
+    let list = "managers/vault/secrets?prefix=team/&labels=";
+    let said = scene.get("root", &format!("{list}prod")).await;
+    assert!(said.refused(Code::Invalid).contains("labels"));
+    assert!(scene.vault.calls().is_empty());
+    let many = vec!["xx"; 31].join(",");
+    let many = scene.get("root", &format!("{list}{many}")).await;
+    many.refused(Code::TooLarge);
+    scene.vault.tells_labels();
+    scene.get("root", &format!("{list}prod,eu")).await.ok();
+    assert_eq!(scene.vault.calls(), ["list team/ by prod,eu"]);
 }
 
 #[tokio::test]
@@ -630,6 +817,9 @@ async fn leases_are_seen_by_all_and_ended_by_administrators() {
     assert_eq!(seen.len(), 1);
     let none: Vec<LeaseInfo> = scene.get("alice", "leases?node=edge-02").await.json();
     assert!(none.is_empty());
+    let elsewhere = "/v1/orgs/other/leases?ended=true";
+    let elsewhere: Vec<LeaseInfo> = scene.get("mallory", elsewhere).await.json();
+    assert!(elsewhere.is_empty(), "another organisation's are not seen");
 
     let revoke = format!("leases/{}/revoke", first.id);
     scene

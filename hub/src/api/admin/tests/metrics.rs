@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::managed::{CANARY, Scene};
 use super::*;
-use crate::managers::Fault;
+use crate::managers::{Effect, Fault, Target};
 
 /// Values by name and labels. Fails on what is no Prometheus text (exposition format 0.0.4).
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -86,6 +86,50 @@ async fn administrators_read_what_is_counted() {
         (after[open], after["edge_secrets_hub_watching_nodes"]),
         (1.0, 1.0)
     );
-    assert_eq!(after["edge_secrets_hub_leases{state=\"live\"}"], 0.0);
+    for state in ["wanted", "minting", "dropped", "live", "ending", "refused"] {
+        let series = format!("edge_secrets_hub_leases{{state=\"{state}\"}}");
+        assert_eq!(after[&series], 0.0, "{state}");
+    }
     scene.expect_no_value().await;
+}
+
+#[tokio::test]
+async fn credentials_that_nobody_knows_of_are_told() {
+    let scene = Scene::new().await;
+    let series = "edge_secrets_manager_unknown_outcomes_total{manager=\"vault\"}";
+    let told = async || parse(&scene.get("root", "/v1/metrics").await.ok().text())[series];
+    assert_eq!(told().await, 0.0);
+    scene.vault.leased("team/creds", Effect::Mints);
+    scene
+        .vault
+        .fail("team/creds", Fault::OutcomeUnknown, Some(1));
+    let (org, reference) = (
+        "myorg".parse().unwrap(),
+        "vault:team/creds".parse().unwrap(),
+    );
+    let target = Target {
+        org: &org,
+        reference: &reference,
+    };
+    let managers = &scene.world.hub.managers;
+    let vault = managers.of(&reference).unwrap().unwrap();
+    vault.mint(target).await.err().unwrap();
+    assert_eq!(told().await, 1.0);
+}
+
+#[tokio::test]
+async fn an_organisation_reads_of_its_own_managers_and_nodes_alone() {
+    let scene = Scene::new().await;
+    let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+    let _watcher = scene.world.hub.feed.watch(&org, &node);
+    let metrics = async |user: &str| scene.get(user, "/v1/metrics").await.ok().text();
+    let (root, mallory) = (metrics("root").await, metrics("mallory").await);
+    let hidden = "manager=\"hidden\"";
+    assert!(!root.contains(hidden) && mallory.contains(hidden), "{root}");
+    assert!(root.contains("manager=\"vault\""), "{root}");
+    let watching = "edge_secrets_hub_watching_nodes";
+    assert_eq!(
+        (parse(&root)[watching], parse(&mallory)[watching]),
+        (1.0, 0.0)
+    );
 }

@@ -147,7 +147,7 @@ async fn an_unknown_manager_is_named() {
     let answer = world.set("root", "vault:team/db", "x").await;
     let detail = answer.refused(Code::Invalid);
     assert!(
-        detail.contains("no secrets manager \"vault\"") && detail.contains("its own alone"),
+        detail.contains("no secrets manager \"vault\"") && detail.contains("manager list"),
         "{detail}"
     );
 }

@@ -271,6 +271,39 @@ async fn trouble_of_the_manager_is_pending_and_of_the_secret_failed() {
 }
 
 #[tokio::test]
+async fn a_fault_has_one_code_in_bindings_and_fetches() {
+    let some = "1".parse().unwrap();
+    for (fault, state, answered) in [
+        (Fault::Missing, SecretState::Missing, Code::Missing),
+        (Fault::Expired, SecretState::Missing, Code::Missing),
+        (Fault::Denied, SecretState::Denied, Code::Denied),
+        // Nobody knows which: the node is to let go of nothing for it.
+        (Fault::NotFoundOrDenied, SecretState::Failed, Code::Failed),
+        (Fault::Locked, SecretState::Failed, Code::Failed),
+        (Fault::Busy, SecretState::Pending, Code::Pending),
+    ] {
+        let shelf = Shelf::new();
+        shelf.put("team/b", &[("value", CANARY)]);
+        shelf.fail("team/a", fault, None);
+        let scene = Scene::new(shelf, &[("cred", "v:team/a"), ("extra", "v:team/b")]).await;
+        let extra = scene.version("extra").await;
+        scene
+            .shelf
+            .until(|shelf| shelf.count("describe team/a") > 0)
+            .await;
+        scene.until("cred", |found| *found == state).await;
+        // What is known to fail, and what the manager says only when it is read.
+        scene.shelf.fail("team/b", fault, None);
+        let got = scene.fetch(&[("cred", &some), ("extra", &extra)]).await;
+        assert_eq!(
+            (code(&got[0]), code(&got[1])),
+            (answered, answered),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_credential_whose_value_is_lost_is_pending_until_another_is_made() {
     let shelf = Shelf::new();
     shelf.leased("team/creds", Effect::Mints);

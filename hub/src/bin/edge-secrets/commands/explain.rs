@@ -2,6 +2,8 @@
 
 use edge_secrets_hub::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
 
+use jiff::Timestamp;
+
 use super::{Session, standing};
 use crate::cli::ExplainArgs;
 use crate::client::at;
@@ -13,12 +15,12 @@ pub(super) async fn run(args: ExplainArgs, session: &mut Session<'_>) -> Result<
     let target = at(paths::NODE_EXPLAIN, &[&org, args.node.as_str()])
         .with_some("service", args.service.as_ref());
     let explanation: Explanation = session.client.get(target).await?;
-    session.ui.show(&explanation, |_| {
-        render(&explanation, args.service.as_deref())
+    session.ui.show(&explanation, |now| {
+        render(&explanation, args.service.as_deref(), now)
     })
 }
 
-fn render(explanation: &Explanation, service: Option<&str>) -> String {
+fn render(explanation: &Explanation, service: Option<&str>, now: Timestamp) -> String {
     if explanation.verdicts.is_empty() {
         return match service {
             Some(service) => format!(
@@ -31,12 +33,12 @@ fn render(explanation: &Explanation, service: Option<&str>) -> String {
     let blocks: Vec<_> = explanation
         .verdicts
         .iter()
-        .map(|found| verdict(found, explanation.node.as_str()))
+        .map(|found| verdict(found, explanation.node.as_str(), now))
         .collect();
     blocks.join("\n")
 }
 
-fn verdict(verdict: &VerdictInfo, node: &str) -> String {
+fn verdict(verdict: &VerdictInfo, node: &str, now: Timestamp) -> String {
     let is = if verdict.deployed { "is" } else { "is not" };
     let mut text = format!(
         "Service {} {is} deployed on {node} by policy {}\n",
@@ -47,12 +49,12 @@ fn verdict(verdict: &VerdictInfo, node: &str) -> String {
         text.push_str(&format!("  {mark} {}: {}\n", rule.rule, rule.detail));
     }
     if let Some(found) = &verdict.deployment {
-        text.push_str(&deployment(found));
+        text.push_str(&deployment(found, now));
     }
     text
 }
 
-fn deployment(deployment: &NodeDeployment) -> String {
+fn deployment(deployment: &NodeDeployment, now: Timestamp) -> String {
     let mut text = format!(
         "  version {}, {}",
         deployment.service_version,
@@ -80,6 +82,12 @@ fn deployment(deployment: &NodeDeployment) -> String {
             text.push_str(&format!("    {line}\n"));
         }
     }
+    for secret in &deployment.secrets {
+        if let Some(trouble) = &secret.trouble {
+            let trouble = standing::trouble(trouble, now);
+            text.push_str(&format!("    ! {}: {trouble}\n", secret.name));
+        }
+    }
     text
 }
 
@@ -88,6 +96,46 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn trouble_is_told_also_of_what_is_ready_or_pending() {
+        let service = json!({"org": "myorg", "url": "com.example.uplink"});
+        let trouble = |fault: &str, detail: &str| json!({"fault": fault, "detail": detail, "since": "2026-03-01T11:55:00Z"});
+        let explanation: Explanation = serde_json::from_value(json!({
+            "node": "edge-01",
+            "verdicts": [{
+                "policy": "uplink", "service": service, "deployed": true, "rules": [],
+                "deployment": {
+                    "id": "d", "service": service, "service_version": "1.2.0",
+                    "policy": "uplink", "state": "pending",
+                    "secrets": [
+                        {"name": "cred", "reference": "vault:db", "state": "ready",
+                         "version": "7", "applied": "7",
+                         "trouble": trouble("sealed", "it is sealed")},
+                        {"name": "tls", "reference": "vault:tls", "state": "ready",
+                         "version": "1", "applied": "1"},
+                        {"name": "user", "reference": "vault:database/creds/x",
+                         "state": "pending",
+                         "trouble": trouble("unreachable", "no connection")}]}}],
+        }))
+        .unwrap();
+        assert_eq!(
+            render(&explanation, None, now()),
+            "Service myorg/com.example.uplink is deployed on edge-01 by policy uplink\n  \
+               version 1.2.0, pending\n    \
+                 SECRET  REFERENCE               STANDING\n    \
+                 cred    vault:db                applied 7\n    \
+                 tls     vault:tls               applied 1\n    \
+                 user    vault:database/creds/x  pending at its manager\n    \
+                 ! cred: it is sealed (sealed for 5m); next: unseal the manager\n    \
+                 ! user: no connection (unreachable for 5m); next: check network, `ca_file` and \
+                 TLS 1.3 between hub and manager\n"
+        );
+    }
 
     #[test]
     fn every_rule_and_every_secret_is_accounted_for() {
@@ -112,7 +160,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(
-            render(&explanation, None),
+            render(&explanation, None, now()),
             "Service myorg/com.example.uplink is deployed on edge-01 by policy uplink\n  \
                ✓ arch: amd64 is amd64\n  \
                version 1.2.0, blocked (missing: tls does not exist)\n    \
@@ -127,6 +175,6 @@ mod tests {
             verdicts: vec![],
             ..explanation
         };
-        assert!(render(&none, Some("x")).contains("No policy deploys service x"));
+        assert!(render(&none, Some("x"), now()).contains("No policy deploys service x"));
     }
 }

@@ -1,6 +1,11 @@
 //! `edge-secrets rollout …`
 
-use edge_secrets_hub::wire::{Rollout, paths};
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_secrets_hub::catalog::records::Trouble;
+use edge_secrets_hub::managers::Fault;
+use edge_secrets_hub::wire::{Rollout, RolloutNode, paths};
+use edge_secrets_protocol::NodeId;
 use jiff::Timestamp;
 
 use super::follow::Follower;
@@ -8,7 +13,7 @@ use super::{Session, standing};
 use crate::cli::RolloutArgs;
 use crate::client::at;
 use crate::error::Error;
-use crate::output::Table;
+use crate::output::{Table, count};
 use crate::times::age_or_never;
 
 pub(super) async fn run(args: RolloutArgs, session: &mut Session<'_>) -> Result<(), Error> {
@@ -58,9 +63,38 @@ fn render(rollout: &Rollout, now: Timestamp) -> String {
         ]);
     }
     format!(
-        "Policy {policy}: applied {applied}/{total}\n{}",
-        table.render()
+        "Policy {policy}: applied {applied}/{total}\n{}{}",
+        table.render(),
+        troubles(&rollout.nodes, now)
     )
+}
+
+/// Each trouble once, however many nodes wait for it: a manager's is mostly that of all.
+fn troubles(nodes: &[RolloutNode], now: Timestamp) -> String {
+    let mut found: BTreeMap<(String, Fault, &str), (&Trouble, BTreeSet<&NodeId>)> = BTreeMap::new();
+    for node in nodes {
+        for secret in &node.secrets {
+            let Some(trouble) = &secret.trouble else {
+                continue;
+            };
+            let what = match &secret.reference {
+                Some(reference) => reference.to_string(),
+                None => secret.name.to_string(),
+            };
+            let (oldest, nodes) = found
+                .entry((what, trouble.fault, &trouble.detail))
+                .or_insert_with(|| (trouble, BTreeSet::new()));
+            if trouble.since < oldest.since {
+                *oldest = trouble;
+            }
+            nodes.insert(&node.node);
+        }
+    }
+    let line = |((what, ..), (trouble, nodes)): (&(String, _, _), &(&Trouble, BTreeSet<_>))| {
+        let trouble = standing::trouble(trouble, now);
+        format!("! {what} on {}: {trouble}\n", count(nodes.len(), "node"))
+    };
+    found.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -68,6 +102,37 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_trouble_that_many_wait_for_is_told_once() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let node = |node: &str, state: &str, since: &str| {
+            let trouble = json!({"fault": "sealed", "detail": "it is sealed",
+                                 "since": format!("2026-03-01T{since}:00Z")});
+            let cred = match state {
+                "applied" => json!({"state": "ready", "version": "7", "applied": "7"}),
+                _ => json!({"state": "pending"}),
+            };
+            let mut cred = cred;
+            cred["name"] = "cred".into();
+            cred["reference"] = "vault:db".into();
+            cred["trouble"] = trouble;
+            json!({"node": node, "state": state, "secrets": [cred]})
+        };
+        let rollout: Rollout = serde_json::from_value(json!({
+            "policy": "uplink", "tag": "t", "applied": 1, "total": 2,
+            "nodes": [node("edge-01", "applied", "11:58"), node("edge-02", "pending", "11:55")],
+        }))
+        .unwrap();
+        assert_eq!(
+            render(&rollout, now),
+            "Policy uplink: applied 1/2\n\
+             NODE     STATE    SECRETS                       REPORTED  REASON\n\
+             edge-01  applied  cred: applied 7               never     -\n\
+             edge-02  pending  cred: pending at its manager  never     -\n\
+             ! vault:db on 2 nodes: it is sealed (sealed for 5m); next: unseal the manager\n"
+        );
+    }
 
     #[test]
     fn it_is_said_who_has_what_and_who_has_not_and_why() {

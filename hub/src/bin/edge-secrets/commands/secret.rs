@@ -35,6 +35,9 @@ pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Re
             labels,
             due,
         } => match managed::prefix_of(prefix.as_deref().unwrap_or_default())? {
+            Some(_) if due => Err(Error::Usage(
+                "what is due is known of the hub's own secrets alone: leave --due out".to_owned(),
+            )),
             Some((manager, folder)) => managed::list(&manager, &folder, &labels, session).await,
             None => list(prefix, labels, due, session).await,
         },
@@ -48,7 +51,10 @@ pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Re
             name,
             reveal: false,
             version: Some(version),
-        } => show_version(&name, &version, session).await,
+        } => match managed::is_managed(&name, session).await? {
+            true => managed::show_version(&name, &version, session).await,
+            false => show_version(&name, &version, session).await,
+        },
         SecretCommand::Show { name, .. } => match managed::is_managed(&name, session).await? {
             true => managed::show(&name, session).await,
             false => show(&name, session).await,
@@ -137,9 +143,14 @@ fn show_set(name: &SecretRef, done: &SecretSet, session: &mut Session<'_>) -> Re
         }
     }
     session.ui.show(done, |_| {
-        let reach = match done.nodes {
-            0 => "no node gets it yet".to_owned(),
-            nodes => format!("it goes to {}", count(nodes, "node")),
+        let reach = match (done.nodes, done.at_next_look) {
+            (0, false) => "no node gets it yet".to_owned(),
+            (0, true) => "no node binds it yet".to_owned(),
+            (nodes, false) => format!("it goes to {}", count(nodes, "node")),
+            (1, true) => "1 node binds it, and is told when the hub has looked there".to_owned(),
+            (nodes, true) => {
+                format!("{nodes} nodes bind it, and are told when the hub has looked there")
+            }
         };
         format!("Secret {name} is at version {}; {reach}.\n", done.version)
     })
@@ -190,11 +201,8 @@ async fn show_version(
     session: &mut Session<'_>,
 ) -> Result<(), Error> {
     let versions = fetch_versions(name, session).await?;
-    let Some(version) = versions.iter().find(|version| version.version == *wanted) else {
-        return Err(Error::Failed(format!(
-            "secret {name} has no version {wanted}; `edge-secrets secret versions {name}` lists them"
-        )));
-    };
+    let found = versions.iter().find(|version| version.version == *wanted);
+    let version = found.ok_or_else(|| no_version(name, wanted))?;
     session.ui.show(version, |now| {
         Table::facts([
             ("secret", name.to_string()),
@@ -256,6 +264,12 @@ async fn remove(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error
             }
         ),
     })
+}
+
+fn no_version(name: &SecretRef, wanted: &SecretVersion) -> Error {
+    Error::Failed(format!(
+        "secret {name} has no version {wanted}; `edge-secrets secret versions {name}` lists them"
+    ))
 }
 
 async fn fetch_versions(

@@ -1,8 +1,13 @@
 //! Where secrets and deployments stand, in words.
 
+use edge_secrets_hub::catalog::records::Trouble;
 use edge_secrets_hub::wire::SecretStanding;
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
+use jiff::Timestamp;
+
+use super::remedy::remedy;
+use crate::times::lasting;
 
 /// A deployment's state.
 pub(super) fn state(state: DeploymentState) -> &'static str {
@@ -42,6 +47,17 @@ pub(super) fn secret(standing: &SecretStanding) -> String {
 pub(super) fn secrets(standings: &[SecretStanding]) -> String {
     let one = |standing: &SecretStanding| format!("{}: {}", standing.name, secret(standing));
     standings.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// What is wrong with a secret at its manager, for how long already, and what to do.
+pub(super) fn trouble(trouble: &Trouble, now: Timestamp) -> String {
+    let Trouble {
+        fault,
+        detail,
+        since,
+    } = trouble;
+    let lasting = lasting(*since, now);
+    format!("{detail} ({fault} for {lasting}); next: {}", remedy(*fault))
 }
 
 /// Why a deployment is not applied.

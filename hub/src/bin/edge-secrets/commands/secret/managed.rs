@@ -4,9 +4,12 @@ use edge_secrets_hub::managers::{ManagerName, NewCredential};
 use edge_secrets_hub::metadata::Label;
 use edge_secrets_hub::reference::SecretRef;
 use edge_secrets_hub::wire::{ManagedEntry, ManagedInfo, ManagedPage, ManagedVersion, paths};
+use edge_secrets_protocol::SecretVersion;
 use http::Method;
+use jiff::Timestamp;
 
 use super::super::Session;
+use super::no_version;
 use crate::cli::CreateArgs;
 use crate::client::{Target, at};
 use crate::error::Error;
@@ -92,9 +95,41 @@ pub(super) async fn show(name: &SecretRef, session: &mut Session<'_>) -> Result<
     show_info(&secret, session)
 }
 
-pub(super) async fn versions(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
+pub(super) async fn show_version(
+    name: &SecretRef,
+    wanted: &SecretVersion,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let versions = fetch_versions(name, session).await?;
+    let found = versions.iter().find(|version| version.version == *wanted);
+    let version = found.ok_or_else(|| no_version(name, wanted))?;
+    session.ui.show(version, |now| {
+        Table::facts([
+            ("secret", name.secret().to_string()),
+            ("version", version.version.to_string()),
+            ("created", created(version, now)),
+            ("gone", version.gone.clone().unwrap_or_default()),
+        ])
+    })
+}
+
+fn created(version: &ManagedVersion, now: Timestamp) -> String {
+    version
+        .created_at
+        .map(|at| age(at, now))
+        .unwrap_or_default()
+}
+
+async fn fetch_versions(
+    name: &SecretRef,
+    session: &mut Session<'_>,
+) -> Result<Vec<ManagedVersion>, Error> {
     let target = route(paths::MANAGED_VERSIONS, name, session);
-    let versions: Vec<ManagedVersion> = session.client.get(target).await?;
+    session.client.get(target).await
+}
+
+pub(super) async fn versions(name: &SecretRef, session: &mut Session<'_>) -> Result<(), Error> {
+    let versions = fetch_versions(name, session).await?;
     session
         .ui
         .show_list(&versions, "There are no versions.", |now| {
@@ -102,10 +137,7 @@ pub(super) async fn versions(name: &SecretRef, session: &mut Session<'_>) -> Res
             for version in &versions {
                 table.row([
                     version.version.to_string(),
-                    version
-                        .created_at
-                        .map(|at| age(at, now))
-                        .unwrap_or_default(),
+                    created(version, now),
                     version.gone.clone().unwrap_or_default(),
                 ]);
             }

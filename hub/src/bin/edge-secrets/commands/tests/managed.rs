@@ -1,5 +1,7 @@
 //! Secrets managers outside the hub, what they keep, and leases.
 
+use edge_secrets_hub::wire::SetEngine;
+
 use super::*;
 
 /// A hub with these answers, by `METHOD /path`.
@@ -256,4 +258,134 @@ async fn a_credential_is_made_as_it_was_asked_for() {
         body(1),
         json!({"ttl_seconds": 3_600, "service_id": "s", "reuse": true})
     );
+}
+
+#[tokio::test]
+async fn an_engines_key_comes_from_a_file_and_leaves_sealed() {
+    let key = SealingKey::generate();
+    let line = "PUT /v1/orgs/myorg/managers/ibm/engine";
+    let set = json!({"manager": "ibm", "kind": "iam_credentials_configuration",
+                     "name": "iam-config", "replaced": true});
+    let info = hub_info(&key.public(), "alice");
+    let hub = hub(&[("GET /v1/hub", info), (line, set.clone())]).await;
+    hub.file("key", &format!("{CANARY}\r\n"));
+    let engine = "manager engine ibm --engine iam-config --api-key-file";
+    let said = hub.run(&format!("{engine} DIR/key"), b"").await.out();
+    assert_eq!(
+        said,
+        "Manager ibm makes credentials with this key from now on: its \
+         iam_credentials_configuration iam-config is replaced.\n"
+    );
+    let json = hub
+        .run(&format!("{engine} - -o json"), CANARY.as_bytes())
+        .await
+        .out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), set);
+    hub.run("manager engine ibm --api-key-file DIR/key", b"")
+        .await
+        .out();
+    let (org, user) = ("myorg".parse().unwrap(), "alice".parse().unwrap());
+    let sent: Vec<_> = hub
+        .seen()
+        .into_iter()
+        .filter(|a| a.line() == line)
+        .collect();
+    for (asked, name) in sent
+        .iter()
+        .zip(["iam-config", "iam-config", "edge-secrets"])
+    {
+        assert!(!String::from_utf8_lossy(&asked.body).contains("canary"));
+        let body: SetEngine = serde_json::from_slice(&asked.body).unwrap();
+        assert_eq!(body.name, name);
+        let place = Place::Engine {
+            org: &org,
+            user: &user,
+            manager: "ibm",
+            name,
+        };
+        let opened = body.sealed.open(&key, &place).unwrap();
+        assert_eq!(opened.expose(), CANARY.as_bytes());
+    }
+    assert_eq!(sent.len(), 3);
+    let asked = hub.seen().len();
+    hub.file("two", &format!("{CANARY} {CANARY}"));
+    for (line, input) in [
+        (format!("{engine} DIR/key {CANARY}"), &b""[..]),
+        (format!("{engine} DIR/two"), b""),
+        (format!("{engine} {CANARY}"), b""),
+        (format!("{engine} -"), b"\n"),
+        (format!("{engine} -"), b"\xff"),
+    ] {
+        let ran = hub.run(&line, input).await;
+        assert_eq!(ran.code(), 64, "{line}");
+        assert!(!ran.err().contains("canary"), "{}", ran.err());
+    }
+    assert_eq!(hub.seen().len(), asked, "nothing was asked");
+}
+
+#[tokio::test]
+async fn one_version_of_a_managed_secret_is_shown_without_its_value() {
+    let path = "GET /v1/orgs/myorg/managed-versions/vault:team/db";
+    let old = json!({"version": "6", "created_at": "2026-03-01T12:00:00Z", "gone": "destroyed"});
+    let hub = hub(&[(path, json!([{"version": "7"}, old.clone()]))]).await;
+    let show = "secret show vault:team/db#user --version";
+    let shown = hub.run(&format!("{show} 6"), b"").await.out();
+    for (fact, value) in [
+        ("secret:", "vault:team/db"),
+        ("version:", "6"),
+        ("gone:", "destroyed"),
+    ] {
+        assert_eq!(row(&shown, fact), format!("{fact} {value}"));
+    }
+    let shown = hub.run(&format!("{show} 7"), b"").await.out();
+    assert_eq!(row(&shown, "created:"), "created: -");
+    let json = hub.run(&format!("{show} 6 -o json"), b"").await.out();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), old);
+    let ran = hub.run(&format!("{show} 5"), b"").await;
+    assert_eq!(ran.code(), 1);
+    assert!(ran.err().contains("no version 5"), "{}", ran.err());
+    let asked = hub.lines();
+    let asked = asked.iter().map(|line| line.replace("%3A", ":"));
+    assert!(asked.into_iter().all(|line| line == path));
+}
+
+#[tokio::test]
+async fn a_listing_by_labels_asks_for_them_and_one_of_what_is_due_is_refused() {
+    let path = "GET /v1/orgs/myorg/managers/ibm/secrets";
+    let hub = hub(&[(path, json!({"entries": []}))]).await;
+    let list = "secret list ibm:default/";
+    hub.run(&format!("{list} --label prod --label eu"), b"")
+        .await
+        .out();
+    assert_eq!(hub.seen()[0].query, "prefix=default%2F&labels=prod%2Ceu");
+    let ran = hub.run(&format!("{list} --due"), b"").await;
+    assert_eq!(ran.code(), 64);
+    assert!(ran.err().contains("--due"), "{}", ran.err());
+    assert_eq!(hub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_set_at_a_manager_goes_to_who_binds_it_at_the_next_look() {
+    for (nodes, said) in [
+        (0, "no node binds it yet"),
+        (
+            1,
+            "1 node binds it, and is told when the hub has looked there",
+        ),
+        (
+            3,
+            "3 nodes bind it, and are told when the hub has looked there",
+        ),
+    ] {
+        let info = hub_info(&SealingKey::generate().public(), "alice");
+        let set = json!({"version": "2", "nodes": nodes, "at_next_look": true,
+                         "at": "2026-03-01T12:00:00Z"});
+        let put = "PUT /v1/orgs/myorg/secrets/vault:team/db";
+        let hub = hub(&[("GET /v1/hub", info), (put, set)]).await;
+        let ran = hub
+            .run("secret set vault:team/db --value-file -", b"x")
+            .await;
+        let wanted = format!("Secret vault:team/db is at version 2; {said}.\n");
+        assert_eq!(ran.out(), wanted);
+    }
 }
