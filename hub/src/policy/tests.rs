@@ -14,6 +14,7 @@ mod check;
 mod explain;
 mod generated;
 mod place;
+mod required;
 
 fn org() -> OrgId {
     "myorg".parse().unwrap()
@@ -90,6 +91,24 @@ fn plain_service(version: &str, arch: &str) -> (UserId, ServiceDefinition) {
     let text = json!({
         "org": "myorg", "url": "u", "version": version, "arch": arch,
         "deployment": {"services": {"main": {"secrets": {"s": {}}}}},
+    });
+    service(&text.to_string())
+}
+
+/// A definition of `myorg/url` that requires each `url range` and declares these secrets.
+fn requiring(url: &str, version: &str, required: &[&str], secrets: &[&str]) -> Service {
+    let required = required.iter().map(|one| {
+        let (url, range) = one.split_once(' ').unwrap_or((one, ""));
+        json!({"url": url, "org": "myorg", "versionRange": range})
+    });
+    let declared: serde_json::Map<_, _> = secrets
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({})))
+        .collect();
+    let text = json!({
+        "org": "myorg", "url": url, "version": version, "sharable": "singleton",
+        "requiredServices": required.collect::<Vec<_>>(),
+        "deployment": {"services": {"main": {"secrets": declared}}},
     });
     service(&text.to_string())
 }

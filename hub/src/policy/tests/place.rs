@@ -103,7 +103,10 @@ fn a_policy_cannot_claim_to_be_another_service() {
 #[test]
 fn every_container_gets_its_secrets_in_its_format() {
     let definitions = definitions(
-        vec![service(include_str!("../fixtures/camera.service.yaml"))],
+        vec![
+            service(include_str!("../fixtures/camera.service.yaml")),
+            requiring("com.example.gps", "1.2.0", &[], &[]),
+        ],
         vec![policy(
             "camera",
             "bob",
