@@ -33,6 +33,7 @@ use edge_secrets_protocol::{PolicyName, ServiceId};
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{PolicyCheck, check_policy};
+pub use self::closure::{ring, unmet};
 pub use self::definition::ServiceDefinition;
 pub use self::definitions::{Definitions, Published, Services};
 pub use self::deployment_policy::DeploymentPolicy;

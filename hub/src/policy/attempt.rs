@@ -28,7 +28,9 @@ impl<'a> Attempt<'a, '_> {
     pub(super) fn run<T: Trace>(&self, trace: &mut T) -> Option<Vec<Wanted<'a>>> {
         self.note_version(trace);
         let mut fits = self.is_for_machines(trace);
-        fits = (fits || T::WANTS_ALL) && self.node_agrees(trace) && fits;
+        if fits || T::WANTS_ALL {
+            fits &= self.node_agrees(trace);
+        }
         if !fits && !T::WANTS_ALL {
             return None;
         }

@@ -96,9 +96,8 @@ fn deploy<'a>(
     let mut obstacle = Ok(());
     for member in &members {
         deployed.push(member.definition);
-        let fault = match binding::choose(policy.bindings(), member.definition) {
-            Ok(_) => continue,
-            Err(fault) => fault,
+        let Err(fault) = binding::choose(policy.bindings(), member.definition) else {
+            continue;
         };
         let reason = format!("secretBinding: {}: {fault}", named(member.definition));
         obstacle = Err(match fault {

@@ -9,10 +9,10 @@ use std::fmt;
 
 use edge_secrets_protocol::ServiceId;
 
-use super::Services;
 use super::arch::Arch;
 use super::definition::ServiceDefinition;
 use super::requirement::Requirement;
+use super::{Definitions, Services};
 
 /// One service of a closure.
 #[derive(Debug, Clone)]
@@ -100,6 +100,38 @@ pub(super) fn closure<'a>(
         wanted.learn(met);
     }
     Err(ClosureFault::TooMany)
+}
+
+/// The ring in which services require each other since this one was published, if there is one.
+#[must_use]
+pub fn ring(service: &ServiceId, definitions: &Definitions) -> Option<String> {
+    let mut concerned = BTreeSet::from([service.clone()]);
+    definitions.services.add_dependents(&mut concerned);
+    let all = concerned.iter().flat_map(|id| definitions.services.of(id));
+    all.filter_map(|one| anywhere(&one.document, definitions).err())
+        .find(|fault| matches!(fault, ClosureFault::Cycle(_)))
+        .map(|fault| fault.to_string())
+}
+
+/// What the definition requires that is not published (yet).
+#[must_use]
+pub fn unmet(definition: &ServiceDefinition, definitions: &Definitions) -> Option<String> {
+    let fault = anywhere(definition, definitions).err()?;
+    Some(format!(
+        "requiredServices: {fault}: it is deployed nowhere until that is there"
+    ))
+}
+
+fn anywhere<'a>(
+    definition: &'a ServiceDefinition,
+    definitions: &'a Definitions,
+) -> Result<Vec<Member<'a>>, ClosureFault> {
+    closure(
+        definition,
+        Whereabouts::Anywhere,
+        &definitions.services,
+        &|_| None,
+    )
 }
 
 /// Who requires what of each service.

@@ -81,17 +81,17 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
 }
 
 fn info(verdict: Verdict, deployments: &[NodeDeployment]) -> VerdictInfo {
-    let standing = deployments
+    let mut own = deployments.iter();
+    let own = own.find(|one| one.service == verdict.service && one.is_own_of(&verdict.policy));
+    let required = deployments
         .iter()
-        .find(|deployment| {
-            deployment.policy == verdict.policy && deployment.service == verdict.service
-        })
-        .cloned();
+        .filter(|one| one.is_required_by(&verdict.policy));
     VerdictInfo {
+        required: required.cloned().collect(),
         policy: verdict.policy,
         service: verdict.service,
-        deployed: standing.is_some(),
+        deployed: own.is_some(),
         rules: verdict.rules,
-        deployment: standing,
+        deployment: own.cloned(),
     }
 }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::deploy::model::{Model, service_key};
 use crate::deploy::plan::new_faults;
 use crate::hub::Hub;
-use crate::policy::ServiceDefinition;
+use crate::policy::{ServiceDefinition, ring, unmet};
 use crate::rights::Call;
 use crate::wire::{Published, ServiceInfo, paths};
 
@@ -55,7 +55,7 @@ async fn publish(
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, "services").await?;
     let text = document::read(&session, request).await?;
-    let definition = ServiceDefinition::parse(&text)
+    let definition = ServiceDefinition::parse_for(&text, &session.org)
         .map_err(|error| document::refused("service definition", &error))?;
     let id = definition.id();
     if id.org != session.org {
@@ -82,8 +82,20 @@ async fn publish(
         expect_owner(&session, model.services.get(&key))?;
         expect_own_service(&session, model, &key.0)?;
         let after = model.definitions_after(&probe);
-        let broken = new_faults(&model.definitions, &after);
-        Ok(broken.into_iter().map(sentence).collect())
+        if let Some(ring) = ring(definition.id(), &after) {
+            let detail = format!("The service definition is refused at requiredServices: {ring}.");
+            return Err(Problem::new(Code::Invalid, detail));
+        }
+        let broken = new_faults(&model.definitions, &after)
+            .into_iter()
+            .map(sentence);
+        let missing = unmet(&definition, &after);
+        Ok(definition
+            .notes()
+            .into_iter()
+            .chain(missing)
+            .chain(broken)
+            .collect())
     };
     let published = document::publish(&session, change, audit, dry_run, &check).await?;
     Ok(Json(published))
