@@ -26,6 +26,7 @@ impl StandIn<Ibm> {
             "api_key": self.path("api-key"),
             "ca_file": self.path("ca.pem"),
             "write": true,
+            "access_groups": ["AccessGroupId-edge"],
         });
         self.enlist(hub, ("ibm", "ibm_cloud"), paths, &settings);
     }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use edge_secrets_tests::{Operator, TestAgent, TestHub, TestIbm, wait};
+use edge_secrets_tests::scan::Scanner;
+use edge_secrets_tests::{Canary, Operator, TestAgent, TestHub, TestIbm, wait};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -19,6 +20,7 @@ pub(super) fn trials() -> Vec<Trial> {
         a_locked_secret_says_so_and_holds_up_nothing_else,
         a_shared_key_whose_reads_begin_to_end_it_is_not_read_any_more,
         a_key_for_one_node_becomes_one_for_all_and_works,
+        the_engine_is_configured_from_our_side_and_its_key_stays_nowhere,
     ]
 }
 
@@ -34,7 +36,7 @@ fn hub_over(ibm: &TestIbm, paths: &[&str], share_reused: bool) -> TestHub {
 }
 
 /// Has a secret made that makes keys; its id. With it IBM makes a first key, which nobody gets.
-fn create(ibm: &TestIbm, operator: &Operator, more: &[&str]) -> String {
+fn create(ibm: &TestIbm, operator: &Operator, more: &[&'static str]) -> String {
     let args = [
         &["secret", "create", KEY, "--type", "iam-credentials"][..],
         &["--access-group", "AccessGroupId-edge", "--ttl", "12h"],
@@ -42,6 +44,14 @@ fn create(ibm: &TestIbm, operator: &Operator, more: &[&str]) -> String {
         more,
     ]
     .concat();
+    // For nothing that the hub's configuration does not list.
+    let of_root = |word: &&'static str| match *word {
+        "AccessGroupId-edge" => "AccessGroupId-root",
+        word => word,
+    };
+    let other: Vec<_> = args.iter().map(of_root).collect();
+    let refused = operator.run(&other, "");
+    assert!(refused.stderr.contains("`access_groups`"), "{refused:?}");
     operator.ok(&args, "");
     assert_eq!(ibm.minted(), 1);
     ibm.newest()
@@ -357,4 +367,26 @@ fn a_key_for_one_node_becomes_one_for_all_and_works() {
         ibm.key_works(&first),
         "what nodes share was not ended with a lease"
     );
+}
+
+fn the_engine_is_configured_from_our_side_and_its_key_stays_nowhere() {
+    let ibm = TestIbm::start();
+    let hub = hub_over(&ibm, &["*"], false);
+    let (canary, operator) = (Canary::new(), hub.operator());
+    let args = ["manager", "engine", "ibm", "--api-key-file", "-"];
+    let said = operator.ok(&args, canary.value());
+    let set = ibm.with(|ibm| ibm.configurations.get("edge-secrets").cloned());
+    let set = set.expect("the instance has an engine").to_string();
+    assert!(
+        set.contains(&canary.value()),
+        "it is the key that was given"
+    );
+    let scanner = Scanner::new(&[&canary]);
+    let told = format!("{said}{}", operator.ok(&["audit"], ""));
+    scanner
+        .text(told.as_bytes(), "the commands' output")
+        .assert_clean("commands");
+    scanner
+        .files(hub.place())
+        .assert_clean("the hub's files and log");
 }
