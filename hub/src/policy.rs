@@ -8,11 +8,15 @@
 //! little.
 
 mod arch;
+mod attempt;
 mod binding;
+mod board;
 mod check;
+mod closure;
 mod compat;
 mod constraint;
 mod definition;
+mod definitions;
 mod deployment_policy;
 mod document;
 mod field;
@@ -20,20 +24,22 @@ mod nearest;
 mod node;
 mod place;
 mod property;
+mod requirement;
 mod version;
 
 use std::fmt;
 
-use edge_secrets_protocol::{PolicyName, ServiceId, UserId};
+use edge_secrets_protocol::{PolicyName, ServiceId};
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{PolicyCheck, check_policy};
+pub use self::closure::{ring, unmet};
 pub use self::definition::ServiceDefinition;
+pub use self::definitions::{Definitions, Published, Services};
 pub use self::deployment_policy::DeploymentPolicy;
 pub use self::node::NodeView;
 pub use self::place::{could_place, explain, place};
 use crate::catalog::records::Placed;
-use crate::managers::ManagerName;
 
 /// Why a document is refused: where in it, and what was expected.
 ///
@@ -62,17 +68,6 @@ impl fmt::Display for DocumentError {
             _ => Ok(()),
         }
     }
-}
-
-/// The definitions of one organisation.
-#[derive(Debug, Clone, Default)]
-pub struct Definitions {
-    /// Every service definition with its publisher.
-    pub services: Vec<(UserId, ServiceDefinition)>,
-    /// Every deployment policy with its name and publisher.
-    pub policies: Vec<(PolicyName, UserId, DeploymentPolicy)>,
-    /// The secrets manager that references without one mean; the hub's own when absent.
-    pub default_manager: Option<ManagerName>,
 }
 
 /// One rule that was applied, with the values that decided it.

@@ -18,7 +18,7 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::records::{Role, Trouble};
+use crate::catalog::records::{Requirer, Role, Trouble};
 use crate::generator::Generator;
 use crate::managers::{Effect, ManagerName};
 use crate::metadata::{MetaChange, SecretMeta};
@@ -358,10 +358,13 @@ pub struct Rollout {
 pub struct RolloutNode {
     /// The node.
     pub node: NodeId,
-    /// `applied` only if every version the node should have is applied.
+    /// `applied` only if every version the node should have is applied, also of what is required.
     pub state: DeploymentState,
-    /// Each secret.
+    /// Each secret of the policy's own service.
     pub secrets: Vec<SecretStanding>,
+    /// What the service requires that has secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<NodeDeployment>,
     /// Why it is not applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<DeploymentError>,
@@ -467,8 +470,11 @@ pub struct NodeDeployment {
     pub service: ServiceId,
     /// The service's version.
     pub service_version: String,
-    /// The policy.
+    /// The policy whose bindings are in force.
     pub policy: PolicyName,
+    /// Every policy that has it; empty where it is the policy's own service and no other's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_by: Vec<Requirer>,
     /// As in a rollout.
     pub state: DeploymentState,
     /// Each secret.
@@ -476,6 +482,25 @@ pub struct NodeDeployment {
     /// Why it is not applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<DeploymentError>,
+}
+
+impl NodeDeployment {
+    /// Whether it is of this policy's own service.
+    #[must_use]
+    pub fn is_own_of(&self, policy: &PolicyName) -> bool {
+        let mut users = self.required_by.iter();
+        match self.required_by.is_empty() {
+            true => self.policy == *policy,
+            false => users.any(|user| user.policy == *policy && user.path.is_empty()),
+        }
+    }
+
+    /// Whether this policy's own service requires it.
+    #[must_use]
+    pub fn is_required_by(&self, policy: &PolicyName) -> bool {
+        let mut users = self.required_by.iter();
+        users.any(|user| user.policy == *policy && !user.path.is_empty())
+    }
 }
 
 /// Asks for an enrolment token.
@@ -520,6 +545,9 @@ pub struct VerdictInfo {
     /// Where the deployment stands on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<NodeDeployment>,
+    /// Where that stands which the service requires and which has secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<NodeDeployment>,
 }
 
 /// A user.

@@ -237,6 +237,27 @@ pub struct Placed {
     pub consumers: Vec<Consumer>,
     /// Every declared secret's binding, by name.
     pub bindings: BTreeMap<SecretName, PlacedBinding>,
+    /// Every policy that has it; empty where it is the policy's own service and no other's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_by: Vec<Requirer>,
+}
+
+impl Placed {
+    /// Every policy that has it.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyName> {
+        let own = self.required_by.is_empty().then_some(&self.policy);
+        let others = self.required_by.iter().map(|requirer| &requirer.policy);
+        own.into_iter().chain(others)
+    }
+}
+
+/// A policy that has a service which runs once for all who need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirer {
+    /// The policy.
+    pub policy: PolicyName,
+    /// From the policy's own service to it, without itself; empty for its own.
+    pub path: Vec<ServiceId>,
 }
 
 /// What one declared secret is bound to.

@@ -63,6 +63,7 @@ mod tests {
             service: "myorg/com.example.uplink".parse().unwrap(),
             service_version: version.into(),
             consumers: vec![],
+            required_by: Vec::new(),
             bindings: BTreeMap::from([("cred".parse().unwrap(), binding)]),
         }
     }

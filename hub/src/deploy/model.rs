@@ -1,17 +1,19 @@
 //! One organisation's definitions and nodes, parsed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use edge_secrets_protocol::node::NodeFacts;
-use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceUrl, UserId};
+use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId, ServiceUrl, UserId};
 use tracing::warn;
 
 use crate::catalog::records::{
     Change, NodeRecord, OrgSnapshot, PolicyRecord, Revision, ServiceRecord,
 };
-use crate::policy::{Definitions, DeploymentPolicy, DocumentError, NodeView, ServiceDefinition};
+use crate::policy::{
+    Definitions, DeploymentPolicy, DocumentError, NodeView, Published, ServiceDefinition,
+};
 
 /// What names one service definition: url, version and architecture, as written.
 pub type ServiceKey = (ServiceUrl, String, String);
@@ -84,27 +86,20 @@ impl Model {
             default_manager: snapshot.default_manager,
             ..Definitions::default()
         };
-        let known = earlier.map(Known::of).unwrap_or_default();
+        let known = Known(earlier);
         let mut services = BTreeMap::new();
         for record in snapshot.services {
-            let parsed = match known.service(&record) {
-                Some(parsed) => Some(parsed.clone()),
-                None => parse_service(org, &record),
-            };
-            if let Some(parsed) = parsed {
-                definitions.services.push((record.owner.clone(), parsed));
+            let parsed = known.service(&record);
+            if let Some(parsed) = parsed.or_else(|| parse_service(org, &record)) {
+                definitions.services.put(parsed);
             }
             services.insert(service_key(&record), Arc::new(record));
         }
         let mut policies = BTreeMap::new();
         for record in snapshot.policies {
-            let parsed = match known.policy(&record) {
-                Some(parsed) => Some(parsed.clone()),
-                None => parse_policy(org, &record),
-            };
-            if let Some(parsed) = parsed {
-                let entry = (record.name.clone(), record.owner.clone(), parsed);
-                definitions.policies.push(entry);
+            let parsed = known.policy(&record);
+            if let Some(parsed) = parsed.or_else(|| parse_policy(org, &record)) {
+                definitions.policies.insert(record.name.clone(), parsed);
             }
             policies.insert(record.name.clone(), Arc::new(record));
         }
@@ -129,28 +124,28 @@ impl Model {
         match change {
             Change::PutService(record) => {
                 let definitions = Arc::make_mut(&mut definitions);
-                remove_service(definitions, &service_key(record));
+                let id = self.id_of(&record.url);
+                definitions
+                    .services
+                    .remove(&id, &record.version, &record.arch);
                 if let Some(parsed) = parse_service(&self.org, record) {
-                    definitions.services.push((record.owner.clone(), parsed));
+                    definitions.services.put(parsed);
                 }
             }
-            Change::RemoveService { url, version, arch } => remove_service(
-                Arc::make_mut(&mut definitions),
-                &(url.clone(), version.clone(), arch.clone()),
-            ),
+            Change::RemoveService { url, version, arch } => {
+                let definitions = Arc::make_mut(&mut definitions);
+                definitions.services.remove(&self.id_of(url), version, arch);
+            }
             Change::PutPolicy(record) => {
                 let definitions = Arc::make_mut(&mut definitions);
-                definitions
-                    .policies
-                    .retain(|(name, ..)| *name != record.name);
+                definitions.policies.remove(&record.name);
                 if let Some(parsed) = parse_policy(&self.org, record) {
-                    let entry = (record.name.clone(), record.owner.clone(), parsed);
-                    definitions.policies.push(entry);
+                    definitions.policies.insert(record.name.clone(), parsed);
                 }
             }
             Change::RemovePolicy(removed) => {
                 let definitions = Arc::make_mut(&mut definitions);
-                definitions.policies.retain(|(name, ..)| name != removed);
+                definitions.policies.remove(removed);
             }
             Change::SetDefaultManager(manager) => {
                 Arc::make_mut(&mut definitions).default_manager = manager.clone();
@@ -251,9 +246,17 @@ impl Model {
     /// A policy that parses, with who published it.
     #[must_use]
     pub fn policy(&self, name: &PolicyName) -> Option<(&UserId, &DeploymentPolicy)> {
-        let mut policies = self.definitions.policies.iter();
-        let (_, owner, policy) = policies.find(|(policy, ..)| policy == name)?;
-        Some((owner, policy))
+        let policy = self.definitions.policies.get(name)?;
+        Some((&policy.owner, &policy.document))
+    }
+
+    /// The service of the organisation's own with this url.
+    #[must_use]
+    pub fn id_of(&self, url: &ServiceUrl) -> ServiceId {
+        ServiceId {
+            org: self.org.clone(),
+            url: url.clone(),
+        }
     }
 }
 
@@ -267,39 +270,25 @@ pub fn service_key(record: &ServiceRecord) -> ServiceKey {
     )
 }
 
-/// What an earlier model has parsed.
-#[derive(Default)]
-struct Known<'a> {
-    services: HashMap<ServiceKey, (&'a ServiceRecord, &'a ServiceDefinition)>,
-    policies: HashMap<&'a PolicyName, (&'a PolicyRecord, &'a DeploymentPolicy)>,
-}
+/// What an earlier model has parsed: of a document that is the same, with the same publisher.
+struct Known<'a>(Option<&'a Model>);
 
-impl<'a> Known<'a> {
-    fn of(model: &'a Model) -> Self {
-        let services = model.definitions.services.iter().filter_map(|(_, parsed)| {
-            let key = definition_key(parsed);
-            let record = model.services.get(&key)?;
-            Some((key, (&**record, parsed)))
-        });
-        let policies = model.definitions.policies.iter();
-        let policies = policies.filter_map(|(name, _, parsed)| {
-            let record = model.policies.get(name)?;
-            Some((name, (&**record, parsed)))
-        });
-        Self {
-            services: services.collect(),
-            policies: policies.collect(),
-        }
+impl Known<'_> {
+    fn service(&self, record: &ServiceRecord) -> Option<Arc<Published<ServiceDefinition>>> {
+        let model = self.0?;
+        let known = model.services.get(&service_key(record))?;
+        let same = known.document == record.document && known.owner == record.owner;
+        let services = &model.definitions.services;
+        let parsed = services.get(&model.id_of(&record.url), &record.version, &record.arch);
+        parsed.filter(|_| same).cloned()
     }
 
-    fn service(&self, record: &ServiceRecord) -> Option<&'a ServiceDefinition> {
-        let (known, parsed) = self.services.get(&service_key(record))?;
-        (known.document == record.document).then_some(parsed)
-    }
-
-    fn policy(&self, record: &PolicyRecord) -> Option<&'a DeploymentPolicy> {
-        let (known, parsed) = self.policies.get(&record.name)?;
-        (known.document == record.document).then_some(parsed)
+    fn policy(&self, record: &PolicyRecord) -> Option<Arc<Published<DeploymentPolicy>>> {
+        let model = self.0?;
+        let known = model.policies.get(&record.name)?;
+        let same = known.document == record.document && known.owner == record.owner;
+        let parsed = model.definitions.policies.get(&record.name);
+        parsed.filter(|_| same).cloned()
     }
 }
 
@@ -317,36 +306,29 @@ fn load_node(org: &OrgId, record: &NodeRecord, earlier: Option<&Arc<NodeModel>>)
     }
 }
 
-fn parse_service(org: &OrgId, record: &ServiceRecord) -> Option<ServiceDefinition> {
+fn parse_service(org: &OrgId, record: &ServiceRecord) -> Option<Arc<Published<ServiceDefinition>>> {
     ServiceDefinition::parse(&record.document)
         .inspect_err(|error| {
             let (url, version) = (&record.url, &record.version);
             warn!(%org, %url, version, %error, "A stored service definition does not parse; skipped.");
         })
         .ok()
+        .map(|document| published(&record.owner, document))
 }
 
-fn parse_policy(org: &OrgId, record: &PolicyRecord) -> Option<DeploymentPolicy> {
+fn parse_policy(org: &OrgId, record: &PolicyRecord) -> Option<Arc<Published<DeploymentPolicy>>> {
     DeploymentPolicy::parse(&record.document)
         .inspect_err(|error| {
             let policy = &record.name;
             warn!(%org, %policy, %error, "A stored deployment policy does not parse; skipped.");
         })
         .ok()
+        .map(|document| published(&record.owner, document))
 }
 
-fn definition_key(definition: &ServiceDefinition) -> ServiceKey {
-    (
-        definition.id().url.clone(),
-        definition.version().to_owned(),
-        definition.arch().to_owned(),
-    )
-}
-
-fn remove_service(definitions: &mut Definitions, key: &ServiceKey) {
-    definitions
-        .services
-        .retain(|(_, definition)| definition_key(definition) != *key);
+fn published<T>(owner: &UserId, document: T) -> Arc<Published<T>> {
+    let owner = owner.clone();
+    Arc::new(Published { owner, document })
 }
 
 /// A digest instead of the facts themselves: a large fleet's would fill the memory.

@@ -9,7 +9,9 @@ use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId};
 use super::difference::difference;
 use super::model::{Model, NodeModel};
 use crate::catalog::records::{Change, NodePlacement, Placed};
-use crate::policy::{Definitions, NodeView, check_policy, place};
+use crate::policy::{
+    Definitions, DeploymentPolicy, NodeView, Published, check_policy, could_place, place,
+};
 use crate::wire::DeploymentChange;
 
 /// What a change does.
@@ -47,9 +49,10 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
 /// What the change breaks: for each policy the faults that it has after it and had not before.
 #[must_use]
 pub fn new_faults(before: &Definitions, after: &Definitions) -> Vec<(PolicyName, Vec<String>)> {
-    let broken = after.policies.iter().filter_map(|(name, owner, policy)| {
-        let old = check_policy(policy, owner, &before.services).faults;
-        let mut new = check_policy(policy, owner, &after.services).faults;
+    let broken = after.policies.iter().filter_map(|(name, published)| {
+        let Published { owner, document } = &**published;
+        let old = check_policy(document, owner, &before.services).faults;
+        let mut new = check_policy(document, owner, &after.services).faults;
         new.retain(|fault| !old.contains(fault));
         (!new.is_empty()).then(|| (name.clone(), new))
     });
@@ -59,7 +62,7 @@ pub fn new_faults(before: &Definitions, after: &Definitions) -> Vec<(PolicyName,
 /// The nodes on which a policy could place its service; whether it does, the other policies decide.
 #[must_use]
 pub fn candidates(model: &Model, policy: &PolicyName) -> Vec<NodeId> {
-    let alone = probe(&model.definitions, &Change::RemovePolicy(policy.clone()));
+    let alone = alone(&model.definitions, policy);
     let nodes = model.nodes.iter().filter(|(_, node)| {
         let view = node.placeable();
         view.is_some_and(|view| !place(&model.org, view, &alone).is_empty())
@@ -73,9 +76,9 @@ pub fn node_counts(model: &Model) -> BTreeMap<PolicyName, usize> {
     let mut counts = BTreeMap::new();
     for node in model.nodes.values() {
         let placed = place_on(&model.org, Some(node), &model.definitions);
-        let policies: BTreeSet<_> = placed.into_iter().map(|placed| placed.policy).collect();
+        let policies: BTreeSet<_> = placed.iter().flat_map(Placed::policies).collect();
         for policy in policies {
-            *counts.entry(policy).or_default() += 1;
+            *counts.entry(policy.clone()).or_default() += 1;
         }
     }
     counts
@@ -103,22 +106,14 @@ impl Plan {
     }
 
     fn every_node(&mut self, model: &Model, change: &Change) {
-        let before = probe(&model.definitions, change);
-        let after = probe(&self.definitions, change);
+        let after = Arc::clone(&self.definitions);
+        let concerned = Concerned::by(change, [&model.definitions, &after]);
         for (id, node) in &model.nodes {
-            let Some(view) = node.placeable() else {
-                self.untouched += 1;
-                continue;
-            };
-            // A policy that could place nothing here, alone, neither wins here nor makes another
-            // one lose.
-            let old = place(&model.org, view, &before);
-            let new = place(&model.org, view, &after);
-            if old.is_empty() && new.is_empty() {
-                self.untouched += 1;
-                continue;
+            // Where a policy could place nothing, it neither wins nor makes another one lose.
+            match node.placeable().filter(|view| concerned.reach(view)) {
+                Some(view) => self.whole_node(model, id, view),
+                None => self.untouched += 1,
             }
-            self.whole_node(model, id, view);
         }
     }
 
@@ -159,33 +154,50 @@ fn node_of(change: &Change) -> Option<&NodeId> {
     }
 }
 
-/// The definitions narrowed to those policies whose effect `change` can change.
-fn probe(definitions: &Definitions, change: &Change) -> Definitions {
-    let concerned = |name: &PolicyName, service: &ServiceId| match change {
-        Change::PutPolicy(record) => record.name == *name,
-        Change::RemovePolicy(removed) => removed == name,
-        Change::SetDefaultManager(_) => true,
-        Change::PutService(record) => record.url == service.url,
-        Change::RemoveService { url, .. } => *url == service.url,
-        Change::Enrol(_)
-        | Change::PutFacts { .. }
-        | Change::RevokeNode(_)
-        | Change::RemoveNode(_) => false,
+/// The policies whose effect a change can change, as they were and as they will be.
+struct Concerned<'a>(Vec<&'a DeploymentPolicy>);
+
+impl<'a> Concerned<'a> {
+    fn by(change: &Change, definitions: [&'a Definitions; 2]) -> Self {
+        let of_both = definitions.into_iter().flat_map(|definitions| {
+            let services = services_of(change, definitions);
+            let policies = definitions.policies.iter();
+            policies.filter(move |(name, one)| match change {
+                Change::PutPolicy(record) => record.name == **name,
+                Change::RemovePolicy(removed) => removed == *name,
+                Change::SetDefaultManager(_) => true,
+                _ => services.contains(one.document.service()),
+            })
+        });
+        Self(of_both.map(|(_, one)| &one.document).collect())
+    }
+
+    fn reach(&self, node: &NodeView) -> bool {
+        self.0.iter().any(|policy| could_place(node, policy))
+    }
+}
+
+/// The service whose definition is changed, and all that require it.
+fn services_of(change: &Change, definitions: &Definitions) -> BTreeSet<ServiceId> {
+    let url = match change {
+        Change::PutService(record) => &record.url,
+        Change::RemoveService { url, .. } => url,
+        _ => return BTreeSet::new(),
     };
-    let policies = definitions.policies.iter();
-    let policies: Vec<_> = policies
-        .filter(|(name, _, policy)| concerned(name, policy.service()))
-        .cloned()
-        .collect();
-    let needed = |id: &ServiceId| policies.iter().any(|(.., policy)| policy.service() == id);
-    let services = definitions.services.iter();
-    let services = services
-        .filter(|(_, service)| needed(service.id()))
-        .cloned()
-        .collect();
+    let changed = definitions.services.ids().filter(|id| id.url == *url);
+    let mut found: BTreeSet<ServiceId> = changed.cloned().collect();
+    definitions.services.add_dependents(&mut found);
+    found
+}
+
+/// The definitions with this one policy alone.
+fn alone(definitions: &Definitions, policy: &PolicyName) -> Definitions {
+    let only = definitions.policies.get_key_value(policy);
     Definitions {
-        services,
-        policies,
-        default_manager: definitions.default_manager.clone(),
+        policies: only
+            .map(|(name, one)| (name.clone(), Arc::clone(one)))
+            .into_iter()
+            .collect(),
+        ..definitions.clone()
     }
 }

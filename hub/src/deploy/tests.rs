@@ -176,7 +176,10 @@ fn a_document_of_tomorrow_is_skipped_and_the_rest_stays() {
     assert_eq!((model.services.len(), model.policies.len()), (2, 2));
     let (definitions, count) = (&model.definitions, node_counts(&model));
     assert_eq!(
-        (definitions.services.len(), definitions.policies.len()),
+        (
+            definitions.services.iter().count(),
+            definitions.policies.len()
+        ),
         (1, 1)
     );
     assert_eq!(count, BTreeMap::from([("p".parse().unwrap(), 1)]));
@@ -327,6 +330,7 @@ fn a_definition_that_would_overfill_a_node_is_refused() {
         service: "myorg/s".parse().unwrap(),
         service_version: "1.0.0".into(),
         consumers: vec![],
+        required_by: Vec::new(),
         bindings: BTreeMap::new(),
     };
     let full = |deployments: usize| NodePlacement {

@@ -99,6 +99,9 @@ pub enum ServiceCommand {
     Publish {
         /// The definition's file, or `-` for standard input
         file: String,
+        /// Change nothing; show which nodes would get which secrets
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List service definitions with the secrets that they declare
     List,
@@ -134,6 +137,9 @@ pub enum PolicyCommand {
         /// Change nothing; show which nodes would get which secrets
         #[arg(long)]
         dry_run: bool,
+        /// Take secrets that do not exist yet for a warning, as Open Horizon does
+        #[arg(long)]
+        allow_missing: bool,
     },
     /// List deployment policies
     List,

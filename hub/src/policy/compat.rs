@@ -1,22 +1,14 @@
 //! Whether one policy deploys its service on one node, and which version.
 
-use edge_secrets_protocol::UserId;
-
-use super::Rule;
 use super::arch::Arch;
-use super::binding::{self, Chosen};
+use super::attempt::Attempt;
+use super::board::{Board, Wanted};
 use super::constraint::Constraint;
 use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::NodeView;
 use super::property::{Properties, PropertySet, PropertyValue};
-
-/// What a policy would deploy.
-#[derive(Debug)]
-pub(super) struct Choice<'a> {
-    pub(super) definition: &'a ServiceDefinition,
-    pub(super) bindings: Chosen<'a>,
-}
+use super::{Rule, Services};
 
 /// Where the rules that were applied are written down, when somebody wants to know.
 pub(super) trait Trace {
@@ -28,6 +20,7 @@ pub(super) trait Trace {
 }
 
 /// Nobody wants to know: the first rule that does not hold ends it.
+#[derive(Default)]
 pub(super) struct Silent;
 
 impl Trace for Silent {
@@ -48,14 +41,15 @@ impl Trace for Vec<Rule> {
     }
 }
 
-/// What the policy deploys on the node, leaving aside that another policy may come before it. The
-/// versions are tried by priority; the first whose rules all hold is taken.
+/// What the policy deploys on the node beside what is claimed there: its service, and then what that
+/// requires. The versions are tried by priority; the first whose rules all hold is taken.
 pub(super) fn decide<'a, T: Trace>(
     node: &NodeView,
     policy: &'a DeploymentPolicy,
-    services: &'a [(UserId, ServiceDefinition)],
+    services: &'a Services,
+    board: &Board<'a>,
     trace: &mut T,
-) -> Option<Choice<'a>> {
+) -> Option<Vec<Wanted<'a>>> {
     let admitted = admits(node, policy, trace);
     if !admitted && !T::WANTS_ALL {
         return None;
@@ -68,8 +62,16 @@ pub(super) fn decide<'a, T: Trace>(
             });
         }
         for definition in candidates {
-            if let Some(choice) = try_version(node, policy, version, definition, trace) {
-                return admitted.then_some(choice);
+            let attempt = Attempt {
+                node,
+                policy,
+                version,
+                definition,
+                services,
+                board,
+            };
+            if let Some(wanted) = attempt.run(trace) {
+                return admitted.then_some(wanted);
             }
         }
     }
@@ -109,14 +111,15 @@ fn defined<'a>(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
     node: Option<&Arch>,
-    services: &'a [(UserId, ServiceDefinition)],
+    services: &'a Services,
 ) -> Vec<&'a ServiceDefinition> {
     let fits = |definition: &&ServiceDefinition| {
-        is_version(definition, policy, version)
+        *definition.parsed_version() == version.version
             && definition.parsed_arch().admits(node)
             && definition.parsed_arch().matches(policy.arch())
     };
-    let mut found: Vec<_> = services.iter().map(|(_, d)| d).filter(fits).collect();
+    let of_service = services.of(policy.service()).iter();
+    let mut found: Vec<_> = of_service.map(|one| &one.document).filter(fits).collect();
     found.sort_by_key(|definition| {
         let other_spelling = definition.version() != version.text;
         let any_arch = !definition.parsed_arch().is_named();
@@ -130,25 +133,18 @@ fn defined<'a>(
     found
 }
 
-/// Whether the definition is the version of the service that the policy means.
-pub(super) fn is_version(
-    definition: &ServiceDefinition,
-    policy: &DeploymentPolicy,
-    version: &VersionChoice,
-) -> bool {
-    definition.id() == policy.service() && *definition.parsed_version() == version.version
-}
-
 fn undefined(
     policy: &DeploymentPolicy,
     version: &VersionChoice,
     node: Option<&Arch>,
-    services: &[(UserId, ServiceDefinition)],
+    services: &Services,
 ) -> String {
     let same = services
+        .of(policy.service())
         .iter()
-        .filter(|(_, d)| is_version(d, policy, version));
-    let mut archs: Vec<&str> = same.map(|(_, definition)| definition.arch()).collect();
+        .map(|one| &one.document);
+    let same = same.filter(|definition| *definition.parsed_version() == version.version);
+    let mut archs: Vec<&str> = same.map(ServiceDefinition::arch).collect();
     archs.sort_unstable();
     let name = format!("{} {}", policy.service(), version.text);
     if archs.is_empty() {
@@ -159,65 +155,11 @@ fn undefined(
     }
 }
 
-fn try_version<'a, T: Trace>(
-    node: &NodeView,
-    policy: &'a DeploymentPolicy,
-    version: &VersionChoice,
-    definition: &'a ServiceDefinition,
-    trace: &mut T,
-) -> Option<Choice<'a>> {
-    trace.note("service version", true, || {
-        let priority = match version.priority {
-            Some(priority) => format!("priority {priority}"),
-            None => "no priority".to_owned(),
-        };
-        let arch = shown(Some(definition.parsed_arch()));
-        format!(
-            "{} {} for {arch}, {priority}",
-            definition.id(),
-            definition.version()
-        )
-    });
-    let consumer = ConsumerProperties { definition, policy };
-    let mut satisfied = true;
-    for constraint in node.constraints() {
-        let holds = constraint.holds(&consumer);
-        satisfied &= holds;
-        trace.note("node constraint", holds, || {
-            let detail = constraint_detail(constraint, &consumer);
-            format!("{detail} (version {})", definition.version())
-        });
-        if !satisfied && !T::WANTS_ALL {
-            return None;
-        }
-    }
-    let chosen = binding::choose(policy.bindings(), definition);
-    trace.note("binding", chosen.is_ok(), || match &chosen {
-        Ok(chosen) if chosen.is_empty() => {
-            format!("version {} declares no secrets", definition.version())
-        }
-        Ok(chosen) => {
-            let pair = |(name, (_, bound)): (_, &(_, &binding::Bound))| {
-                format!("{name} to {} ({})", bound.reference, bound.place)
-            };
-            chosen.iter().map(pair).collect::<Vec<_>>().join(", ")
-        }
-        Err(fault) => format!("{fault} (version {})", definition.version()),
-    });
-    match chosen {
-        Ok(bindings) if satisfied => Some(Choice {
-            definition,
-            bindings,
-        }),
-        _ => None,
-    }
-}
-
 /// What the node's constraints see: the service's built-in properties, which a policy cannot
 /// claim otherwise, then the policy's.
-struct ConsumerProperties<'a> {
-    definition: &'a ServiceDefinition,
-    policy: &'a DeploymentPolicy,
+pub(super) struct ConsumerProperties<'a> {
+    pub(super) definition: &'a ServiceDefinition,
+    pub(super) policy: &'a DeploymentPolicy,
 }
 
 impl Properties for ConsumerProperties<'_> {
@@ -229,14 +171,14 @@ impl Properties for ConsumerProperties<'_> {
     }
 }
 
-fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
+pub(super) fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
     match constraint.seen(properties) {
         seen if seen.is_empty() => constraint.text().to_owned(),
         seen => format!("{}: {seen}", constraint.text()),
     }
 }
 
-fn shown(arch: Option<&Arch>) -> &str {
+pub(super) fn shown(arch: Option<&Arch>) -> &str {
     arch.filter(|arch| arch.is_named())
         .map_or("any arch", Arch::as_str)
 }

@@ -119,7 +119,7 @@ enum Expression {
     All(Vec<Self>),
     /// At least one.
     Any(Vec<Self>),
-    Compare(eval::Comparison),
+    Compare(Box<eval::Comparison>),
 }
 
 impl Expression {

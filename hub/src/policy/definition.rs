@@ -1,9 +1,9 @@
 //! Service definitions.
 
-use std::collections::BTreeMap;
+mod containers;
 
-use edge_secrets_protocol::binding::{Consumer, ConsumerSecret, Format};
-use edge_secrets_protocol::{NameError, SecretName, ServiceId, ServiceUrl};
+use edge_secrets_protocol::binding::Consumer;
+use edge_secrets_protocol::{OrgId, SecretName, ServiceId, ServiceUrl};
 use serde_json::Value;
 
 use super::DocumentError;
@@ -11,6 +11,7 @@ use super::arch::Arch;
 use super::document::{self, Fault};
 use super::field::Field;
 use super::property::{PropertySet, PropertyValue};
+use super::requirement::{Kind, Requirement, Sharable};
 use super::version::Version;
 
 /// A service definition in Open Horizon's schema.
@@ -20,8 +21,13 @@ pub struct ServiceDefinition {
     version_text: String,
     version: Version,
     arch: Arch,
+    sharable: Sharable,
+    kind: Kind,
+    requirements: Vec<Requirement>,
+    privileged: bool,
     consumers: Vec<Consumer>,
     secret_names: Vec<SecretName>,
+    cluster_secrets: Vec<String>,
     built_in: PropertySet,
     json: String,
 }
@@ -33,7 +39,26 @@ impl ServiceDefinition {
     /// # Errors
     /// The first fault, with its place.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
-        let root = document::read(text)?;
+        Self::parse_root(text, document::read(text)?)
+    }
+
+    /// The same for a document that may leave its organisation out, as files of Open Horizon do: it is
+    /// then `org`'s.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_for(text: &str, org: &OrgId) -> Result<Self, DocumentError> {
+        let mut root = document::read(text)?;
+        if let Value::Object(entries) = &mut root {
+            let own = entries.entry("org").or_insert(Value::Null);
+            if own.is_null() || own == "" {
+                *own = org.as_str().into();
+            }
+        }
+        Self::parse_root(text, root)
+    }
+
+    fn parse_root(text: &str, root: Value) -> Result<Self, DocumentError> {
         let json = document::write(&root)?;
         Self::read(&Field::root(&root), json).map_err(|fault| fault.in_text(text))
     }
@@ -74,6 +99,26 @@ impl ServiceDefinition {
         self.json.clone()
     }
 
+    /// What whoever publishes it should know of parts that have no effect on nodes like ours.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.kind == Kind::Cluster {
+            notes.push(format!(
+                "{} {} has a clusterDeployment alone: it is for cluster nodes and is placed on none of \
+                 the machines that an agent of ours runs on",
+                self.id, self.version_text
+            ));
+        }
+        if !self.cluster_secrets.is_empty() {
+            notes.push(format!(
+                "clusterDeployment.secrets: [{}] are understood, and not for this kind of node",
+                self.cluster_secrets.join(", ")
+            ));
+        }
+        notes
+    }
+
     pub(super) fn declared(&self) -> &[SecretName] {
         &self.secret_names
     }
@@ -84,6 +129,23 @@ impl ServiceDefinition {
 
     pub(super) fn parsed_arch(&self) -> &Arch {
         &self.arch
+    }
+
+    pub(super) fn sharable(&self) -> Sharable {
+        self.sharable
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+
+    /// Whether a container of its own is privileged or in the host's network.
+    pub(super) fn is_privileged(&self) -> bool {
+        self.privileged
     }
 
     /// `openhorizon.service.*`
@@ -100,10 +162,14 @@ impl ServiceDefinition {
         let version: Version = version_field.parse()?;
         let version_text = version_field.text()?.to_owned();
         let arch = Arch::new(root.text_or_empty("arch")?);
-        let consumers = match root.get("deployment")? {
-            Some(deployment) => read_deployment(&deployment)?,
-            None => Vec::new(),
-        };
+        let device = containers::read(root.get("deployment")?)?;
+        let cluster = containers::read_cluster(root.get("clusterDeployment")?)?;
+        let requirements = Requirement::read_all(&root.list("requiredServices")?)?;
+        if let Some(own) = requirements.iter().find(|required| required.service == id) {
+            let field = root.require("requiredServices")?;
+            return Err(field.refuse(format!("[{}] requires the service itself", own.index)));
+        }
+        let consumers = device.consumers;
         let names = consumers.iter().flat_map(|consumer| &consumer.secrets);
         let mut secret_names: Vec<_> = names.map(|secret| secret.name.clone()).collect();
         secret_names.sort_unstable();
@@ -117,12 +183,17 @@ impl ServiceDefinition {
         }
         Ok(Self {
             built_in: built_in(&id, &version, &arch),
+            sharable: Sharable::read(root)?,
+            kind: Kind::new(device.is_there, cluster.is_there),
+            requirements,
+            privileged: device.privileged,
             id,
             version_text,
             version,
             arch,
             consumers,
             secret_names,
+            cluster_secrets: cluster.secrets,
             json,
         })
     }
@@ -142,72 +213,7 @@ fn built_in(id: &ServiceId, version: &Version, arch: &Arch) -> PropertySet {
     ])
 }
 
-/// Open Horizon signs `deployment` as a string, so it can be the object or its JSON.
-fn read_deployment(deployment: &Field<'_>) -> Result<Vec<Consumer>, Fault> {
-    match deployment.value() {
-        Value::String(text) if text.trim().is_empty() => Ok(Vec::new()),
-        Value::String(text) => {
-            let inner = document::read(text).map_err(|error| {
-                deployment.refuse(format!("expected the text of a JSON object: {error}"))
-            })?;
-            read_consumers(&Field::at(&inner, deployment.steps().to_vec()))
-        }
-        _ => read_consumers(deployment),
-    }
-}
-
-fn read_consumers(deployment: &Field<'_>) -> Result<Vec<Consumer>, Fault> {
-    let Some(services) = deployment.get("services")? else {
-        return Ok(Vec::new());
-    };
-    let mut consumers = BTreeMap::new();
-    for (container, field) in services.entries()? {
-        let Some(secrets) = field.get("secrets")? else {
-            continue;
-        };
-        let mut declared = BTreeMap::new();
-        for (secret, declaration) in secrets.entries()? {
-            let refused = |error: NameError| declaration.refuse(error.to_string());
-            let name: SecretName = secret.parse().map_err(refused)?;
-            let format = read_format(&declaration)?;
-            declared.insert(name.clone(), ConsumerSecret { name, format });
-        }
-        if declared.is_empty() {
-            continue;
-        }
-        let refused = |error: NameError| field.refuse(error.to_string());
-        let consumer = Consumer {
-            name: container.parse().map_err(refused)?,
-            secrets: declared.into_values().collect(),
-        };
-        consumers.insert(consumer.name.clone(), consumer);
-    }
-    if consumers.len() > MAX_CONSUMERS {
-        let reason = format!(
-            "has {} containers, more than {MAX_CONSUMERS}",
-            consumers.len()
-        );
-        return Err(services.refuse(reason));
-    }
-    Ok(consumers.into_values().collect())
-}
-
-fn read_format(declaration: &Field<'_>) -> Result<Format, Fault> {
-    if declaration.value().is_null() {
-        return Ok(Format::Json);
-    }
-    match declaration.get("format")? {
-        None => Ok(Format::Json),
-        Some(format) if format.value() == "" => Ok(Format::Json),
-        Some(format) => match format.word(&["value_only", "json"])? {
-            "value_only" => Ok(Format::ValueOnly),
-            _ => Ok(Format::Json),
-        },
-    }
-}
-
 const MAX_SECRETS: usize = 512;
-const MAX_CONSUMERS: usize = 128;
 
 #[cfg(test)]
 pub(super) mod tests;

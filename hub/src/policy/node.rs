@@ -91,6 +91,19 @@ impl NodeView {
         measured.retain(|(name, _)| is_reserved(name));
         // What is stated comes first, so that `openhorizon.allowPrivileged` is the administrator's.
         stated.extend(measured);
+        for (name, value) in &mut stated {
+            if name == ALLOW_PRIVILEGED
+                && let PropertyValue::Text(text) = value
+            {
+                *value = match text.text.as_str() {
+                    "true" => PropertyValue::Boolean(true),
+                    "false" => PropertyValue::Boolean(false),
+                    _ => continue,
+                };
+            }
+        }
+        // As Open Horizon has it: a node that does not say so does not.
+        stated.push((ALLOW_PRIVILEGED.to_owned(), PropertyValue::Boolean(false)));
         let properties = PropertySet::new(stated);
         let arch = match properties.get("openhorizon.arch") {
             Some(PropertyValue::Text(arch)) => Some(Arch::new(&arch.text)),

@@ -7,38 +7,32 @@ use data_encoding::HEXLOWER;
 use edge_secrets_protocol::{DeploymentId, OrgId, PolicyName, SecretName, ServiceId, UserId};
 
 use super::binding::ChosenOne;
-use super::compat::{self, Choice, Silent, Trace as _};
+use super::board::{Board, Claim, Source};
+use super::compat::{self, Silent, Trace};
 use super::deployment_policy::DeploymentPolicy;
 use super::node::NodeView;
-use super::{Definitions, Rule, Verdict};
-use crate::catalog::records::{Placed, PlacedBinding};
+use super::{Definitions, Published, Rule, Verdict};
+use crate::catalog::records::{Placed, PlacedBinding, Requirer};
 use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 
-/// The deployments that a node should have, sorted by id, whatever the order of `definitions`.
+/// The deployments that a node should have, sorted by id.
 ///
-/// When several policies deploy one service on the node, the one whose name comes first (by bytes)
-/// does; [`explain`] says so.
+/// Policies are asked in the order of their names (by bytes). When several deploy one service, the
+/// first does. A service that several require runs once, as the first of them wants it. [`explain`]
+/// says so.
 #[must_use]
 pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Placed> {
+    let (board, _) = settle::<Silent>(node, definitions);
     let default = definitions.default_manager.as_ref();
-    let mut winners: BTreeMap<&ServiceId, (&PolicyName, &UserId, Choice<'_>)> = BTreeMap::new();
-    for (name, owner, policy) in &definitions.policies {
-        let service = policy.service();
-        if winners
-            .get(service)
-            .is_some_and(|(other, ..)| *other <= name)
-        {
-            continue;
-        }
-        if let Some(choice) = compat::decide(node, policy, &definitions.services, &mut Silent) {
-            winners.insert(service, (name, owner, choice));
-        }
-    }
-    let placed = |(service, (name, owner, choice))| {
-        placed(org, node, (service, name, owner), &choice, default)
+    let with_something = |(_, claim): &(&ServiceId, &Claim<'_>)| {
+        // What is only required and has no secrets is nothing to us.
+        claim.top.is_some() || !claim.definition.declared().is_empty()
     };
-    let mut placed: Vec<Placed> = winners.into_iter().map(placed).collect();
+    let claims = board.claims().filter(with_something);
+    let mut placed: Vec<_> = claims
+        .map(|(service, claim)| placed(org, node, service, claim, default))
+        .collect();
     placed.sort_by(|a, b| a.id.cmp(&b.id));
     placed
 }
@@ -47,49 +41,110 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
 #[must_use]
 pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Verdict> {
     let default = definitions.default_manager.as_ref();
-    let mut policies: Vec<_> = definitions.policies.iter().collect();
-    policies.sort_by_key(|(name, ..)| name);
-    let mut winners: BTreeMap<&ServiceId, &PolicyName> = BTreeMap::new();
+    let (board, outcomes) = settle::<Vec<Rule>>(node, definitions);
     let mut losers: BTreeMap<&ServiceId, Vec<&str>> = BTreeMap::new();
-    let mut verdicts = Vec::with_capacity(policies.len());
-    for (name, owner, policy) in policies {
-        let mut rules = Vec::new();
-        let choice = compat::decide(node, policy, &definitions.services, &mut rules);
-        let service = policy.service();
-        for (_, bound) in choice.iter().flat_map(|choice| choice.bindings.values()) {
-            note_denial(&bound.reference, node, owner, &mut rules);
-        }
-        let placed = choice.and_then(|choice| match winners.get(service) {
-            None => {
-                winners.insert(service, name);
-                Some(placed(org, node, (service, name, owner), &choice, default))
-            }
-            Some(winner) => {
-                rules.note(ONE_POLICY, false, || {
-                    format!("policy {winner} deploys {service} here: its name comes first")
-                });
-                losers.entry(service).or_default().push(name.as_str());
-                None
-            }
-        });
-        verdicts.push(Verdict {
-            policy: name.clone(),
-            service: service.clone(),
-            placed,
-            rules,
-        });
+    for outcome in outcomes.iter().filter(|outcome| outcome.loses) {
+        let of_service = losers.entry(outcome.service).or_default();
+        of_service.push(outcome.source.policy.as_str());
     }
-    for verdict in &mut verdicts {
-        if let (Some(_), Some(losers)) = (&verdict.placed, losers.get(&verdict.service)) {
-            let detail = format!("comes before {} by name", losers.join(", "));
-            verdict.rules.push(Rule {
-                rule: ONE_POLICY.to_owned(),
-                holds: true,
-                detail,
+    let verdict = |outcome: Outcome<'_, Vec<Rule>>| {
+        let Outcome {
+            source,
+            service,
+            is_placed,
+            mut trace,
+            ..
+        } = outcome;
+        let claim = board.get(service).filter(|_| is_placed);
+        if is_placed && let Some(losers) = losers.get(service) {
+            trace.note(ONE_POLICY, true, || {
+                format!("comes before {} by name", losers.join(", "))
+            });
+        }
+        for (service, claim) in board.claims() {
+            let others = claim.users.iter().map(|(policy, _)| policy.as_str());
+            let others: Vec<_> = others
+                .filter(|name| *name != source.policy.as_str())
+                .collect();
+            if claim.source.policy == source.policy && !others.is_empty() {
+                trace.note("shared service", true, || {
+                    format!(
+                        "{service} is as this policy wants it, also for {}",
+                        others.join(", ")
+                    )
+                });
+            }
+        }
+        Verdict {
+            policy: source.policy.clone(),
+            service: service.clone(),
+            placed: claim.map(|claim| placed(org, node, service, claim, default)),
+            rules: trace,
+        }
+    };
+    outcomes.into_iter().map(verdict).collect()
+}
+
+/// What came of one policy.
+struct Outcome<'a, T> {
+    source: Source<'a>,
+    service: &'a ServiceId,
+    is_placed: bool,
+    /// Another policy deploys its service.
+    loses: bool,
+    trace: T,
+}
+
+/// Asks the policies one after the other; what came of each only where somebody wants to know.
+fn settle<'a, T: Trace + Default>(
+    node: &NodeView,
+    definitions: &'a Definitions,
+) -> (Board<'a>, Vec<Outcome<'a, T>>) {
+    let mut board = Board::default();
+    let mut outcomes = Vec::new();
+    for (policy, published) in &definitions.policies {
+        let Published { owner, document } = &**published;
+        let (source, service) = (Source { policy, owner }, document.service());
+        let earlier = board.get(service).and_then(|claim| claim.top);
+        if earlier.is_some() && !T::WANTS_ALL {
+            continue;
+        }
+        let mut trace = T::default();
+        // Of one that comes too late it is told what it would do alone.
+        let alone = Board::default();
+        let board_seen = if earlier.is_some() { &alone } else { &board };
+        let services = &definitions.services;
+        let wanted = compat::decide(node, document, services, board_seen, &mut trace);
+        for bound in wanted
+            .iter()
+            .flatten()
+            .flat_map(|wanted| wanted.bindings.values())
+        {
+            note_denial(&bound.1.reference, node, owner, &mut trace);
+        }
+        let (is_placed, loses) = (
+            wanted.is_some() && earlier.is_none(),
+            wanted.is_some() && earlier.is_some(),
+        );
+        if let (Some(winner), true) = (earlier, loses) {
+            trace.note(ONE_POLICY, false, || {
+                format!("policy {winner} deploys {service} here: its name comes first")
+            });
+        }
+        if let Some(wanted) = wanted.filter(|_| is_placed) {
+            board.take(source, wanted);
+        }
+        if T::WANTS_ALL {
+            outcomes.push(Outcome {
+                source,
+                service,
+                is_placed,
+                loses,
+                trace,
             });
         }
     }
-    verdicts
+    (board, outcomes)
 }
 
 /// Whether the node satisfies the policy's constraints and architecture. Where it does not, the
@@ -104,10 +159,11 @@ pub fn could_place(node: &NodeView, policy: &DeploymentPolicy) -> bool {
 fn placed(
     org: &OrgId,
     node: &NodeView,
-    (service, policy, owner): (&ServiceId, &PolicyName, &UserId),
-    choice: &Choice<'_>,
+    service: &ServiceId,
+    claim: &Claim<'_>,
     default: Option<&ManagerName>,
 ) -> Placed {
+    let Source { policy, owner } = claim.source;
     let bind = |(name, (binding, bound)): (&&SecretName, &ChosenOne<'_>)| {
         let reference = &bound.reference.resolved(default);
         let mut candidates = Vec::with_capacity(2);
@@ -118,13 +174,25 @@ fn placed(
         let denied = is_denied(reference, node, owner);
         ((*name).clone(), PlacedBinding { candidates, denied })
     };
+    let user = |(policy, path): &(&PolicyName, Vec<&ServiceId>)| Requirer {
+        policy: (*policy).clone(),
+        path: path.iter().copied().cloned().collect(),
+    };
+    let alone = claim.users.len() == 1 && claim.top.is_some();
     Placed {
-        id: deployment_id(org, policy, service),
+        id: match claim.top {
+            Some(policy) => deployment_id(org, policy.as_str(), service),
+            None => deployment_id(org, REQUIRED, service),
+        },
         policy: policy.clone(),
         service: service.clone(),
-        service_version: choice.definition.version().to_owned(),
-        consumers: choice.definition.consumers().to_vec(),
-        bindings: choice.bindings.iter().map(bind).collect(),
+        service_version: claim.definition.version().to_owned(),
+        consumers: claim.definition.consumers().to_vec(),
+        bindings: claim.bindings.iter().map(bind).collect(),
+        required_by: match alone {
+            true => Vec::new(),
+            false => claim.users.iter().map(user).collect(),
+        },
     }
 }
 
@@ -138,7 +206,7 @@ fn is_denied(reference: &SecretRef, node: &NodeView, policy_owner: &UserId) -> b
     other_user || other_node
 }
 
-fn note_denial(reference: &SecretRef, node: &NodeView, owner: &UserId, rules: &mut Vec<Rule>) {
+fn note_denial(reference: &SecretRef, node: &NodeView, owner: &UserId, rules: &mut impl Trace) {
     if is_denied(reference, node, owner) {
         rules.note("secret scope", false, || {
             let node_owner = node.owner().map_or("nobody", UserId::as_str);
@@ -150,12 +218,13 @@ fn note_denial(reference: &SecretRef, node: &NodeView, owner: &UserId, rules: &m
     }
 }
 
-/// The same for every version and binding that the policy ever has for the service.
-fn deployment_id(org: &OrgId, policy: &PolicyName, service: &ServiceId) -> DeploymentId {
+/// The same for every version and binding that the policy ever has for the service; and for every
+/// policy that requires it, so that one of two may go without the other's secrets.
+fn deployment_id(org: &OrgId, policy: &str, service: &ServiceId) -> DeploymentId {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in [
         org.as_str(),
-        policy.as_str(),
+        policy,
         service.org.as_str(),
         service.url.as_str(),
     ] {
@@ -172,4 +241,6 @@ fn deployment_id(org: &OrgId, policy: &PolicyName, service: &ServiceId) -> Deplo
 }
 
 const ONE_POLICY: &str = "one policy per service";
+/// In the place of a policy's name: no policy can be called so.
+const REQUIRED: &str = "*";
 const ID_BYTES: usize = 16;

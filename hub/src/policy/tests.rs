@@ -2,9 +2,11 @@
 
 use edge_secrets_protocol::binding::Format;
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::{NodeId, OrgId};
+use edge_secrets_protocol::{NodeId, OrgId, UserId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use std::sync::Arc;
 
 use super::*;
 
@@ -12,6 +14,7 @@ mod check;
 mod explain;
 mod generated;
 mod place;
+mod required;
 
 fn org() -> OrgId {
     "myorg".parse().unwrap()
@@ -21,23 +24,34 @@ fn user(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-fn service(text: &str) -> (UserId, ServiceDefinition) {
+fn service(text: &str) -> Service {
     let definition = ServiceDefinition::parse(text).unwrap_or_else(|error| panic!("{error}"));
     (user("dev"), definition)
 }
 
-fn policy(name: &str, owner: &str, text: &str) -> (PolicyName, UserId, DeploymentPolicy) {
+fn policy(name: &str, owner: &str, text: &str) -> Policy {
     let policy = DeploymentPolicy::parse(text).unwrap_or_else(|error| panic!("{error}"));
     (name.parse().unwrap(), user(owner), policy)
 }
 
+type Service = (UserId, ServiceDefinition);
+type Policy = (PolicyName, UserId, DeploymentPolicy);
+
+fn definitions(services: Vec<Service>, policies: Vec<Policy>) -> Definitions {
+    let policy = |(name, owner, document)| (name, Arc::new(Published { owner, document }));
+    Definitions {
+        services: services.into_iter().collect(),
+        policies: policies.into_iter().map(policy).collect(),
+        default_manager: None,
+    }
+}
+
 /// Service definition and policy of the sample, which alice published.
 fn uplink() -> Definitions {
-    Definitions {
-        services: vec![service(UPLINK)],
-        policies: vec![policy("uplink", "alice", UPLINK_POLICY)],
-        ..Definitions::default()
-    }
+    definitions(
+        vec![service(UPLINK)],
+        vec![policy("uplink", "alice", UPLINK_POLICY)],
+    )
 }
 
 fn node(name: &str, owner: Option<&str>, arch: &str, stated: Value) -> NodeView {
@@ -77,6 +91,24 @@ fn plain_service(version: &str, arch: &str) -> (UserId, ServiceDefinition) {
     let text = json!({
         "org": "myorg", "url": "u", "version": version, "arch": arch,
         "deployment": {"services": {"main": {"secrets": {"s": {}}}}},
+    });
+    service(&text.to_string())
+}
+
+/// A definition of `myorg/url` that requires each `url range` and declares these secrets.
+fn requiring(url: &str, version: &str, required: &[&str], secrets: &[&str]) -> Service {
+    let required = required.iter().map(|one| {
+        let (url, range) = one.split_once(' ').unwrap_or((one, ""));
+        json!({"url": url, "org": "myorg", "versionRange": range})
+    });
+    let declared: serde_json::Map<_, _> = secrets
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({})))
+        .collect();
+    let text = json!({
+        "org": "myorg", "url": url, "version": version, "sharable": "singleton",
+        "requiredServices": required.collect::<Vec<_>>(),
+        "deployment": {"services": {"main": {"secrets": declared}}},
     });
     service(&text.to_string())
 }

@@ -5,24 +5,44 @@ use std::str::FromStr;
 
 use edge_secrets_protocol::NameError;
 
-/// A version of numeric parts; parts that are left out count as 0, so `1` equals `1.0.0`.
+/// A version of numeric parts; parts that are left out count as 0, so `1` equals `1.0.0`. A
+/// pre-release (`1.0.0-rc.1`) comes before its version, in the order of Semantic Versioning 2.0.0 §11.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Version {
     // Without trailing zeros, so that the derived order and equality are those of versions.
     parts: Vec<u64>,
+    stage: Stage,
+}
+
+/// In the order in which they come.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Stage {
+    PreRelease(Vec<Identifier>),
+    Release,
+}
+
+/// Numbers come before words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Identifier {
+    Number(u64),
+    Word(String),
 }
 
 impl FromStr for Version {
     type Err = NameError;
 
-    /// Reads 1 to 16 numbers with dots between them.
+    /// Reads 1 to 16 numbers with dots between them, and perhaps a pre-release behind a dash.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refused = |reason| NameError::new("version", text, reason);
         if text.is_empty() {
             return Err(refused("is empty"));
         }
+        let (numbers, stage) = match text.split_once('-') {
+            None => (text, Stage::Release),
+            Some((numbers, pre)) => (numbers, Stage::PreRelease(read_pre(pre).map_err(refused)?)),
+        };
         let mut parts = Vec::with_capacity(3);
-        for part in text.split('.') {
+        for part in numbers.split('.') {
             if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(refused("is not numbers with dots between them"));
             }
@@ -34,8 +54,26 @@ impl FromStr for Version {
         while parts.last() == Some(&0) {
             parts.pop();
         }
-        Ok(Self { parts })
+        Ok(Self { parts, stage })
     }
+}
+
+fn read_pre(text: &str) -> Result<Vec<Identifier>, &'static str> {
+    let mut identifiers = Vec::new();
+    for part in text.split('.') {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if part.is_empty() || part.len() > MAX_IDENTIFIER || !part.bytes().all(fits) {
+            return Err("has a pre-release that is not words of letters, digits and dashes");
+        }
+        if identifiers.len() == MAX_PARTS {
+            return Err("has too many parts");
+        }
+        identifiers.push(match part.bytes().all(|b| b.is_ascii_digit()) {
+            true => Identifier::Number(part.parse().map_err(|_| "has a part too large")?),
+            false => Identifier::Word(part.to_owned()),
+        });
+    }
+    Ok(identifiers)
 }
 
 impl fmt::Display for Version {
@@ -44,6 +82,16 @@ impl fmt::Display for Version {
         for at in 0..self.parts.len().max(3) {
             let dot = if at == 0 { "" } else { "." };
             write!(f, "{dot}{}", self.parts.get(at).unwrap_or(&0))?;
+        }
+        let Stage::PreRelease(identifiers) = &self.stage else {
+            return Ok(());
+        };
+        for (at, identifier) in identifiers.iter().enumerate() {
+            f.write_str(if at == 0 { "-" } else { "." })?;
+            match identifier {
+                Identifier::Number(number) => number.fmt(f)?,
+                Identifier::Word(word) => f.write_str(word)?,
+            }
         }
         Ok(())
     }
@@ -62,7 +110,10 @@ pub(super) struct VersionRange {
 impl VersionRange {
     /// Every version.
     pub(super) fn any() -> Self {
-        Self::from_version(Version { parts: Vec::new() })
+        Self::from_version(Version {
+            parts: Vec::new(),
+            stage: Stage::Release,
+        })
     }
 
     /// This version and every later one: what a single version means where a range is wanted.
@@ -153,6 +204,7 @@ impl fmt::Display for VersionRange {
     }
 }
 
+const MAX_IDENTIFIER: usize = 64;
 const MAX_PARTS: usize = 16;
 
 #[cfg(test)]
@@ -179,6 +231,31 @@ mod tests {
         assert_eq!(version("1.2").to_string(), "1.2.0");
     }
 
+    /// The example of Semantic Versioning 2.0.0 §11.
+    #[test]
+    fn a_pre_release_comes_before_its_version() {
+        let in_order = [
+            "0.9.9",
+            "1.0.0-7",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.0.1-rc-1",
+        ];
+        let versions = in_order.map(version);
+        assert!(versions.is_sorted_by(|a, b| a < b));
+        for (text, version) in in_order.iter().zip(&versions) {
+            assert_eq!(version.to_string(), *text);
+        }
+        assert!(!range("1.0.0").contains(&version("1.0.0-rc.1")));
+        assert!(range("[1.0.0,2.0.0)").contains(&version("2.0.0-rc.1")));
+    }
+
     #[test]
     fn every_spelling_of_a_range_is_read() {
         for any in ["", "*", " ", "0.0.0", "[0,INFINITY)", "[0.0.0,INFINITY]"] {
@@ -201,7 +278,10 @@ mod tests {
             "1..2",
             "-1",
             "+1",
-            "1.0.0-rc1",
+            "1.0.0-",
+            "1.0.0-rc..1",
+            "1.0.0-rc_1",
+            "-rc1",
             "v1",
             "[1,2",
             "1,2",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{NodeId, ServiceId};
+use edge_secrets_protocol::{NodeId, PolicyName, ServiceId};
 use serde::Deserialize;
 
 use super::nodes;
@@ -13,7 +13,7 @@ use super::standing::standing;
 use crate::api::problem::ApiError;
 use crate::deploy::model::{Model, NodeModel};
 use crate::hub::Hub;
-use crate::policy::{Rule, Verdict, explain};
+use crate::policy::{DeploymentPolicy, Published, Rule, Verdict, explain};
 use crate::rights::Call;
 use crate::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
 
@@ -67,9 +67,9 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
         Ok(_) => "the node is revoked: nothing is deployed on it until it enrols again".to_owned(),
     };
     let policies = model.definitions.policies.iter();
-    let verdict = |(policy, _, document): &(_, _, crate::policy::DeploymentPolicy)| Verdict {
-        policy: Clone::clone(policy),
-        service: document.service().clone(),
+    let verdict = |(name, published): (&PolicyName, &Arc<Published<DeploymentPolicy>>)| Verdict {
+        policy: name.clone(),
+        service: published.document.service().clone(),
         placed: None,
         rules: vec![Rule {
             rule: "node".to_owned(),
@@ -81,17 +81,17 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
 }
 
 fn info(verdict: Verdict, deployments: &[NodeDeployment]) -> VerdictInfo {
-    let standing = deployments
+    let mut own = deployments.iter();
+    let own = own.find(|one| one.service == verdict.service && one.is_own_of(&verdict.policy));
+    let required = deployments
         .iter()
-        .find(|deployment| {
-            deployment.policy == verdict.policy && deployment.service == verdict.service
-        })
-        .cloned();
+        .filter(|one| one.is_required_by(&verdict.policy));
     VerdictInfo {
+        required: required.cloned().collect(),
         policy: verdict.policy,
         service: verdict.service,
-        deployed: standing.is_some(),
+        deployed: own.is_some(),
         rules: verdict.rules,
-        deployment: standing,
+        deployment: own.cloned(),
     }
 }

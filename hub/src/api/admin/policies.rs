@@ -7,6 +7,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use edge_secrets_protocol::{Code, PolicyName, Problem};
+use serde::Deserialize;
 
 use super::document::{self, DryRun};
 use super::managed::{self, Bindable};
@@ -66,9 +67,19 @@ async fn show(session: Session) -> Result<Response, ApiError> {
     Ok(document::stored(&record.document))
 }
 
+/// How a policy is published.
+#[derive(Debug, Default, Deserialize)]
+struct Publishing {
+    #[serde(default)]
+    dry_run: bool,
+    /// Secrets that are not there yet may be bound, as Open Horizon lets them: each is a warning.
+    #[serde(default)]
+    allow_missing: bool,
+}
+
 async fn publish(
     session: Session,
-    Params(DryRun { dry_run }): Params<DryRun>,
+    Params(asked): Params<Publishing>,
     request: Request,
 ) -> Result<Json<Published>, ApiError> {
     let name: PolicyName = session.param("policy")?;
@@ -85,12 +96,15 @@ async fn publish(
         // Another user's private secret is refused as such already: once is enough, and the words
         // are the same whether it exists or not.
         let refused_already = !checked.faults.is_empty();
-        let told = missing
-            .iter()
-            .filter(|missing| missing.bindable || !refused_already);
-        checked
-            .faults
-            .extend(told.map(|missing| missing.fault.clone()));
+        for missing in &missing {
+            let fault = missing.fault.clone();
+            match missing.bindable {
+                true if asked.allow_missing => checked.warnings.push(fault),
+                true => checked.faults.push(fault),
+                false if refused_already => {}
+                false => checked.faults.push(fault),
+            }
+        }
         if checked.faults.is_empty() {
             checked.warnings.extend(odd.iter().cloned());
             return Ok(checked.warnings);
@@ -106,7 +120,7 @@ async fn publish(
         updated_at: clock::now(),
     });
     let audit = session.audit(PUBLISH, object(&name));
-    let published = document::publish(&session, change, audit, dry_run, &check).await?;
+    let published = document::publish(&session, change, audit, asked.dry_run, &check).await?;
     Ok(Json(published))
 }
 

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::routing::get;
 use axum::{Json, Router};
 use data_encoding::HEXLOWER;
-use edge_secrets_protocol::status::DeploymentState;
+use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
 use edge_secrets_protocol::{NodeId, PolicyName};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -79,8 +79,15 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
         let report = reports.get(&node).copied();
         let bindings = hub.catalog.bindings(org, &node, None).await?;
         let deployments = standing(&bindings, report.map(|report| &report.status));
-        let of_policy = deployments.into_iter().filter(|d| d.policy == *policy);
-        nodes.extend(of_policy.map(|deployment| row(&node, deployment, report)));
+        let (own, others): (Vec<_>, Vec<_>) = deployments
+            .into_iter()
+            .partition(|one| one.is_own_of(policy));
+        let required: Vec<_> = others
+            .into_iter()
+            .filter(|one| one.is_required_by(policy))
+            .collect();
+        let own = own.into_iter().next();
+        nodes.extend(own.map(|own| row(&node, own, required, report)));
     }
     let states = nodes.iter().map(|node: &RolloutNode| node.state);
     let applied = states
@@ -96,12 +103,35 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
     })
 }
 
-fn row(node: &NodeId, deployment: NodeDeployment, report: Option<&Report>) -> RolloutNode {
+/// A service works once what it requires has its secrets too.
+fn row(
+    node: &NodeId,
+    own: NodeDeployment,
+    required: Vec<NodeDeployment>,
+    report: Option<&Report>,
+) -> RolloutNode {
+    let done = |one: &NodeDeployment| {
+        matches!(
+            one.state,
+            DeploymentState::Applied | DeploymentState::Stopped
+        )
+    };
+    let lacking = required
+        .iter()
+        .find(|one| !done(one))
+        .filter(|_| done(&own));
+    let error = lacking
+        .and_then(|one| one.error.clone())
+        .map(|error| DeploymentError {
+            detail: format!("of what it requires: {}", error.detail),
+            ..error
+        });
     RolloutNode {
         node: node.clone(),
-        state: deployment.state,
-        secrets: deployment.secrets,
-        error: deployment.error,
+        state: lacking.map_or(own.state, |one| one.state),
+        error: if lacking.is_some() { error } else { own.error },
+        secrets: own.secrets,
+        required,
         reported_at: report.map(|report| report.at),
     }
 }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::deploy::model::{Model, service_key};
 use crate::deploy::plan::new_faults;
 use crate::hub::Hub;
-use crate::policy::ServiceDefinition;
+use crate::policy::{ServiceDefinition, ring, unmet};
 use crate::rights::Call;
 use crate::wire::{Published, ServiceInfo, paths};
 
@@ -33,16 +33,13 @@ async fn list(session: Session) -> Result<Json<Vec<ServiceInfo>>, ApiError> {
         .await?;
     let model = current(&session).await?;
     let info = |record: &Arc<ServiceRecord>| {
-        let key = service_key(record);
-        let mut parsed = model.definitions.services.iter();
-        let parsed = parsed.find(|(_, parsed)| {
-            parsed.id().url == key.0 && parsed.version() == key.1 && parsed.arch() == key.2
-        });
+        let (id, services) = (model.id_of(&record.url), &model.definitions.services);
+        let parsed = services.get(&id, &record.version, &record.arch);
         ServiceInfo {
             url: record.url.clone(),
             version: record.version.clone(),
             arch: record.arch.clone(),
-            secrets: parsed.map_or_else(Vec::new, |(_, parsed)| parsed.secret_names()),
+            secrets: parsed.map_or_else(Vec::new, |parsed| parsed.document.secret_names()),
             owner: record.owner.clone(),
             updated_at: record.updated_at,
         }
@@ -58,7 +55,7 @@ async fn publish(
     let free = Call::Define { owner: None };
     session.require(free, PUBLISH, "services").await?;
     let text = document::read(&session, request).await?;
-    let definition = ServiceDefinition::parse(&text)
+    let definition = ServiceDefinition::parse_for(&text, &session.org)
         .map_err(|error| document::refused("service definition", &error))?;
     let id = definition.id();
     if id.org != session.org {
@@ -85,8 +82,20 @@ async fn publish(
         expect_owner(&session, model.services.get(&key))?;
         expect_own_service(&session, model, &key.0)?;
         let after = model.definitions_after(&probe);
-        let broken = new_faults(&model.definitions, &after);
-        Ok(broken.into_iter().map(sentence).collect())
+        if let Some(ring) = ring(definition.id(), &after) {
+            let detail = format!("The service definition is refused at requiredServices: {ring}.");
+            return Err(Problem::new(Code::Invalid, detail));
+        }
+        let broken = new_faults(&model.definitions, &after)
+            .into_iter()
+            .map(sentence);
+        let missing = unmet(&definition, &after);
+        Ok(definition
+            .notes()
+            .into_iter()
+            .chain(missing)
+            .chain(broken)
+            .collect())
     };
     let published = document::publish(&session, change, audit, dry_run, &check).await?;
     Ok(Json(published))

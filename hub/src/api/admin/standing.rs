@@ -75,6 +75,7 @@ fn stand(
         service: bound.placed.service.clone(),
         service_version: bound.placed.service_version.clone(),
         policy: bound.placed.policy.clone(),
+        required_by: bound.placed.required_by.clone(),
         state,
         secrets,
         error,

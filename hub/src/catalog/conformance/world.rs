@@ -237,6 +237,7 @@ pub(crate) fn placed(id: &str, bindings: &[&str]) -> Placed {
         service: format!("o/{id}").parse().unwrap(),
         service_version: "1.0.0".into(),
         consumers: vec![],
+        required_by: Vec::new(),
         bindings: bindings.collect(),
     }
 }

@@ -56,7 +56,8 @@ impl Parser<'_> {
     fn term(&mut self) -> Result<Expression, ConstraintError> {
         let at = self.lexer.offset();
         if !self.lexer.open() {
-            return self.comparison().map(Expression::Compare);
+            let compare = |comparison| Expression::Compare(Box::new(comparison));
+            return self.comparison().map(compare);
         }
         if self.depth == MAX_DEPTH {
             let expected = format!("parentheses at most {MAX_DEPTH} deep");

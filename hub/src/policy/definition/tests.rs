@@ -1,3 +1,4 @@
+use edge_secrets_protocol::binding::Format;
 use proptest::prelude::*;
 use serde_json::json;
 

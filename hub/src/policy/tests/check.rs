@@ -2,9 +2,10 @@
 
 use super::*;
 
-fn check(text: &Value, publisher: &str, services: &[(UserId, ServiceDefinition)]) -> PolicyCheck {
+fn check(text: &Value, publisher: &str, services: &[Service]) -> PolicyCheck {
     let policy = DeploymentPolicy::parse(&text.to_string()).unwrap();
-    check_policy(&policy, &user(publisher), services)
+    let services = services.iter().cloned().collect();
+    check_policy(&policy, &user(publisher), &services)
 }
 
 fn sample() -> Value {
@@ -45,29 +46,40 @@ fn every_unbound_secret_is_named() {
     );
 }
 
+/// Open Horizon's own sample is published for several architectures and bound for one of them.
 #[test]
-fn every_architecture_that_the_policy_deploys_must_be_bound() {
+fn what_the_bindings_leave_out_is_skipped_and_told() {
     let mut text = plain_policy(&["1.0.0"], "", "x");
     text["secretBinding"][0]["serviceArch"] = json!("amd64");
     let services = [
         plain_service("1.0.0", "amd64"),
         plain_service("1.0.0", "arm64"),
     ];
-    let faults = check(&text, "bob", &services).faults;
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].contains("myorg/u 1.0.0 (arm64)"), "{faults:?}");
+    let told = check(&text, "bob", &services);
+    assert_eq!((told.faults.len(), told.warnings.len()), (0, 1));
+    let warning = &told.warnings[0];
+    assert!(warning.contains("myorg/u 1.0.0 (arm64)"), "{warning}");
+    assert!(warning.ends_with("it would be skipped"), "{warning}");
     text["service"]["arch"] = json!("x86_64");
-    assert_eq!(check(&text, "bob", &services).faults, [""; 0]);
+    assert_eq!(check(&text, "bob", &services), PolicyCheck::default());
+    text["service"]["arch"] = json!("arm64");
+    let refused = check(&text, "bob", &services);
+    assert_eq!(refused.faults.len(), 1, "{refused:#?}");
 }
 
 #[test]
 fn an_unknown_service_or_version_is_a_fault_with_what_is_known() {
     let text = plain_policy(&["1.0.0", "3.0.0"], "", "x");
-    let faults = check(&text, "bob", &[plain_service("1.0.0", "amd64")]).faults;
+    let told = check(&text, "bob", &[plain_service("1.0.0", "amd64")]);
     assert_eq!(
-        faults,
-        ["service.serviceVersions[1]: myorg/u 3.0.0 is not published; published: 1.0.0 (amd64)"]
+        told.warnings,
+        [
+            "service.serviceVersions[1]: myorg/u 3.0.0 is not published; published: 1.0.0 (amd64); it \
+          would be skipped"
+        ]
     );
+    let faults = check(&text, "bob", &[plain_service("2.0.0", "amd64")]).faults;
+    assert_eq!(faults.len(), 2, "{faults:#?}");
     let mut text = sample();
     text["service"]["name"] = json!("com.example.uplnik");
     let faults = check(&text, "alice", &[service(UPLINK)]).faults;
@@ -89,9 +101,9 @@ fn every_fault_is_told_at_once() {
     let services = [plain_service("1.0.0", ""), plain_service("2.0.0", "")];
     let faults = check(&text, "bob", &services).faults;
     assert_eq!(faults.len(), 4, "{faults:#?}");
-    assert!(faults[0].contains("3.0.0 is not published"));
-    assert!(faults[1].contains("secretBinding[0].secrets[0] and secretBinding[1].secrets[0]"));
-    assert!(faults[2].contains("myorg/u 2.0.0") && faults[2].contains("[s]"));
+    assert!(faults[0].contains("myorg/u 2.0.0") && faults[0].contains("[s]"));
+    assert!(faults[1].contains("3.0.0 is not published"));
+    assert!(faults[2].contains("secretBinding[0].secrets[0] and secretBinding[1].secrets[0]"));
     assert!(faults[3].contains("private to user alice"));
 }
 
@@ -111,4 +123,48 @@ fn what_has_no_effect_is_a_warning() {
     assert!(check.warnings[1].ends_with("not required by any services: [t]"));
     assert!(check.warnings[2].contains("did you mean `enableNodeLevelSecrets`?"));
     assert!(check.warnings[3].contains("openhorizon.service.url"));
+}
+
+#[test]
+fn what_a_service_requires_must_be_published_and_bound_too() {
+    let text = plain_policy(&["1.0.0"], "", "x");
+    let top = requiring("u", "1.0.0", &["dep [1.0.0,2.0.0)"], &["s"]);
+    let faults = check(&text, "bob", std::slice::from_ref(&top)).faults;
+    assert_eq!(
+        faults,
+        ["service: myorg/u 1.0.0 requires myorg/dep, which is not published"]
+    );
+    let services = [top.clone(), requiring("dep", "1.1.0", &[], &["token"])];
+    let faults = check(&text, "bob", &services).faults;
+    assert!(faults[0].contains("myorg/dep 1.1.0"), "{faults:?}");
+    assert!(faults[0].contains("No secret binding found"), "{faults:?}");
+    let mut bound = text.clone();
+    bound["secretBinding"] = json!([bound["secretBinding"][0], {
+        "serviceOrgid": "myorg", "serviceUrl": "dep", "secrets": [{"token": "t"}],
+    }]);
+    assert_eq!(check(&bound, "bob", &services), PolicyCheck::default());
+    // Nobody requires it: the same words as for any binding without need.
+    let alone = [requiring("u", "1.0.0", &[], &["s"]), services[1].clone()];
+    let warnings = check(&bound, "bob", &alone).warnings;
+    assert!(
+        warnings[0].ends_with("not required by any services: [token]"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_service_for_clusters_alone_is_not_for_these_nodes() {
+    let definition = json!({
+        "org": "myorg", "url": "u", "version": "1.0.0", "arch": "",
+        "clusterDeployment": {"operatorYamlArchive": "x", "secrets": {"s": {}}},
+    });
+    let (owner, definition) = service(&definition.to_string());
+    assert!(
+        definition.notes()[1].contains("[s] are understood"),
+        "{:?}",
+        definition.notes()
+    );
+    let text = plain_policy(&["1.0.0"], "", "x");
+    let faults = check(&text, "bob", &[(owner, definition)]).faults;
+    assert_eq!(faults, ["service: myorg/u 1.0.0 () is for clusters alone"]);
 }

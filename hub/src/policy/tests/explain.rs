@@ -48,11 +48,10 @@ fn the_rules_after_the_first_that_fails_are_shown_too() {
 fn an_unbound_secret_and_a_missing_definition_are_named() {
     let mut text = plain_policy(&["9", "2.0.0", "1.0.0"], "", "x");
     text["secretBinding"] = json!([]);
-    let definitions = Definitions {
-        services: vec![plain_service("1.0.0", ""), plain_service("2.0.0", "arm64")],
-        policies: vec![policy("p", "bob", &text.to_string())],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![plain_service("1.0.0", ""), plain_service("2.0.0", "arm64")],
+        vec![policy("p", "bob", &text.to_string())],
+    );
     let verdict = verdicts(&berlin(), &definitions).remove(0);
     assert_eq!(
         lines(&verdict)[1..],
@@ -69,15 +68,14 @@ fn an_unbound_secret_and_a_missing_definition_are_named() {
 #[test]
 fn of_two_policies_for_one_service_the_first_by_name_wins_and_both_say_so() {
     let text = plain_policy(&["1.0.0"], "", "x").to_string();
-    let definitions = Definitions {
-        services: vec![plain_service("1.0.0", "")],
-        policies: vec![
+    let definitions = definitions(
+        vec![plain_service("1.0.0", "")],
+        vec![
             policy("zeta", "bob", &text),
             policy("alpha", "bob", &text),
             policy("beta", "bob", &text),
         ],
-        ..Definitions::default()
-    };
+    );
     let verdicts = verdicts(&berlin(), &definitions);
     let names: Vec<_> = verdicts
         .iter()
@@ -103,14 +101,13 @@ fn a_policy_that_does_not_match_stands_in_nobodys_way() {
     let text = plain_policy(&["1.0.0"], "", "x");
     let mut elsewhere = text.clone();
     elsewhere["constraints"] = json!(["site == paris"]);
-    let definitions = Definitions {
-        services: vec![plain_service("1.0.0", "")],
-        policies: vec![
+    let definitions = definitions(
+        vec![plain_service("1.0.0", "")],
+        vec![
             policy("alpha", "bob", &elsewhere.to_string()),
             policy("beta", "bob", &text.to_string()),
         ],
-        ..Definitions::default()
-    };
+    );
     let placed: Vec<_> = verdicts(&berlin(), &definitions)
         .into_iter()
         .map(|v| v.placed.is_some())

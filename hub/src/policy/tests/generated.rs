@@ -48,11 +48,10 @@ fn world() -> impl Strategy<Value = (Definitions, NodeView)> {
             text["properties"] = json!([{"name": "tier", "value": if tier { "a" } else { "b" }}]);
             policy(&name, "bob", &text.to_string())
         };
-        let definitions = Definitions {
-            services: services.into_iter().map(service).collect(),
-            policies: policies.into_iter().map(policy).collect(),
-            ..Definitions::default()
-        };
+        let definitions = definitions(
+            services.into_iter().map(service).collect(),
+            policies.into_iter().map(policy).collect(),
+        );
         let stated = json!({
             "site": if berlin { "berlin" } else { "paris" },
             "rack": rack.map_or_else(|| json!("none"), |rack| json!(rack)),
@@ -67,15 +66,14 @@ proptest! {
     fn place_is_the_same_whatever_the_order(
         (definitions, node) in world(), turn in any::<prop::sample::Index>(), back in any::<bool>(),
     ) {
-        let mut other = definitions.clone();
+        let mut published: Vec<_> = definitions.services.iter().cloned().collect();
         if back {
-            other.services.reverse();
-            other.policies.reverse();
+            published.reverse();
         }
-        let services = turn.index(other.services.len().max(1));
-        other.services.rotate_left(services);
-        let policies = turn.index(other.policies.len().max(1));
-        other.policies.rotate_left(policies);
+        let by = turn.index(published.len().max(1));
+        published.rotate_left(by);
+        let mut other = Definitions { services: Services::default(), ..definitions.clone() };
+        published.into_iter().for_each(|one| other.services.put(one));
         prop_assert_eq!(
             super::super::place(&org(), &node, &definitions),
             super::super::place(&org(), &node, &other)
@@ -108,7 +106,7 @@ proptest! {
         prop_assert!(placed.is_sorted_by(|a, b| a.id < b.id));
         for one in &placed {
             prop_assert_eq!(placed.iter().filter(|other| other.service == one.service).count(), 1);
-            let (_, _, policy) = definitions.policies.iter().find(|p| p.0 == one.policy).unwrap();
+            let policy = &definitions.policies[&one.policy].document;
             prop_assert!(could_place(&node, policy));
             prop_assert_eq!(policy.service(), &one.service);
             for consumer in &one.consumers {
@@ -120,7 +118,7 @@ proptest! {
     #[test]
     fn a_policy_that_could_not_place_changes_nothing((definitions, node) in world()) {
         let mut fewer = definitions.clone();
-        fewer.policies.retain(|(_, _, policy)| could_place(&node, policy));
+        fewer.policies.retain(|_, policy| could_place(&node, &policy.document));
         prop_assert_eq!(
             super::super::place(&org(), &node, &definitions),
             super::super::place(&org(), &node, &fewer)

@@ -16,11 +16,10 @@ fn candidates(placed: &Placed, name: &str) -> (Vec<String>, bool) {
 /// The one deployment of a policy for `myorg/u` on a node.
 fn plain(node: &NodeView, owner: &str, secret: &str) -> Placed {
     let text = plain_policy(&["1.0.0"], "", secret).to_string();
-    let definitions = Definitions {
-        services: vec![plain_service("1.0.0", "")],
-        policies: vec![policy("p", owner, &text)],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![plain_service("1.0.0", "")],
+        vec![policy("p", owner, &text)],
+    );
     let mut placed = placed(node, &definitions);
     assert_eq!(placed.len(), 1);
     placed.remove(0)
@@ -93,10 +92,8 @@ fn a_policy_cannot_claim_to_be_another_service() {
     let mut text: Value = serde_json::from_str(UPLINK_POLICY).unwrap();
     text["properties"] =
         json!([{"name": "openhorizon.service.url", "value": "com.example.trusted"}]);
-    let definitions = Definitions {
-        policies: vec![policy("uplink", "alice", &text.to_string())],
-        ..uplink()
-    };
+    let altered = policy("uplink", "alice", &text.to_string());
+    let definitions = definitions(vec![service(UPLINK)], vec![altered]);
     let wanted = json!({"constraints": ["openhorizon.service.url == com.example.trusted"]});
     let stated = json!({"site": "berlin", "node policy": wanted});
     assert_eq!(placed(&node("n", None, "amd64", stated), &definitions), []);
@@ -105,15 +102,17 @@ fn a_policy_cannot_claim_to_be_another_service() {
 /// Open Horizon counts only the secrets of the container that it happens to see last.
 #[test]
 fn every_container_gets_its_secrets_in_its_format() {
-    let definitions = Definitions {
-        services: vec![service(include_str!("../fixtures/camera.service.yaml"))],
-        policies: vec![policy(
+    let definitions = definitions(
+        vec![
+            service(include_str!("../fixtures/camera.service.yaml")),
+            requiring("com.example.gps", "1.2.0", &[], &[]),
+        ],
+        vec![policy(
             "camera",
             "bob",
             include_str!("../fixtures/camera.policy.yaml"),
         )],
-        ..Definitions::default()
-    };
+    );
     let node = node("n", None, "aarch64", json!({"camera": true}));
     let camera = placed(&node, &definitions).remove(0);
     let consumers: Vec<_> = camera
@@ -149,17 +148,16 @@ fn every_container_gets_its_secrets_in_its_format() {
 
 #[test]
 fn names_and_values_of_any_script_match() {
-    let definitions = Definitions {
-        services: vec![service(include_str!(
+    let definitions = definitions(
+        vec![service(include_str!(
             "../fixtures/hello-secret.service.json"
         ))],
-        policies: vec![policy(
+        vec![policy(
             "p",
             "bob",
             include_str!("../fixtures/weltweit.policy.json"),
         )],
-        ..Definitions::default()
-    };
+    );
     let stated = |region: &str| {
         json!({
             "지역": region, "fläche_m²": 21, "type de nœud": ["caméra", "autre"],
@@ -176,14 +174,7 @@ fn the_next_version_is_tried_when_one_does_not_fit() {
     let text = plain_policy(&versions, "[1.0.0,2.0.0)", "x").to_string();
     let on = |services: Vec<_>, node: &NodeView| {
         let policies = vec![policy("p", "bob", &text)];
-        let placed = placed(
-            node,
-            &Definitions {
-                services,
-                policies,
-                ..Definitions::default()
-            },
-        );
+        let placed = placed(node, &definitions(services, policies));
         placed.first().map(|placed| placed.service_version.clone())
     };
     let any = |version| plain_service(version, "");
@@ -198,11 +189,10 @@ fn the_next_version_is_tried_when_one_does_not_fit() {
     // The node refuses what is later than 1.0.0.
     let text = plain_policy(&versions, "", "x").to_string();
     let older = json!({"node policy": {"constraints": ["openhorizon.service.version <= 1.0.0"]}});
-    let definitions = Definitions {
-        services: vec![any("3.0.0"), any("2.0.0"), any("1.0.0")],
-        policies: vec![policy("p", "bob", &text)],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![any("3.0.0"), any("2.0.0"), any("1.0.0")],
+        vec![policy("p", "bob", &text)],
+    );
     let version = |node: &NodeView| placed(node, &definitions)[0].service_version.clone();
     assert_eq!(version(&node("n", None, "amd64", older)), "1.0.0");
     assert_eq!(version(&berlin()), "3.0.0");
@@ -211,15 +201,14 @@ fn the_next_version_is_tried_when_one_does_not_fit() {
 #[test]
 fn the_definition_for_the_nodes_own_architecture_is_preferred() {
     let text = plain_policy(&["1.0"], "", "x").to_string();
-    let definitions = Definitions {
-        services: vec![
+    let definitions = definitions(
+        vec![
             plain_service("1.0", "*"),
             plain_service("1.0.0", "x86_64"),
             plain_service("1.0", "arm"),
         ],
-        policies: vec![policy("p", "bob", &text)],
-        ..Definitions::default()
-    };
+        vec![policy("p", "bob", &text)],
+    );
     let version = |arch: &str| {
         let node = node("n", None, arch, json!({}));
         placed(&node, &definitions)[0].service_version.clone()
@@ -271,11 +260,10 @@ fn the_same_short_name_in_two_scopes_stays_two_secrets() {
     });
     let mut bindings = plain_policy(&["1.0.0"], "", "x");
     bindings["secretBinding"][0]["secrets"] = json!([{"one": "db"}, {"two": "user/alice/db"}]);
-    let definitions = Definitions {
-        services: vec![service(&text.to_string())],
-        policies: vec![policy("p", "alice", &bindings.to_string())],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![service(&text.to_string())],
+        vec![policy("p", "alice", &bindings.to_string())],
+    );
     let here = placed(&berlin(), &definitions).remove(0);
     assert_eq!(candidates(&here, "one").0, ["db"]);
     assert_eq!(candidates(&here, "two").0, ["user/alice/db"]);
@@ -285,16 +273,16 @@ fn the_same_short_name_in_two_scopes_stays_two_secrets() {
 fn a_deployment_keeps_its_id_across_versions_bindings_and_nodes() {
     let first = plain(&berlin(), "alice", "x");
     let text = plain_policy(&["2.0.0"], "", "y").to_string();
-    let definitions = Definitions {
-        services: vec![plain_service("2.0.0", "amd64")],
-        policies: vec![policy("p", "bob", &text)],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![plain_service("2.0.0", "amd64")],
+        vec![policy("p", "bob", &text)],
+    );
     let second = placed(&berlin(), &definitions).remove(0);
     assert_eq!(first.id, second.id);
     assert_eq!(first.id.as_str(), "34a0467ba5c9f611bcb04cf5fab99aa2");
+    let (name, owner, document) = policy("q", "bob", &text);
     let renamed = Definitions {
-        policies: vec![policy("q", "bob", &text)],
+        policies: [(name, Arc::new(Published { owner, document }))].into(),
         ..definitions.clone()
     };
     assert_ne!(placed(&berlin(), &renamed)[0].id, first.id);
@@ -306,10 +294,9 @@ fn a_deployment_keeps_its_id_across_versions_bindings_and_nodes() {
 fn a_service_of_another_organisation_is_another_service() {
     let mut text = plain_policy(&["1.0.0"], "", "x");
     text["service"]["org"] = json!("theirs");
-    let definitions = Definitions {
-        services: vec![plain_service("1.0.0", "")],
-        policies: vec![policy("p", "bob", &text.to_string())],
-        ..Definitions::default()
-    };
+    let definitions = definitions(
+        vec![plain_service("1.0.0", "")],
+        vec![policy("p", "bob", &text.to_string())],
+    );
     assert_eq!(placed(&berlin(), &definitions), []);
 }

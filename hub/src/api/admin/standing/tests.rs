@@ -35,6 +35,7 @@ fn bound(id: &str, states: &[SecretState]) -> BoundDeployment {
             service: "myorg/com.example.uplink".parse().unwrap(),
             service_version: "1.0.0".into(),
             consumers: vec![],
+            required_by: Vec::new(),
             bindings: BTreeMap::new(),
         },
         resolved: resolved.collect(),

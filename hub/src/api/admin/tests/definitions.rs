@@ -255,3 +255,90 @@ async fn documents_come_as_json_or_yaml_and_are_refused_whole() {
     let shown: Value = world.get("bob", path).await.json();
     assert_eq!(shown["version"], "2.0.0");
 }
+
+/// `uplink` requires `gps`, which has a secret of its own.
+async fn publish_what_requires(world: &World) -> Answer {
+    world.set("root", "db", "x").await.ok();
+    let mut gps = service("1.2.0", &["token"]);
+    gps["url"] = json!("com.example.gps");
+    // As in a file of Open Horizon's own: it is of the organisation that it is published in.
+    gps.as_object_mut().unwrap().remove("org");
+    world.post("alice", "services", &gps).await.ok();
+    let mut uplink = service("1.0.0", &["cred"]);
+    uplink["requiredServices"] = json!([
+        {"url": "com.example.gps", "org": "myorg", "versionRange": "[1.0.0,INFINITY)", "arch": "*"},
+    ]);
+    world.post("alice", "services", &uplink).await.ok();
+    let mut policy = policy("1.0.0", &[("cred", "db")]);
+    let mut of_gps = policy["secretBinding"][0].clone();
+    of_gps["serviceUrl"] = json!("com.example.gps");
+    of_gps["secrets"] = json!([{"token": "gps-token"}]);
+    policy["secretBinding"].as_array_mut().unwrap().push(of_gps);
+    world
+        .put("alice", "policies/uplink?allow_missing=true", &policy)
+        .await
+}
+
+#[tokio::test]
+async fn what_a_service_requires_is_deployed_explained_and_followed_with_it() {
+    let world = World::new().await;
+    world.enrol("n1", "berlin", None).await;
+    let published: Published = publish_what_requires(&world).await.json();
+    let warned = published.warnings.iter().any(|w| w.contains("gps-token"));
+    assert!(warned, "{:?}", published.warnings);
+    assert_eq!(changes(&published).len(), 2);
+    let explained: Value = world.get("bob", "nodes/n1/explain").await.json();
+    let verdict = &explained["verdicts"][0];
+    assert_eq!(
+        verdict["deployment"]["service"]["url"],
+        "com.example.uplink"
+    );
+    let required = &verdict["required"][0];
+    assert_eq!(required["service"]["url"], "com.example.gps");
+    assert_eq!(required["secrets"][0]["state"], "missing");
+    let rollout: Value = world.get("bob", "policies/uplink/rollout").await.json();
+    let (total, node) = (&rollout["total"], &rollout["nodes"][0]);
+    assert_eq!(
+        (total, &node["required"][0]["state"]),
+        (&json!(1), &json!("blocked"))
+    );
+    world.set("root", "gps-token", "x").await.ok();
+    world.report_applied("n1").await;
+    let rollout: Value = world.get("bob", "policies/uplink/rollout").await.json();
+    assert_eq!(
+        (&rollout["applied"], &rollout["nodes"][0]["state"]),
+        (&json!(1), &json!("applied"))
+    );
+}
+
+#[tokio::test]
+async fn services_that_require_each_other_are_refused() {
+    let world = World::new().await;
+    publish_what_requires(&world).await.ok();
+    let mut gps = service("2.0.0", &["token"]);
+    gps["url"] = json!("com.example.gps");
+    gps["requiredServices"] = json!([{"url": "com.example.uplink", "org": "myorg"}]);
+    let detail = world
+        .post("alice", "services", &gps)
+        .await
+        .refused(Code::Invalid);
+    assert!(detail.contains("in a ring: "), "{detail}");
+    // What nobody has published is a warning for who publishes, and a fault for who deploys.
+    let mut lonely = service("3.0.0", &[]);
+    lonely["requiredServices"] = json!([{"url": "com.example.gone", "org": "myorg"}]);
+    let published: Published = world.post("alice", "services", &lonely).await.json();
+    assert!(
+        published.warnings[0].contains("com.example.gone"),
+        "{:?}",
+        published.warnings
+    );
+    let deploys = policy("3.0.0", &[]);
+    let detail = world
+        .put("alice", "policies/lonely", &deploys)
+        .await
+        .refused(Code::Invalid);
+    assert!(
+        detail.contains("requires myorg/com.example.gone"),
+        "{detail}"
+    );
+}

@@ -49,17 +49,21 @@ fn verdict(verdict: &VerdictInfo, node: &str, now: Timestamp) -> String {
         text.push_str(&format!("  {mark} {}: {}\n", rule.rule, rule.detail));
     }
     if let Some(found) = &verdict.deployment {
+        text.push_str(&format!("  version {}", found.service_version));
+        text.push_str(&deployment(found, now));
+    }
+    for found in &verdict.required {
+        text.push_str(&format!(
+            "  requires {} {}",
+            found.service, found.service_version
+        ));
         text.push_str(&deployment(found, now));
     }
     text
 }
 
 fn deployment(deployment: &NodeDeployment, now: Timestamp) -> String {
-    let mut text = format!(
-        "  version {}, {}",
-        deployment.service_version,
-        standing::state(deployment.state)
-    );
+    let mut text = format!(", {}", standing::state(deployment.state));
     let error = standing::error(deployment.error.as_ref());
     if !error.is_empty() {
         text.push_str(&format!(" ({error})"));

@@ -18,7 +18,12 @@ pub(super) async fn run(command: PolicyCommand, session: &mut Session<'_>) -> Re
             name,
             file,
             dry_run,
-        } => publish(&name, &file, dry_run, session).await,
+            allow_missing,
+        } => {
+            let target = route(&name, session).with("dry_run", dry_run);
+            let target = target.with("allow_missing", allow_missing);
+            publish(&name, &file, target, session).await
+        }
         PolicyCommand::List => list(session).await,
         PolicyCommand::Show { name } => show(&name, session).await,
         PolicyCommand::Rm { name, dry_run } => remove(&name, dry_run, session).await,
@@ -28,11 +33,10 @@ pub(super) async fn run(command: PolicyCommand, session: &mut Session<'_>) -> Re
 async fn publish(
     name: &PolicyName,
     file: &str,
-    dry_run: bool,
+    target: Target,
     session: &mut Session<'_>,
 ) -> Result<(), Error> {
     let document = read_document(&file.into(), session.ui)?;
-    let target = route(name, session).with("dry_run", dry_run);
     let published: Published = session
         .client
         .send_document(Method::PUT, target, document.media_type, document.body)

@@ -57,7 +57,7 @@ fn render(rollout: &Rollout, now: Timestamp) -> String {
         table.row([
             node.node.to_string(),
             standing::state(node.state).to_owned(),
-            standing::secrets(&node.secrets),
+            secrets(node),
             age_or_never(node.reported_at, now),
             standing::error(node.error.as_ref()),
         ]);
@@ -69,11 +69,26 @@ fn render(rollout: &Rollout, now: Timestamp) -> String {
     )
 }
 
+/// What the service reads, and what it requires reads.
+fn secrets(node: &RolloutNode) -> String {
+    let own = (!node.secrets.is_empty() || node.required.is_empty())
+        .then(|| standing::secrets(&node.secrets));
+    let required = node.required.iter().map(|one| {
+        let secrets = standing::secrets(&one.secrets);
+        format!("{}: {secrets}", one.service.url)
+    });
+    own.into_iter()
+        .chain(required)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
 /// Each trouble once, however many nodes wait for it: a manager's is mostly that of all.
 fn troubles(nodes: &[RolloutNode], now: Timestamp) -> String {
     let mut found: BTreeMap<(String, Fault, &str), (&Trouble, BTreeSet<&NodeId>)> = BTreeMap::new();
     for node in nodes {
-        for secret in &node.secrets {
+        let required = node.required.iter().flat_map(|one| &one.secrets);
+        for secret in node.secrets.iter().chain(required) {
             let Some(trouble) = &secret.trouble else {
                 continue;
             };

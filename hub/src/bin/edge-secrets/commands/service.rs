@@ -13,16 +13,16 @@ use crate::times::age;
 
 pub(super) async fn run(command: ServiceCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
-        ServiceCommand::Publish { file } => publish(&file, session).await,
+        ServiceCommand::Publish { file, dry_run } => publish(&file, dry_run, session).await,
         ServiceCommand::List => list(session).await,
         ServiceCommand::Show(args) => show(&args, session).await,
         ServiceCommand::Rm(args) => remove(&args, session).await,
     }
 }
 
-async fn publish(file: &str, session: &mut Session<'_>) -> Result<(), Error> {
+async fn publish(file: &str, dry_run: bool, session: &mut Session<'_>) -> Result<(), Error> {
     let document = read_document(&file.into(), session.ui)?;
-    let target = at(paths::SERVICES, &[session.client.org().as_str()]);
+    let target = at(paths::SERVICES, &[session.client.org().as_str()]).with("dry_run", dry_run);
     let published: Published = session
         .client
         .send_document(Method::POST, target, document.media_type, document.body)

@@ -1,0 +1,124 @@
+//! The definitions of one organisation, found by what they are asked for.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use edge_secrets_protocol::{PolicyName, ServiceId, UserId};
+
+use super::{DeploymentPolicy, ServiceDefinition};
+use crate::managers::ManagerName;
+
+/// A document with who published it.
+#[derive(Debug)]
+pub struct Published<T> {
+    /// Who.
+    pub owner: UserId,
+    /// What.
+    pub document: T,
+}
+
+/// Everything that decides what nodes get. Clones share the documents.
+#[derive(Debug, Clone, Default)]
+pub struct Definitions {
+    /// Every service definition.
+    pub services: Services,
+    /// Every deployment policy, by name.
+    pub policies: BTreeMap<PolicyName, Arc<Published<DeploymentPolicy>>>,
+    /// The secrets manager that references without one mean; the hub's own when absent.
+    pub default_manager: Option<ManagerName>,
+}
+
+/// Service definitions by service: of each the highest version first, then those for a named
+/// architecture, then by how they are written.
+#[derive(Debug, Clone, Default)]
+pub struct Services(BTreeMap<ServiceId, Vec<Arc<Published<ServiceDefinition>>>>);
+
+impl Services {
+    /// The definitions of a service.
+    #[must_use]
+    pub fn of(&self, service: &ServiceId) -> &[Arc<Published<ServiceDefinition>>] {
+        self.0.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// The definition with this version and architecture, as written.
+    #[must_use]
+    pub fn get(
+        &self,
+        service: &ServiceId,
+        version: &str,
+        arch: &str,
+    ) -> Option<&Arc<Published<ServiceDefinition>>> {
+        let mut found = self.of(service).iter();
+        found.find(|one| one.document.version() == version && one.document.arch() == arch)
+    }
+
+    /// Adds a definition, in the place of the one with the same version and architecture.
+    pub fn put(&mut self, definition: Arc<Published<ServiceDefinition>>) {
+        let own = &definition.document;
+        self.remove(own.id(), own.version(), own.arch());
+        let of_service = self.0.entry(own.id().clone()).or_default();
+        of_service.push(definition);
+        of_service.sort_by(|a, b| order(&a.document).cmp(&order(&b.document)));
+    }
+
+    /// Removes the definition with this version and architecture, as written.
+    pub fn remove(&mut self, service: &ServiceId, version: &str, arch: &str) {
+        if let Some(of_service) = self.0.get_mut(service) {
+            of_service
+                .retain(|one| one.document.version() != version || one.document.arch() != arch);
+            if of_service.is_empty() {
+                self.0.remove(service);
+            }
+        }
+    }
+
+    /// Every definition.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Published<ServiceDefinition>>> {
+        self.0.values().flatten()
+    }
+
+    /// Adds every service that requires one of these, directly or through others.
+    pub fn add_dependents(&self, services: &mut BTreeSet<ServiceId>) {
+        loop {
+            let requires = |one: &&Arc<Published<ServiceDefinition>>| {
+                let mut required = one.document.requirements().iter();
+                !services.contains(one.document.id())
+                    && required.any(|requirement| services.contains(&requirement.service))
+            };
+            let more: Vec<_> = self
+                .iter()
+                .filter(requires)
+                .map(|one| one.document.id().clone())
+                .collect();
+            if more.is_empty() {
+                return;
+            }
+            services.extend(more);
+        }
+    }
+
+    /// Every service.
+    pub fn ids(&self) -> impl Iterator<Item = &ServiceId> {
+        self.0.keys()
+    }
+}
+
+fn order(definition: &ServiceDefinition) -> impl Ord + '_ {
+    (
+        Reverse(definition.parsed_version()),
+        !definition.parsed_arch().is_named(),
+        definition.version(),
+        definition.arch(),
+    )
+}
+
+impl FromIterator<(UserId, ServiceDefinition)> for Services {
+    fn from_iter<I: IntoIterator<Item = (UserId, ServiceDefinition)>>(definitions: I) -> Self {
+        let mut services = Self::default();
+        for (owner, document) in definitions {
+            services.put(Arc::new(Published { owner, document }));
+        }
+        services
+    }
+}
