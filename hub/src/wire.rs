@@ -309,6 +309,9 @@ pub struct DeploymentChange {
     pub service: ServiceId,
     /// The service's version; the old one for a deployment that goes.
     pub service_version: String,
+    /// The version before, where it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_version: Option<String>,
     /// The policy.
     pub policy: PolicyName,
     /// What happens.
@@ -334,8 +337,11 @@ pub enum ChangeKind {
 pub struct BoundName {
     /// What the service calls it.
     pub name: SecretName,
-    /// What it is bound to.
+    /// What it is bound to; empty where the service has it no more.
     pub references: Vec<SecretRef>,
+    /// What it was bound to, where that changes; empty where the service did not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Vec<SecretRef>>,
 }
 
 /// Where a policy stands on every node that it touches.

@@ -6,7 +6,7 @@ use super::Services;
 use super::binding::{self, BindingFault, Bound, Chosen};
 use super::board::{Board, Wanted};
 use super::closure::{Member, Whereabouts, closure};
-use super::compat::{ConsumerProperties, Trace, constraint_detail, shown};
+use super::compat::{ConsumerProperties, Trace, shown};
 use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::{ALLOW_PRIVILEGED, NodeView};
@@ -88,7 +88,7 @@ impl<'a> Attempt<'a, '_> {
             let holds = constraint.holds(&consumer);
             agrees &= holds;
             trace.note("node constraint", holds, || {
-                let detail = constraint_detail(constraint, &consumer);
+                let detail = constraint.explained(&consumer);
                 format!("{detail} (version {})", self.definition.version())
             });
             if !agrees && !T::WANTS_ALL {

@@ -3,7 +3,6 @@
 use super::arch::Arch;
 use super::attempt::Attempt;
 use super::board::{Board, Wanted};
-use super::constraint::Constraint;
 use super::definition::ServiceDefinition;
 use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::NodeView;
@@ -96,7 +95,7 @@ pub(super) fn admits<T: Trace>(node: &NodeView, policy: &DeploymentPolicy, trace
         let holds = constraint.holds(node.properties());
         admitted &= holds;
         trace.note("policy constraint", holds, || {
-            constraint_detail(constraint, node.properties())
+            constraint.explained(node.properties())
         });
         if !admitted && !T::WANTS_ALL {
             return false;
@@ -168,13 +167,6 @@ impl Properties for ConsumerProperties<'_> {
         built_in
             .get(name)
             .or_else(|| self.policy.properties().get(name))
-    }
-}
-
-pub(super) fn constraint_detail(constraint: &Constraint, properties: &impl Properties) -> String {
-    match constraint.seen(properties) {
-        seen if seen.is_empty() => constraint.text().to_owned(),
-        seen => format!("{}: {seen}", constraint.text()),
     }
 }
 

@@ -43,6 +43,7 @@ impl Constraint {
     }
 
     /// As it was written.
+    #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -52,16 +53,27 @@ impl Constraint {
         self.expression.holds(properties)
     }
 
-    /// The properties that it names, with their values, for people.
-    pub(super) fn seen(&self, properties: &impl Properties) -> String {
-        let mut names = Vec::new();
-        self.expression.names(&mut names);
-        names.sort_unstable();
-        names.dedup();
-        let seen = names.iter().map(|name| match properties.get(name) {
-            Some(value) => format!("{name} is {value}"),
-            None => format!("{name} is absent"),
-        });
+    /// It with the values that decided it, for people: where it holds, every property that it names;
+    /// where it does not, the terms that fail, down to the comparison and the property it saw.
+    pub(super) fn explained(&self, properties: &impl Properties) -> String {
+        let told = match (&self.expression, self.holds(properties)) {
+            (_, true) => self.seen(properties),
+            // There is no other term than the whole.
+            (Expression::Compare(comparison), false) => comparison.seen(properties),
+            (expression, false) => expression.failing(properties),
+        };
+        match told.is_empty() {
+            true => self.text.clone(),
+            false => format!("{}: {told}", self.text),
+        }
+    }
+
+    fn seen(&self, properties: &impl Properties) -> String {
+        let mut comparisons = Vec::new();
+        self.expression.comparisons(&mut comparisons);
+        comparisons.sort_unstable_by_key(|comparison| comparison.name());
+        comparisons.dedup_by_key(|comparison| comparison.name());
+        let seen = comparisons.iter().map(|one| one.seen(properties));
         seen.collect::<Vec<_>>().join(", ")
     }
 }
@@ -95,6 +107,14 @@ pub(super) struct ConstraintError {
     pub(super) column: usize,
     pub(super) expected: String,
     pub(super) found: String,
+}
+
+impl ConstraintError {
+    /// With what was probably meant.
+    fn meaning(mut self, meant: &str) -> Self {
+        self.found.push_str(&format!("; did you mean `{meant}`?"));
+        self
+    }
 }
 
 impl fmt::Display for ConstraintError {
@@ -132,14 +152,34 @@ impl Expression {
         }
     }
 
-    fn names<'a>(&'a self, names: &mut Vec<&'a str>) {
+    fn comparisons<'a>(&'a self, found: &mut Vec<&'a eval::Comparison>) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
                 for part in parts {
-                    part.names(names);
+                    part.comparisons(found);
                 }
             }
-            Self::Compare(comparison) => names.push(comparison.name()),
+            Self::Compare(comparison) => found.push(comparison),
+        }
+    }
+
+    /// Of what does not hold: why.
+    fn failing(&self, properties: &impl Properties) -> String {
+        match self {
+            Self::All(parts) => {
+                let failing = parts.iter().filter(|part| !part.holds(properties));
+                let told = failing.map(|part| part.failing(properties));
+                told.collect::<Vec<_>>().join("; ")
+            }
+            Self::Any(parts) => {
+                let told = parts.iter().map(|part| match part {
+                    Self::Compare(_) => part.failing(properties),
+                    _ => format!("({})", part.failing(properties)),
+                });
+                let told = told.collect::<Vec<_>>().join(", ");
+                format!("none of the alternatives holds: {told}")
+            }
+            Self::Compare(one) => format!("{one} fails, {}", one.seen(properties)),
         }
     }
 }

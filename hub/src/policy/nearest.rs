@@ -22,19 +22,24 @@ pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> 
     nearest(word, known).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// Levenshtein's distance.
+/// How many slips lie between two words: a letter too much, one too few, another one, or two that
+/// changed places.
 fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let other = last[j] + usize::from(a[i] != b[j]);
+            let mut least = other.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 const MAX_CHARS: usize = 64;
@@ -50,5 +55,10 @@ mod tests {
         assert_eq!(nearest("JSON", known), Some("json"));
         assert_eq!(nearest("binary", known), None);
         assert_eq!(nearest("", known), None);
+        assert_eq!(nearest("nmae", ["name", "type"]), Some("name"));
+        assert_eq!(
+            nearest("secertBindign", ["secretBinding"]),
+            Some("secretBinding")
+        );
     }
 }

@@ -377,10 +377,7 @@ fn the_engine_is_configured_from_our_side_and_its_key_stays_nowhere() {
     let said = operator.ok(&args, canary.word());
     let set = ibm.with(|ibm| ibm.configurations.get("edge-secrets").cloned());
     let set = set.expect("the instance has an engine").to_string();
-    assert!(
-        set.contains(canary.word()),
-        "it is the key that was given"
-    );
+    assert!(set.contains(canary.word()), "it is the key that was given");
     let scanner = Scanner::new(&[&canary]);
     let told = format!("{said}{}", operator.ok(&["audit"], ""));
     scanner

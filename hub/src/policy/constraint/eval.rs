@@ -1,6 +1,7 @@
 //! What a comparison means, by the type of the property.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use crate::policy::property::{Properties, PropertyValue, parse_boolean, parse_number, split_list};
 use crate::policy::version::{Version, VersionRange};
@@ -22,6 +23,18 @@ impl Operator {
     pub(super) fn is_order(self) -> bool {
         use Operator::{Greater, GreaterOrEqual, Less, LessOrEqual};
         matches!(self, Less | Greater | LessOrEqual | GreaterOrEqual)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::Greater => ">",
+            Self::LessOrEqual => "<=",
+            Self::GreaterOrEqual => ">=",
+            Self::In => "in",
+        }
     }
 
     fn accepts(self, ordering: Ordering) -> bool {
@@ -93,7 +106,7 @@ impl Literal {
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Comparison {
+pub(in crate::policy) struct Comparison {
     name: String,
     operator: Operator,
     literal: Literal,
@@ -111,6 +124,25 @@ impl Comparison {
     /// The property's name.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The property as it is, for people; also why it cannot be compared so, where that is the reason.
+    pub(super) fn seen(&self, properties: &impl Properties) -> String {
+        let name = &self.name;
+        let Some(value) = properties.get(name) else {
+            return format!("{name} is absent");
+        };
+        let kind = match value {
+            PropertyValue::Text(_) => "a string",
+            PropertyValue::List(_) => "a list",
+            PropertyValue::Boolean(_) => "true or false",
+            PropertyValue::Number(_) | PropertyValue::Version(_) => "",
+        };
+        let unordered = self.operator.is_order() && !kind.is_empty();
+        match unordered {
+            true => format!("{name} is {value}, {kind}, which has no order"),
+            false => format!("{name} is {value}"),
+        }
     }
 
     /// False when the property is absent or of a type that cannot be compared so.
@@ -176,5 +208,27 @@ impl Comparison {
             (operator, _, Some(wanted)) => operator.accepts(version.cmp(wanted)),
             (_, _, None) => false,
         }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        word(f, &self.name)?;
+        write!(f, " {} ", self.operator.as_str())?;
+        match &self.literal.range {
+            // A range stands without quotes.
+            Some(_) if self.literal.text.starts_with(['[', '(']) => f.write_str(&self.literal.text),
+            _ => word(f, &self.literal.text),
+        }
+    }
+}
+
+/// In quotes where it could not stand without them.
+fn word(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let plain = |c: char| !c.is_whitespace() && !"()\"'=<>!&|,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => f.write_str(text),
+        false if text.contains('"') => write!(f, "'{text}'"),
+        false => write!(f, "\"{text}\""),
     }
 }

@@ -4,6 +4,7 @@
 use super::ConstraintError;
 use super::eval::Operator;
 use crate::policy::document::quote;
+use crate::policy::nearest::nearest;
 
 /// Reads a constraint from left to right.
 #[derive(Debug)]
@@ -69,16 +70,29 @@ impl<'a> Lexer<'a> {
     /// A comparison operator.
     pub(super) fn operator(&mut self) -> Result<Operator, ConstraintError> {
         let at = self.offset();
+        if let Some((_, meant)) = OTHER_SIGNS
+            .iter()
+            .find(|sign| self.rest().starts_with(sign.0))
+        {
+            return Err(self.error_at(at, AN_OPERATOR).meaning(meant));
+        }
         for (spelling, operator) in OPERATORS {
             if self.take(spelling) {
                 return Ok(*operator);
             }
         }
         let ends = |c: char| c.is_whitespace() || "[(\"'".contains(c);
-        if is_word(self.until(ends), "in") {
+        let word = self.until(ends);
+        if is_word(word, "in") {
             return Ok(Operator::In);
         }
-        Err(self.error_at(at, "an operator (== = != < > <= >= in)"))
+        let error = self.error_at(at, AN_OPERATOR);
+        let known = OTHER_WORDS.iter().find(|other| is_word(word, other.0));
+        let meant = known.map(|known| known.1);
+        Err(match meant.or_else(|| nearest(word, ["in"])) {
+            Some(meant) => error.meaning(meant),
+            None => error,
+        })
     }
 
     /// A value.
@@ -142,7 +156,16 @@ impl<'a> Lexer<'a> {
         } else if is_word(word, "OR") {
             Ok(Connector::Or)
         } else {
-            Err(self.error_at(at, "`AND`, `OR`, `)` or the end"))
+            let error = self.error_at(at, "`AND`, `OR`, `)` or the end");
+            let meant = match word {
+                "&" => Some("&&"),
+                "|" => Some("||"),
+                word => nearest(word, ["AND", "OR"]),
+            };
+            Err(match meant {
+                Some(meant) => error.meaning(meant),
+                None => error,
+            })
         }
     }
 
@@ -221,6 +244,40 @@ impl<'a> Lexer<'a> {
 fn is_word(word: &str, keyword: &str) -> bool {
     word.eq_ignore_ascii_case(keyword)
 }
+
+const AN_OPERATOR: &str = "an operator (== = != < > <= >= in)";
+
+/// What other languages write, with what it is here; longer ones first.
+const OTHER_SIGNS: &[(&str, &str)] = &[
+    ("!==", "!="),
+    ("===", "=="),
+    ("=>", ">="),
+    ("=<", "<="),
+    ("<>", "!="),
+    ("><", "!="),
+    ("=!", "!="),
+    ("=~", "in"),
+    (":=", "=="),
+    ("~=", "=="),
+    (":", "=="),
+];
+
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("is", "=="),
+    ("eq", "=="),
+    ("equals", "=="),
+    ("contains", "=="),
+    ("has", "=="),
+    ("ne", "!="),
+    ("neq", "!="),
+    ("lt", "<"),
+    ("gt", ">"),
+    ("le", "<="),
+    ("lte", "<="),
+    ("ge", ">="),
+    ("gte", ">="),
+    ("within", "in"),
+];
 
 /// Longer spellings before those that they begin with.
 const OPERATORS: &[(&str, Operator)] = &[

@@ -234,6 +234,30 @@ fn an_error_says_where_what_was_found_and_what_was_expected() {
         ),
         ("a == = b", "character 6: expected a value, found \"=\""),
         (
+            "a => 1",
+            "character 3: expected an operator (== = != < > <= >= in), found \"=>\"; did you mean `>=`?",
+        ),
+        (
+            "a <> 1 AND b == 2",
+            "character 3: expected an operator (== = != < > <= >= in), found \"<>\"; did you mean `!=`?",
+        ),
+        (
+            "a eq 1",
+            "character 3: expected an operator (== = != < > <= >= in), found \"eq\"; did you mean `==`?",
+        ),
+        (
+            "a im [1,2)",
+            "character 3: expected an operator (== = != < > <= >= in), found \"im\"; did you mean `in`?",
+        ),
+        (
+            "a == 1 & b == 2",
+            "character 8: expected `AND`, `OR`, `)` or the end, found \"&\"; did you mean `&&`?",
+        ),
+        (
+            "a == 1 ADN b == 2",
+            "character 8: expected `AND`, `OR`, `)` or the end, found \"ADN\"; did you mean `AND`?",
+        ),
+        (
             "NOT a == b",
             "character 5: expected an operator (== = != < > <= >= in); there is no NOT, only !=, found \"a\"",
         ),
@@ -265,13 +289,61 @@ fn nesting_and_length_are_bounded() {
     assert!(Constraint::parse(&"ü".repeat(5000)).is_err());
 }
 
+#[track_caller]
+fn explained(text: &str) -> String {
+    let constraint = Constraint::parse(text).unwrap();
+    let told = constraint.explained(&edge());
+    told.strip_prefix(text).unwrap().to_owned()
+}
+
 #[test]
 fn people_see_the_values_that_decided() {
-    let constraint = Constraint::parse("site == x AND (site == y OR tier == z)").unwrap();
-    assert_eq!(
-        constraint.seen(&edge()),
-        "site is \"berlin\", tier is absent"
-    );
+    for (text, told) in [
+        ("", ""),
+        ("site == berlin", ": site is \"berlin\""),
+        (
+            "site == berlin AND (memory > 1 OR tier == z)",
+            ": memory is 2048, site is \"berlin\", tier is absent",
+        ),
+        ("tier != z", ": tier is absent"),
+        (
+            "site < 5",
+            ": site is \"berlin\", a string, which has no order",
+        ),
+    ] {
+        assert_eq!(explained(text), told, "{text}");
+    }
+}
+
+/// Down to the comparison that failed and what it saw; those that hold are nobody's concern.
+#[test]
+fn people_see_which_term_failed() {
+    for (text, told) in [
+        (
+            "site == berlin AND memory >= 4096",
+            ": memory >= 4096 fails, memory is 2048",
+        ),
+        (
+            "site == x AND (site == y OR tier == z)",
+            ": site == x fails, site is \"berlin\"; none of the alternatives holds: site == y fails, site \
+             is \"berlin\", tier == z fails, tier is absent",
+        ),
+        (
+            "gpu == false AND memory > 1 OR firmware in [2,3) AND site != paris",
+            ": none of the alternatives holds: (gpu == false fails, gpu is true), (firmware in [2,3) \
+             fails, firmware is version 1.4.2)",
+        ),
+        (
+            "gpu == true AND 'my prop' == \"a b\"",
+            ": \"my prop\" == \"a b\" fails, my prop is -1.5",
+        ),
+        (
+            "gpu == true AND roles in 'x,y'",
+            ": roles in \"x,y\" fails, roles is [\"cam\", \"gate way\"]",
+        ),
+    ] {
+        assert_eq!(explained(text), told, "{text}");
+    }
 }
 
 proptest! {
@@ -283,7 +355,7 @@ proptest! {
             match Constraint::parse(&text) {
                 Ok(constraint) => {
                     constraint.holds(&edge());
-                    constraint.seen(&edge());
+                    constraint.explained(&edge());
                 }
                 Err(error) => {
                     prop_assert!(text.is_char_boundary(error.offset));

@@ -29,6 +29,31 @@ fn every_rule_is_shown_with_the_values_that_decided_it() {
     );
 }
 
+/// Inside `AND` and `OR`: the comparison that failed, and what it saw.
+#[test]
+fn the_term_that_failed_is_named() {
+    let stated = json!({"site": "berlin", "openhorizon.memory": 1});
+    let mut text: Value = serde_json::from_str(UPLINK_POLICY).unwrap();
+    text["constraints"] = json!([
+        "site == berlin AND openhorizon.memory >= 4096",
+        "zone == a || rack > 1"
+    ]);
+    let definitions = definitions(
+        vec![service(UPLINK)],
+        vec![policy("uplink", "alice", &text.to_string())],
+    );
+    let verdict = verdicts(&node("n", None, "amd64", stated), &definitions).remove(0);
+    assert_eq!(
+        lines(&verdict)[1..3],
+        [
+            "no policy constraint: site == berlin AND openhorizon.memory >= 4096: openhorizon.memory >= \
+             4096 fails, openhorizon.memory is 2048",
+            "no policy constraint: zone == a || rack > 1: none of the alternatives holds: zone == a \
+             fails, zone is absent, rack > 1 fails, rack is absent",
+        ]
+    );
+}
+
 #[test]
 fn the_rules_after_the_first_that_fails_are_shown_too() {
     let refusing = json!({"constraints": ["tier == test"]});

@@ -1,5 +1,8 @@
 //! What a change of definitions did, or would do, in words.
 
+use std::collections::BTreeSet;
+
+use edge_secrets_hub::reference::SecretRef;
 use edge_secrets_hub::wire::{BoundName, ChangeKind, Published};
 
 use crate::error::Error;
@@ -36,13 +39,14 @@ pub(super) fn render(published: &Published, did: &str, would: &str) -> String {
         format!("{did}: {touched} changed, {untouched} left as they are.\n")
     };
     if !published.changes.is_empty() {
+        text.push_str(&format!("{}.\n", tally(published)));
         let mut table = Table::new(["NODE", "", "SERVICE", "VERSION", "SECRETS"]);
         for change in &published.changes {
             table.row([
                 change.node.to_string(),
                 verb(change.change).to_owned(),
                 change.service.to_string(),
-                change.service_version.clone(),
+                moved(change.was_version.as_deref(), &change.service_version),
                 bound(&change.secrets),
             ]);
         }
@@ -63,13 +67,57 @@ fn verb(change: ChangeKind) -> &'static str {
     }
 }
 
-/// `name -> reference`; where several are tried, in their order.
+/// How many nodes gain a deployment, lose one, and have one that changes.
+fn tally(published: &Published) -> String {
+    let of = |kind: ChangeKind| {
+        let nodes = published.changes.iter().filter(|one| one.change == kind);
+        let nodes: BTreeSet<_> = nodes.map(|one| &one.node).collect();
+        (verb(kind), nodes.len())
+    };
+    let all = [ChangeKind::Deploy, ChangeKind::Undeploy, ChangeKind::Update].map(of);
+    let some = all.into_iter().filter(|(_, nodes)| *nodes > 0);
+    let told = some.map(|(verb, nodes)| {
+        // "gains" of one node, "gain" of several.
+        let verb = if nodes == 1 {
+            verb
+        } else {
+            verb.trim_end_matches('s')
+        };
+        format!("{} {verb}", count(nodes, "node"))
+    });
+    let more = match published.more_changes {
+        0 => String::new(),
+        more => format!("; {more} more changes are not listed"),
+    };
+    told.collect::<Vec<_>>().join(", ") + &more
+}
+
+/// `name -> reference`; where several are tried, in their order; where it changes, `(was reference)`.
 fn bound(secrets: &[BoundName]) -> String {
     let bound = |secret: &BoundName| {
-        let references: Vec<_> = secret.references.iter().map(ToString::to_string).collect();
-        format!("{} -> {}", secret.name, references.join(" else "))
+        let (name, now) = (&secret.name, shown(&secret.references));
+        match secret.was.as_deref() {
+            None => format!("{name} -> {now}"),
+            Some([]) => format!("{name} -> {now} (new)"),
+            Some(was) if secret.references.is_empty() => {
+                format!("{name} goes (was {})", shown(was))
+            }
+            Some(was) => format!("{name} -> {now} (was {})", shown(was)),
+        }
     };
     secrets.iter().map(bound).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(references: &[SecretRef]) -> String {
+    let references: Vec<_> = references.iter().map(ToString::to_string).collect();
+    references.join(" else ")
+}
+
+fn moved(was: Option<&str>, now: &str) -> String {
+    match was {
+        Some(was) => format!("{was} -> {now}"),
+        None => now.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +154,7 @@ mod tests {
         assert_eq!(
             text,
             "Policy uplink is published: 1 node changed, 41 left as they are.\n\
+             1 node gains, 1 node loses.\n\
              \n\
              NODE     -      SERVICE                   VERSION  SECRETS\n\
              edge-01  gains  myorg/com.example.uplink  1.2.0    myCloudServiceCred -> \
@@ -115,6 +164,31 @@ mod tests {
              warning: no service declares `old`\n"
                 .replace("NODE     -    ", "NODE          ")
         );
+    }
+
+    #[test]
+    fn what_moves_is_said_with_where_it_comes_from() {
+        let change = |node: &str| {
+            json!({"node": node, "service": {"org": "myorg", "url": "u"}, "service_version": "2.0.0",
+                "was_version": "1.0.0", "policy": "p", "change": "update", "secrets": [
+                    {"name": "a", "references": ["new"], "was": ["node/n/old", "old"]},
+                    {"name": "b", "references": ["same"]},
+                    {"name": "c", "references": ["x"], "was": []},
+                    {"name": "d", "references": [], "was": ["y"]}]})
+        };
+        let published = serde_json::from_value(json!({
+            "dry_run": true, "changes": [change("n1"), change("n2")], "more_changes": 7,
+            "untouched_nodes": 1, "warnings": [],
+        }))
+        .unwrap();
+        let text = render(&published, "x", "Publishing policy p");
+        assert!(
+            text.contains("\n2 nodes update; 7 more changes are not listed.\n"),
+            "{text}"
+        );
+        assert!(text.contains("1.0.0 -> 2.0.0"), "{text}");
+        let moves = "a -> new (was node/n/old else old), b -> same, c -> x (new), d goes (was y)";
+        assert!(text.contains(moves), "{text}");
     }
 
     #[test]
