@@ -123,6 +123,7 @@ pub fn build(
     let mut reconciler = Reconciler::open(&config.runtime())?;
     reconciler.count_in(counters.clone());
     let host = Host::new(&config, counters.clone());
+    reconciler.serve_apis(config.open_horizon.secrets_api);
     reconciler.shape_by(host.profiles());
     reconciler.deliver_as(&identity.sealing_key.public());
     // Before anybody is told or given anything.

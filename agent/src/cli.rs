@@ -3,6 +3,7 @@
 mod check;
 mod enroll;
 mod mount;
+mod mounts;
 mod status;
 
 use std::fmt;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use edge_secrets_protocol::Code;
+use edge_secrets_protocol::{Code, ConsumerName};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::{self, Runtime};
@@ -53,6 +54,25 @@ enum Command {
     /// Needs no enrolment, and no configuration where the defaults are right. It is what
     /// edge-secrets-runtime.service does, so that the agent itself never needs the right to mount.
     Mount,
+    /// Show what a service's container is to mount, as arguments for its engine.
+    ///
+    /// Secrets go to /open-horizon-secrets; where the consumer has a secrets API of its own, its
+    /// credentials, its certificate, its socket and an environment file come with it.
+    #[command(
+        after_help = "podman run $(edge-secrets-agent mounts myorg/com.example.uplink) IMAGE"
+    )]
+    Mounts {
+        /// ORG/URL, or the url alone.
+        service: String,
+        /// The consumer; needed where the service has several.
+        consumer: Option<ConsumerName>,
+        /// The engine whose arguments are written.
+        #[arg(long = "for", value_enum, default_value_t)]
+        engine: mounts::Engine,
+        /// How to write it; a table is the arguments.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Run the agent in the foreground.
     Run,
     /// Show each service's secrets and consumers.
@@ -213,6 +233,21 @@ fn execute(cli: Cli, protection: Vec<String>) -> Result<(), Failure> {
             Command::Status { output } => status::show(&config.socket(), output).await,
             Command::Services { service, output } => {
                 status::services(&config.socket(), service.as_deref(), output).await
+            }
+            Command::Mounts {
+                service,
+                consumer,
+                engine,
+                output,
+            } => {
+                mounts::run(
+                    &config.socket(),
+                    &service,
+                    consumer.as_ref(),
+                    engine,
+                    output,
+                )
+                .await
             }
             Command::Metrics => say(local_api::metrics(&config.socket()).await?.trim_end()),
             Command::Refresh => {

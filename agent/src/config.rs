@@ -52,6 +52,9 @@ pub struct Config {
     /// The container engine's API.
     #[serde(default)]
     pub containers: Containers,
+    /// What services of Open Horizon expect of their node.
+    #[serde(default)]
+    pub open_horizon: OpenHorizon,
     /// When a service manager is told that the agent is ready.
     #[serde(default)]
     pub ready: Ready,
@@ -76,6 +79,15 @@ pub struct Containers {
     /// Its Unix socket; podman's, else Docker's, where they usually are, when absent. Absolute.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+}
+
+/// What services of Open Horizon expect of their node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenHorizon {
+    /// Whether every consumer has a secrets API of its own where no profile says otherwise.
+    #[serde(default)]
+    pub secrets_api: bool,
 }
 
 /// When a service manager is told that the agent is ready.

@@ -7,6 +7,7 @@
 //!                                            +--> on_change   after the swap: reload, signal, command
 //!                                            +--> lifecycle   there while the unit or container runs
 //!                                            +--> credentials LoadCredential= of which units
+//!                                            +--> secrets_api which services ask the agent themselves
 //! ```
 
 pub(crate) mod credentials;
@@ -15,3 +16,4 @@ pub(crate) mod names;
 pub(crate) mod on_change;
 pub(crate) mod profile;
 pub(crate) mod profiles;
+pub(crate) mod secrets_api;

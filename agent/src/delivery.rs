@@ -8,10 +8,12 @@
 //!     ..data -> ..g42.k3f9rq                                swapped by one rename
 //!     ..g42.k3f9rq/myCloudServiceCred                       mode 0400, the agent's user
 //!     ..g42.k3f9rq/db/password                              the format `fields`
+//!     ..g42.k3f9rq/..api/myCloudServiceCred                 all fields, for the agent to answer from
 //!     myCloudServiceCred -> ..data/myCloudServiceCred
 //!   manifests/<org>/<service url>/<consumer>/..g42.k3f9rq   what is in it; names, versions, ends
 //!   manifests/<org>/<service url>/<consumer>/..ended        what was in it and has ended, until a successor
 //!   trash/<consumer's mark>.<random>                        superseded files, until they are wiped
+//!   ess/, ess-own/                                          consumers' own secrets APIs (`door.rs`)
 //! ```
 //!
 //! # The order of steps, and why a kill between any two leaves the old or the new (invariants 1, 9)
@@ -40,10 +42,12 @@
 //! alone has a directory of 0700. The umask does not matter.
 
 mod dir;
+mod door;
 mod generation;
 mod manifest;
 mod mount;
 mod owner;
+mod read;
 mod render;
 mod sweep;
 mod template;
@@ -65,6 +69,7 @@ pub(crate) use self::dir::FsError;
 #[cfg(test)]
 pub(crate) use self::dir::faults;
 use self::dir::{Dir, Kind};
+pub(crate) use self::door::{Door, SOCKET as DOOR_SOCKET};
 pub(crate) use self::generation::{Commit, Draft, Header};
 #[cfg(test)]
 pub(crate) use self::manifest::{FileMark, ManifestFile};
@@ -72,7 +77,8 @@ pub(crate) use self::manifest::{Manifest, ManifestSecret, Origin};
 use self::mount::RuntimeDir;
 pub use self::mount::prepare;
 pub(crate) use self::owner::{Ownership, resolve};
-pub(crate) use self::render::{RenderError, bound, render};
+pub(crate) use self::read::open_delivered;
+pub(crate) use self::render::{RenderError, bound, render, secret_object};
 pub(crate) use self::template::{MAX_RENDERED, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
 use crate::clock::boot_id;
@@ -88,7 +94,7 @@ pub(crate) struct ConsumerId {
 
 impl ConsumerId {
     /// The three directories that lead to it; none is ever `.` or `..`.
-    fn components(&self) -> [String; 3] {
+    pub(crate) fn components(&self) -> [String; 3] {
         [
             self.service.org.as_str().to_owned(),
             self.service.url.dir_name(),
@@ -272,6 +278,11 @@ impl Delivery {
         errors
     }
 
+    /// The runtime directory itself.
+    fn root(&self) -> &Dir {
+        &self.runtime.dir
+    }
+
     fn wipe_values(&mut self, consumer: &ConsumerId) -> Vec<FsError> {
         let mut errors = Vec::new();
         match place(&self.services, consumer) {
@@ -324,6 +335,7 @@ impl Delivery {
             errors.extend(self.undeploy(&consumer));
         }
         errors.extend(self.wiper.wipe_everything());
+        errors.extend(self.close_doors());
         match self.manifests.list() {
             Ok(entries) => errors.extend(wipe_entries(&self.manifests, entries)),
             Err(error) => errors.push(error),

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod local_api;
 pub mod memory;
 mod metrics;
+mod places;
 pub mod reconcile;
 pub mod status;
 mod sys;

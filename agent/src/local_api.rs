@@ -5,7 +5,6 @@
 mod answer;
 mod client;
 mod peer;
-mod places;
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -26,12 +25,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+pub(crate) use answer::decode as percent_decode;
 pub use client::{ClientError, metrics, refresh, services, status, wait};
 
 use self::answer::{Answers, refuse};
 use self::peer::Peer;
-use self::places::{Place, Places};
 use crate::metrics::Counters;
+use crate::places::{Bounds, Place, Places};
 use crate::status::{AgentStatus, ServiceStatus};
 
 /// The socket, bound, with nobody served yet. Removed when dropped.
@@ -141,7 +141,7 @@ impl LocalApi {
 
     /// Serves for ever.
     pub async fn serve(self) {
-        let places = Places::default();
+        let places = Places::new(BOUNDS);
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -249,6 +249,12 @@ const METRICS: &str = "/metrics";
 const MAX_HEADERS: usize = 16 * 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(600);
+const BOUNDS: Bounds = Bounds {
+    short_each: 32,
+    short_all: 128,
+    waits_each: 64,
+    waits_all: 128,
+};
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

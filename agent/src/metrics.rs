@@ -33,6 +33,10 @@ pub(crate) struct Counters {
     pub(crate) credentials_served: Counter,
     /// systemd credentials that were asked for and not given out.
     pub(crate) credentials_refused: Counter,
+    /// Values that services were told by their own secrets API.
+    pub(crate) api_values: Counter,
+    /// Calls of it with wrong credentials.
+    pub(crate) api_refused: Counter,
     last_contact: AtomicI64,
 }
 
@@ -112,6 +116,16 @@ pub(crate) fn render(status: &AgentStatus, counters: &Counters) -> String {
             "credentials_refused",
             "systemd credentials refused.",
             &counters.credentials_refused,
+        ),
+        (
+            "secrets_api_values",
+            "Values told by services' own secrets APIs.",
+            &counters.api_values,
+        ),
+        (
+            "secrets_api_refused",
+            "Calls of services' own secrets APIs with wrong credentials.",
+            &counters.api_refused,
         ),
     ] {
         let name = format!("{name}_total");

@@ -20,7 +20,7 @@ mod plan;
 mod standing;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 
 use edge_secrets_protocol::binding::{FetchItem, FetchResult};
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, Sealed, SealingKey};
+use edge_secrets_protocol::{
+    Generation, NodeId, OrgId, PublicKey, Sealed, SealingKey, SecretName, SecretVersion,
+};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -38,8 +40,10 @@ use self::plan::{Planner, Stances};
 use self::standing::Standings;
 use crate::clock::{BootTime, Now};
 use crate::consumers::credentials::Shelved;
+use crate::consumers::names::FileName;
+use crate::consumers::profile::Principal;
 use crate::consumers::profiles::Profiles;
-use crate::delivery::{ConsumerId, Delivery};
+use crate::delivery::{ConsumerId, Delivery, Manifest, Origin, VALUE_FILE};
 use crate::ends::Desired;
 use crate::memory::LockedBuffer;
 use crate::metrics::Counters;
@@ -74,6 +78,22 @@ pub struct Reconciler {
     /// The generation that is worked through.
     worked: Generation,
     counters: Arc<Counters>,
+}
+
+/// What a consumer's own secrets API tells, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Where it is read; none when nothing can be read any more.
+    pub(crate) generation: Option<PathBuf>,
+    /// What stands there.
+    pub(crate) secrets: BTreeMap<SecretName, SecretVersion>,
+    /// The deployment that it is of.
+    pub(crate) origin: Origin,
+    /// Whom the consumer's files belong to.
+    pub(crate) owner: Option<Principal>,
+    pub(crate) group: Option<Principal>,
+    /// The mode of its files.
+    pub(crate) mode: u32,
 }
 
 /// Why the runtime directory cannot be used at all. Says what to do.
@@ -286,6 +306,86 @@ impl Reconciler {
         self.planner.actual().contains_key(consumer) || self.planner.ended().contains_key(consumer)
     }
 
+    /// Takes whether consumers have a secrets API where no profile says otherwise. As with
+    /// [`shape_by`](Self::shape_by), what follows is among the work of the next
+    /// [`desire`](Self::desire).
+    pub(crate) fn serve_apis(&mut self, apis: bool) {
+        self.planner.serve_apis(apis);
+    }
+
+    /// The consumers that have a secrets API of their own, with what it tells: those that should have
+    /// something to read, also while they have nothing, and those that have.
+    pub(crate) fn told(&self) -> BTreeMap<ConsumerId, Told> {
+        let mut told = BTreeMap::new();
+        if !self.planner.has_apis() {
+            return told;
+        }
+        for (consumer, origin) in self.planner.placed() {
+            if self.has_api(&consumer) {
+                let nothing = self.tell(&consumer, origin, None);
+                told.insert(consumer, nothing);
+            }
+        }
+        let ended = self.planner.ended().iter();
+        let ended = ended.map(|(consumer, manifest)| (consumer, manifest, false));
+        let live = self.planner.actual().iter().map(|(consumer, live)| {
+            let readable = !self.planner.has_ended(live);
+            (consumer, &live.manifest, readable)
+        });
+        for (consumer, manifest, readable) in ended.chain(live) {
+            if let Some(origin) = &manifest.origin
+                && self.has_api(consumer)
+            {
+                let told_of = self.tell(
+                    consumer,
+                    origin.clone(),
+                    Some(manifest).filter(|_| readable),
+                );
+                told.insert(consumer.clone(), told_of);
+            }
+        }
+        told
+    }
+
+    /// Whether the consumer has a secrets API of its own, once it is deployed.
+    pub(crate) fn has_api(&self, consumer: &ConsumerId) -> bool {
+        self.planner.shape(consumer).api
+    }
+
+    /// Whether it is known what the node should have. Until then nothing is known to be too much.
+    pub(crate) fn is_told(&self) -> bool {
+        self.planner.is_told()
+    }
+
+    fn tell(&self, consumer: &ConsumerId, origin: Origin, live: Option<&Manifest>) -> Told {
+        let shape = self.planner.shape(consumer).shape;
+        let secrets = live.iter().flat_map(|manifest| {
+            let hidden = |name: &SecretName| manifest.files.contains_key(&FileName::hidden(name));
+            manifest
+                .secrets
+                .iter()
+                .filter(move |(name, _)| hidden(name))
+        });
+        Told {
+            generation: live.map(|manifest| {
+                let directory = self.delivery.directory(consumer);
+                directory.join(&manifest.generation)
+            }),
+            secrets: secrets
+                .map(|(name, secret)| (name.clone(), secret.version.clone()))
+                .collect(),
+            origin,
+            owner: shape.owner.clone(),
+            group: shape.group.clone(),
+            mode: shape.mode.unwrap_or(VALUE_FILE),
+        }
+    }
+
+    /// Where consumers' APIs stand.
+    pub(crate) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
     /// Every consumer's live generation, as units may get it.
     pub(crate) fn shelved(&self) -> BTreeMap<ConsumerId, Shelved> {
         let live = self.planner.actual().iter();
@@ -294,7 +394,7 @@ impl Reconciler {
                 let directory = self.delivery.directory(consumer);
                 let shelved = Shelved {
                     generation: directory.join(&live.manifest.generation),
-                    files: live.manifest.files.keys().cloned().collect(),
+                    files: shown(&live.manifest),
                 };
                 (consumer.clone(), shelved)
             })
@@ -425,6 +525,12 @@ impl Reconciler {
         self.planner.damaged(consumer, damaged);
         count
     }
+}
+
+/// What the service can see of a generation.
+fn shown(manifest: &Manifest) -> BTreeSet<FileName> {
+    let files = manifest.files.keys().filter(|file| !file.is_hidden());
+    files.cloned().collect()
 }
 
 /// What could not be wiped when it ended is tried again after this.

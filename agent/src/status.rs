@@ -156,6 +156,19 @@ pub struct ConsumerStatus {
     /// How the unit or container stands that it lives with, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<LifecycleStatus>,
+    /// How its own secrets API stands, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_api: Option<SecretsApiStatus>,
+}
+
+/// How a consumer's own secrets API stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsApiStatus {
+    /// The directory with the socket, `auth.json`, `cert.pem` and `env`.
+    pub directory: String,
+    /// Why it is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// How a consumer's on-change action stands.

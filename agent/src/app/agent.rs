@@ -237,6 +237,8 @@ impl Agent {
         self.tick_at = next.map(Instant::from_std);
         self.set_alarm();
         self.host.follow(&mut self.reconciler);
+        let (org, node) = (&self.identity.org, &self.identity.node);
+        self.host.serve_apis(&self.reconciler, org, node);
         self.publish();
     }
 

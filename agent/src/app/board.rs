@@ -88,7 +88,7 @@ impl Board {
     pub(super) fn publish(&self, identity: &NodeIdentity, reconciler: &Reconciler, host: &Host) {
         let generation = reconciler.report().generation;
         let mut services = reconciler.services();
-        host.describe(&mut services);
+        host.describe(&mut services, reconciler);
         let problems = host.problems();
         self.sender.send_if_modified(|status| {
             let same = status.hub == self.hub

@@ -22,11 +22,16 @@ pub fn gather(config: &Config, services: Vec<ServiceId>) -> Result<NodeFacts, Co
         .transpose()?;
     Ok(NodeFacts {
         properties: config.node.properties.as_slice().to_vec(),
-        built_in: measure(Path::new("/")),
+        built_in: measured(),
         policy,
         agent_version: env!("CARGO_PKG_VERSION").into(),
         services,
     })
+}
+
+/// What is measured of this machine, now.
+pub(super) fn measured() -> Vec<Property> {
+    measure(Path::new("/"))
 }
 
 /// The file's content as it is: the hub knows the schema, here it must be one JSON or YAML object.

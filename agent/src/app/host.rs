@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use edge_secrets_protocol::Code;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState, StatusReport};
+use edge_secrets_protocol::{Code, NodeId, OrgId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
-use super::AbortOnDrop;
+use super::{AbortOnDrop, facts};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::consumers::credentials::Shelf;
@@ -23,6 +23,7 @@ use crate::consumers::on_change::perform::{Commands, Host as Performer};
 use crate::consumers::on_change::{Actions, Outcome};
 use crate::consumers::profile::Workload;
 use crate::consumers::profiles::{ProfileStore, Profiles};
+use crate::consumers::secrets_api::SecretsApis;
 use crate::containers::Engine;
 use crate::delivery::ConsumerId;
 use crate::metrics::Counters;
@@ -47,6 +48,7 @@ pub(super) struct Host {
     asked: Channel<ConsumerId>,
     units: Option<(BTreeSet<UnitName>, AbortOnDrop)>,
     containers: Option<(BTreeSet<ContainerName>, AbortOnDrop)>,
+    apis: SecretsApis,
 }
 
 /// Something that happened on the node.
@@ -69,6 +71,7 @@ impl Host {
         let outcomes = Channel::new();
         let commands = Commands::of_this_machine();
         let performer = Performer::new(manager.clone(), engine.clone(), commands);
+        let apis = SecretsApis::new(facts::measured(), counters.clone());
         let mut host = Self {
             store: ProfileStore::open(&config.services_dir, &config.kept_profiles()),
             profiles: Arc::default(),
@@ -84,6 +87,7 @@ impl Host {
             asked: Channel::new(),
             units: None,
             containers: None,
+            apis,
         };
         host.adopt();
         host
@@ -225,8 +229,13 @@ impl Host {
         });
     }
 
+    /// As [`follow`](Self::follow), for services that ask for their secrets themselves.
+    pub(super) fn serve_apis(&mut self, reconciler: &Reconciler, org: &OrgId, node: &NodeId) {
+        self.apis.follow(reconciler, org, node);
+    }
+
     /// Adds what is known here to what people are told of services.
-    pub(super) fn describe(&self, services: &mut [ServiceStatus]) {
+    pub(super) fn describe(&self, services: &mut [ServiceStatus], reconciler: &Reconciler) {
         for service in services {
             for consumer in &mut service.consumers {
                 let id = ConsumerId {
@@ -237,6 +246,7 @@ impl Host {
                 consumer.profile = profile.map(|profile| profile.file.display().to_string());
                 consumer.on_change = self.actions.status(&id);
                 consumer.lifecycle = self.lifecycles.status(&self.profiles, &id);
+                consumer.secrets_api = self.apis.status(&id, reconciler);
             }
         }
     }

@@ -141,3 +141,13 @@ fn a_policy_file_is_found_beside_the_configuration() {
     let config = Config::load(&path).unwrap();
     assert_eq!(config.node.policy_file, Some(dir.path().join("p.json")));
 }
+
+#[test]
+fn secrets_apis_are_off_unless_they_are_asked_for() {
+    let hub = "hub: { url: https://hub }\n";
+    let on = |text: &str| parse(&format!("{hub}{text}")).map(|c| c.open_horizon.secrets_api);
+    assert_eq!(on(""), Ok(false));
+    assert_eq!(on("open_horizon: {}\n"), Ok(false));
+    assert_eq!(on("open_horizon: { secrets_api: true }\n"), Ok(true));
+    assert!(on("open_horizon: { secret_api: true }\n").is_err());
+}

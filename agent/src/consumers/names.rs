@@ -68,7 +68,7 @@ host_names! {
     /// `/` and `:`, not `.` or `..`.
     CredentialId: "credential", credential_id;
     /// A file in a consumer's directory: a [`SecretName`], or, with the format `fields`, that and a
-    /// field's name below it (`db/password`).
+    /// field's name below it (`db/password`); or a [hidden](FileName::hidden) one.
     FileName: "file", file_name;
 }
 
@@ -89,6 +89,28 @@ impl UnitName {
 }
 
 impl FileName {
+    /// The file with all fields of a secret, which is for the agent alone: it answers the service's
+    /// own secrets API from it. No secret's name begins like the directory that it stands in.
+    #[must_use]
+    pub fn hidden(secret: &SecretName) -> Self {
+        Self(format!("{HIDDEN}/{secret}"))
+    }
+
+    /// Whether it is for the agent alone.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.top() == HIDDEN
+    }
+
+    /// What it is called after: the secret, where it is the file of one.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        match self.below() {
+            Some(secret) if self.is_hidden() => secret,
+            _ => self.top(),
+        }
+    }
+
     /// The first component: what stands in the consumer's directory itself.
     #[must_use]
     pub fn top(&self) -> &str {
@@ -197,15 +219,17 @@ fn file_name(text: &str) -> Result<(), &'static str> {
         Some((top, below)) => (top, Some(below)),
         None => (text, None),
     };
+    let hidden = top == HIDDEN && below.is_some_and(|below| below.parse::<SecretName>().is_ok());
     let fits = top.parse::<SecretName>().is_ok()
         && below.is_none_or(|below| below.parse::<edge_secrets_protocol::FieldName>().is_ok());
-    if fits {
+    if fits || hidden {
         Ok(())
     } else {
         Err("is not a file's name, or one below a secret's")
     }
 }
 
+const HIDDEN: &str = "..api";
 const UNIT_SUFFIXES: &[&str] = &[
     "service", "socket", "target", "timer", "path", "mount", "scope", "slice",
 ];
@@ -244,6 +268,20 @@ mod tests {
         let file: FileName = "db/password".parse().unwrap();
         assert_eq!((file.top(), file.below()), ("db", Some("password")));
         for wrong in ["", "/a", "a/", "a/b/c", "..a", "../a", "a/..", "a/.b"] {
+            assert!(wrong.parse::<FileName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_file_is_no_secrets_and_knows_its_own() {
+        let secret: SecretName = "tls key".parse().unwrap();
+        let hidden = FileName::hidden(&secret);
+        assert_eq!(hidden.as_str().parse::<FileName>().unwrap(), hidden);
+        assert!(hidden.is_hidden() && !FileName::from(&secret).is_hidden());
+        assert_eq!(hidden.stem(), "tls key");
+        let field: FileName = "db/password".parse().unwrap();
+        assert_eq!((field.stem(), field.is_hidden()), ("db", false));
+        for wrong in ["..api", "..api/", "..api/..x", "..api/a/b", "..apis/a"] {
             assert!(wrong.parse::<FileName>().is_err(), "{wrong}");
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Profile {
     pub(crate) on_change: Option<OnChange>,
     pub(crate) lifecycle: Option<Lifecycle>,
     pub(crate) credentials: Option<Credentials>,
+    /// Whether the consumers have a secrets API of their own; what `agent.yaml` says when absent.
+    pub(crate) secrets_api: Option<bool>,
 }
 
 impl Profile {

@@ -8,17 +8,21 @@ pub(crate) mod faults;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat,
+};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{UnlinkatFlags, fchown, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::owner::Ownership;
+use super::random_name;
 
 /// A call on the runtime directory that failed. Names what and where, and what to do where that is
 /// known; never content.
@@ -306,6 +310,41 @@ impl Dir {
         let name = self.name(name.as_ref(), "make")?;
         step(|| symlinkat(target.as_ref(), &self.fd, name))
             .map_err(|errno| self.error("make", name, errno))
+    }
+
+    /// Binds a listening socket under `name`, over whatever file, link or socket stands there. Mode and
+    /// owner are right before it can be reached; the path may be longer than a socket's can be.
+    pub(crate) fn bind_socket(
+        &self,
+        name: &str,
+        mode: u32,
+        owner: Ownership,
+    ) -> Result<UnixListener, FsError> {
+        let name = self.name(OsStr::new(name), "bind")?;
+        let temporary = random_name("..new.");
+        // By the descriptor: an address holds 107 bytes, and names may be longer (unix(7)).
+        let here = format!("/proc/self/fd/{}/{temporary}", self.fd.as_raw_fd());
+        let listener = step(|| UnixListener::bind(&here).map_err(|error| errno(&error)))
+            .map_err(|errno| self.error("bind", name, errno))?;
+        let placed = self
+            .give_away(&temporary, mode, owner)
+            .and_then(|()| self.rename(&temporary, self, name));
+        if placed.is_err() {
+            self.unlink(&temporary).ok();
+        }
+        placed.map(|()| listener)
+    }
+
+    /// Sets owner and mode of what stands under `name`, which is no link.
+    pub(crate) fn give_away(&self, name: &str, mode: u32, owner: Ownership) -> Result<(), FsError> {
+        let name = self.name(OsStr::new(name), "give away")?;
+        let failed = |errno| self.error("give away", name, errno);
+        if owner != Ownership::default() {
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            step(|| fchownat(&self.fd, name, owner.uid, owner.gid, flags)).map_err(failed)?;
+        }
+        let mode = Mode::from_bits_truncate(mode);
+        step(|| fchmodat(&self.fd, name, mode, FchmodatFlags::FollowSymlink)).map_err(failed)
     }
 
     /// Removes a file or link. It is no error when it is not there.

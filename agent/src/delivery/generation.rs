@@ -110,7 +110,7 @@ impl Draft {
                 old.link_to(name.top(), &self.dir)?;
                 return self.dir.stat(name.top());
             };
-            let new = self.dir.ensure_dir(name.top(), OPEN_DIR)?;
+            let new = self.dir.ensure_dir(name.top(), mode_above(name))?;
             old.open_dir(name.top())?.link_to(below, &new)?;
             new.stat(below)
         });
@@ -144,7 +144,7 @@ impl Draft {
                 self.dir.write_new(name.top(), content, mode, owner)?
             }
             Some(below) => {
-                let dir = self.dir.ensure_dir(name.top(), OPEN_DIR)?;
+                let dir = self.dir.ensure_dir(name.top(), mode_above(name))?;
                 dir.require_memory()?;
                 dir.write_new(below, content, mode, owner)?
             }
@@ -201,6 +201,11 @@ impl Draft {
             wiper.superseded(&self.consumer, &self.manifest.generation);
         }
     }
+}
+
+/// The mode of the directory that a file stands in, below its generation.
+fn mode_above(name: &FileName) -> u32 {
+    if name.is_hidden() { OWN_DIR } else { OPEN_DIR }
 }
 
 /// The files of `manifest` that are missing or not the ones that were written.

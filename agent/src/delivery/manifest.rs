@@ -99,7 +99,8 @@ impl FileMark {
 impl Manifest {
     /// The names in the consumer's directory itself.
     pub(crate) fn visible(&self) -> BTreeSet<&str> {
-        self.files.keys().map(FileName::top).collect()
+        let shown = self.files.keys().filter(|file| !file.is_hidden());
+        shown.map(FileName::top).collect()
     }
 
     /// Takes it over in this boot. An end by another boot's clock cannot be judged: the value is taken

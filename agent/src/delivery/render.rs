@@ -7,6 +7,7 @@ mod json;
 use edge_secrets_protocol::binding::Format;
 use edge_secrets_protocol::{Fields, SecretName};
 
+pub(crate) use self::json::secret_object;
 pub(super) use self::json::string as json_string;
 use crate::consumers::names::FileName;
 

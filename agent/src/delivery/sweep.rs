@@ -168,7 +168,7 @@ fn live_generation(home: &Dir) -> Result<Option<String>, FsError> {
 }
 
 /// Shows every directory of the third level, with the consumer that its path names, if any.
-fn each_place(
+pub(super) fn each_place(
     root: &Dir,
     errors: &mut Vec<FsError>,
     mut show: impl FnMut(Option<ConsumerId>, &Dir, &mut Vec<FsError>),

@@ -15,9 +15,9 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::places::Place;
 use super::{METRICS, REFRESH, SERVICES, STATUS, WAIT, WaitAnswer, WaitRequest};
 use crate::metrics::{self, Counters};
+use crate::places::Place;
 use crate::status::{AgentStatus, ServiceStatus};
 
 /// What answers are made of.
@@ -125,7 +125,7 @@ fn service(status: &AgentStatus, name: &str) -> Result<Answer, Problem> {
 }
 
 /// Percent-decoding (RFC 3986 §2.1), once.
-fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

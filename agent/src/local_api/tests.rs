@@ -8,7 +8,6 @@ use std::path::Path;
 use edge_secrets_protocol::problem::CONTENT_TYPE as PROBLEM_TYPE;
 use nix::unistd::{getegid, geteuid};
 
-use super::places::{MAX_PER_USER, MAX_WAITS_PER_USER};
 use super::*;
 use crate::app::AbortOnDrop;
 use crate::status::{HubState, HubStatus};
@@ -229,7 +228,7 @@ async fn who_may_not_ask_is_told_so_and_nothing_else() {
     };
     let peer = Peer::of(&there).unwrap();
     let denied = Problem::new(edge_secrets_protocol::Code::Denied, "not you");
-    let place = Places::default().take(peer.uid);
+    let place = Places::new(BOUNDS).take(peer.uid);
     let served = converse(there, peer, Err(denied), place, answers);
     let asked = async {
         let request = "GET /v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -329,7 +328,7 @@ async fn metrics_are_told_as_prometheus_wants_them() {
 async fn waits_do_not_hold_up_short_calls_and_have_a_bound() {
     let served = serve(agent(vec![]));
     let mut waits = Vec::new();
-    for _ in 0..MAX_WAITS_PER_USER {
+    for _ in 0..BOUNDS.waits_each {
         waits.push(waiting(&served.path).await);
     }
     // Answered after those, so that all of them wait by then.
@@ -355,7 +354,7 @@ async fn a_flood_of_connections_starves_nobody() {
     let served = serve(agent(vec![]));
     let mut flood = Vec::new();
     for round in 0..4 {
-        for _ in 0..MAX_PER_USER {
+        for _ in 0..BOUNDS.short_each {
             flood.push(UnixStream::connect(&served.path).await.unwrap());
         }
         status(&served.path).await.unwrap();

@@ -326,6 +326,11 @@ impl Reconciler {
             let special = shape.secrets.get(name).and_then(|secret| secret.mode);
             let mode = special.or(shape.mode).unwrap_or(VALUE_FILE);
             let (draft, owner) = (&mut page.draft, page.owner);
+            if self.planner.shape(&page.target.consumer).api {
+                let own = Ownership::default();
+                let made_of = BTreeSet::from([name.clone()]);
+                draft.write(&FileName::hidden(name), made_of, payload, VALUE_FILE, own)?;
+            }
             render(name, payload, *format, out, &mut |file, content| {
                 let made_of = BTreeSet::from([name.clone()]);
                 draft
@@ -453,13 +458,13 @@ fn kept<'f>(
         .filter_map(|at| Some(shape.templates.get(*at)?.name.as_str()))
         .collect();
     let stays = |file: &&FileName| {
-        let top = file.top();
+        let stem = file.stem();
         let mut secrets = target.secrets.keys();
-        match secrets.find(|name| name.as_str() == top) {
+        match secrets.find(|name| name.as_str() == stem) {
             Some(name) => !target.fresh.contains(name),
             None => {
                 let mut templates = shape.templates.iter();
-                templates.any(|t| t.name.as_str() == top) && !rendered.contains(top)
+                templates.any(|t| t.name.as_str() == stem) && !rendered.contains(stem)
             }
         }
     };

@@ -153,8 +153,19 @@ impl Planner {
     /// Takes what the node's administrator says. What is delivered in another shape than it should
     /// be is to be delivered anew.
     pub(super) fn shape_by(&mut self, profiles: Arc<Profiles>) {
-        self.shapes = Shapes::new(profiles);
+        self.shapes = Shapes::new(profiles, self.shapes.apis());
         self.unsettled.extend(self.desired.keys().cloned());
+    }
+
+    /// Takes whether consumers have a secrets API where no profile says otherwise.
+    pub(super) fn serve_apis(&mut self, apis: bool) {
+        self.shapes = self.shapes.with_apis(apis);
+        self.unsettled.extend(self.desired.keys().cloned());
+    }
+
+    /// Whether any consumer may have a secrets API.
+    pub(super) fn has_apis(&self) -> bool {
+        self.shapes.has_apis()
     }
 
     /// How the consumer's files look.
@@ -215,6 +226,22 @@ impl Planner {
     /// Every consumer that should have something to read, now or once it runs.
     pub(super) fn readers(&self) -> impl Iterator<Item = ConsumerId> {
         self.desired.values().flat_map(readers)
+    }
+
+    /// Every consumer that should have something to read, with whose it is.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (ConsumerId, Origin)> {
+        let owners = self.owners.values();
+        let owners = owners.filter_map(|id| self.desired.get(id));
+        owners.flat_map(|deployment| {
+            readers(deployment).map(|consumer| {
+                let origin = Origin {
+                    deployment: deployment.id.clone(),
+                    policy: deployment.policy.clone(),
+                    service_version: deployment.service_version.clone(),
+                };
+                (consumer, origin)
+            })
+        })
     }
 
     /// Whether it was ever said what the node should have.

@@ -217,6 +217,7 @@ impl Standings {
                         profile: None,
                         on_change: None,
                         lifecycle: None,
+                        secrets_api: None,
                     })
                     .collect(),
             })

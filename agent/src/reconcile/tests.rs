@@ -6,7 +6,7 @@ mod mounted;
 mod opening;
 mod readers;
 mod shapes;
-mod world;
+pub(crate) mod world;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};

@@ -180,6 +180,7 @@ pub(super) mod fabricated {
             on_change: None,
             lifecycle: None,
             credentials: None,
+            secrets_api: None,
         }
     }
 }

@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
 use nix::sys::sendfile::sendfile;
-use nix::sys::stat::Mode;
 use tokio::net::UnixStream;
 
 use super::peer::Peer;
 use crate::consumers::names::FileName;
+use crate::delivery::open_delivered;
 
 /// An open value. As long as it is open, a superseded one is not wiped before its grace is over.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ impl Offer {
     /// # Errors
     /// When something other than a regular file stands there, or it cannot be opened.
     pub(super) fn open(generation: &Path, file: &FileName) -> nix::Result<Option<Self>> {
-        match open_file(generation, file) {
+        match open_delivered(generation, file) {
             Ok(file) => {
                 let found = file.metadata().map_err(|error| errno(&error))?;
                 if !found.is_file() {
@@ -113,28 +111,8 @@ impl Offer {
     }
 }
 
-fn open_file(generation: &Path, file: &FileName) -> nix::Result<File> {
-    let mut dir: OwnedFd = open(generation, DIRECTORY, Mode::empty())?;
-    let name = match file.below() {
-        Some(below) => {
-            dir = openat(&dir, file.top(), DIRECTORY, Mode::empty())?;
-            below
-        }
-        None => file.top(),
-    };
-    openat(&dir, name, FILE, Mode::empty()).map(File::from)
-}
-
 fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
-const FILE: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC)
-    .union(OFlag::O_NONBLOCK);
 const ONE_PIECE: u64 = 64 * 1024;

@@ -14,6 +14,7 @@ fn profile(unit: Option<&str>, linger: u64) -> Profile {
             linger: seconds(linger),
         }),
         credentials: None,
+        secrets_api: None,
     }
 }
 

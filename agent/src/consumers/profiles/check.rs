@@ -190,6 +190,11 @@ fn profile(
             place.doubtful(&[Step::Key("files")], reason);
         }
     }
+    if document.secrets_api == Some(true) && !document.files {
+        let reason = "a service that may not look at files may not ask for secrets either: drop \
+                      `secrets_api` or `files: false`";
+        return Err(place.wrong(&[Step::Key("secrets_api")], reason));
+    }
     let mode = place.mode(&[Step::Key("mode")], document.mode);
     let mut secrets = BTreeMap::new();
     for (name, secret) in document.secrets.0 {
@@ -245,6 +250,7 @@ fn profile(
         on_change,
         lifecycle,
         credentials,
+        secrets_api: document.secrets_api,
     })
 }
 
@@ -303,6 +309,13 @@ fn credentials(written: SystemdText, place: &Place<'_>) -> Result<Credentials, W
         if !unit.as_str().ends_with(".service") {
             let path = [Step::Key("systemd"), Step::Key("units"), Step::Item(at)];
             return Err(place.wrong(&path, format!("{unit} is not a service (*.service)")));
+        }
+    }
+    for (id, file) in &written.credentials.0 {
+        if file.0.is_hidden() {
+            let id = Step::Key(id.as_str());
+            let path = [Step::Key("systemd"), Step::Key("credentials"), id];
+            return Err(place.wrong(&path, format!("{} is not for units", file.0)));
         }
     }
     let path = [Step::Key("systemd"), Step::Key("wait")];

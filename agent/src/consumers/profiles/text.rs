@@ -44,6 +44,7 @@ pub(super) struct Document {
     pub(super) on_change: Option<OnChangeText>,
     pub(super) lifecycle: Option<LifecycleText>,
     pub(super) systemd: Option<SystemdText>,
+    pub(super) secrets_api: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

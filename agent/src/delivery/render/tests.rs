@@ -318,3 +318,33 @@ proptest! {
         prop_assert_eq!(back, wanted);
     }
 }
+
+#[test]
+fn the_api_answers_with_key_and_value_whatever_the_fields() {
+    let object = |fields: &[(&str, &[u8])]| {
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), *v))
+            .collect();
+        let payload = Fields::encode(&fields).unwrap();
+        let object = secret_object(payload.expose())?;
+        Ok(String::from_utf8(object.to_vec()).unwrap())
+    };
+    for (fields, wanted) in [
+        (
+            &[("key", &b"basicauth"[..]), ("value", &b"user:\"pw\"\n"[..])][..],
+            r#"{"key":"basicauth","value":"user:\"pw\"\n"}"#,
+        ),
+        (&[("pem", b"x")], r#"{"key":"","pem":"x","value":"x"}"#),
+        (&[("a", b"1"), ("b", b"2")], r#"{"a":"1","b":"2","key":""}"#),
+    ] {
+        assert_eq!(object(fields), Ok(wanted.to_owned()));
+    }
+    let binary: &[(&str, &[u8])] = &[("key", b"k"), ("value", b"\xffhunter2")];
+    let error: RenderError = object(binary).unwrap_err();
+    assert_eq!(error, RenderError::NotText("value".into()));
+    assert_eq!(
+        secret_object(b"no payload").err(),
+        Some(RenderError::Malformed)
+    );
+}

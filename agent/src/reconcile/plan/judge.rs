@@ -238,7 +238,7 @@ impl Planner {
 /// Whether what can be read now of a secret's own files is what is wanted.
 fn shows(live: &Live, name: &SecretName, (version, format): &(SecretVersion, Format)) -> bool {
     let shown = live.manifest.secrets.get(name);
-    let damaged = live.damaged.iter().any(|file| file.top() == name.as_str());
+    let damaged = live.damaged.iter().any(|file| file.stem() == name.as_str());
     !damaged && shown.is_some_and(|shown| shown.version == *version && shown.format == *format)
 }
 

@@ -17,6 +17,8 @@ use crate::delivery::ConsumerId;
 pub(super) struct Shapes {
     pub(super) profiles: Arc<Profiles>,
     marks: BTreeMap<(ServiceId, Option<ConsumerName>), String>,
+    /// Consumers have a secrets API of their own where no profile says otherwise.
+    apis: bool,
 }
 
 /// One consumer's shape.
@@ -25,15 +27,39 @@ pub(in crate::reconcile) struct Shaped<'a> {
     pub(in crate::reconcile) shape: &'a Shape,
     /// Equal for equal shapes; empty for the one without a profile.
     pub(in crate::reconcile) mark: &'a str,
+    /// Whether all fields lie beside its files, for the agent to answer from.
+    pub(in crate::reconcile) api: bool,
 }
 
 impl Shapes {
-    pub(super) fn new(profiles: Arc<Profiles>) -> Self {
-        let marks = profiles
-            .iter()
-            .map(|profile| (key(profile), mark(&profile.shape)));
+    pub(super) fn new(profiles: Arc<Profiles>, apis: bool) -> Self {
+        let marks = profiles.iter().map(|profile| {
+            let mut mark = mark(&profile.shape);
+            if has_api(profile, apis) {
+                mark.push_str(API);
+            }
+            (key(profile), mark)
+        });
         let marks = marks.collect();
-        Self { profiles, marks }
+        Self {
+            profiles,
+            marks,
+            apis,
+        }
+    }
+
+    /// The same profiles, with another word on secrets APIs.
+    pub(super) fn with_apis(&self, apis: bool) -> Self {
+        Self::new(self.profiles.clone(), apis)
+    }
+
+    pub(super) fn apis(&self) -> bool {
+        self.apis
+    }
+
+    /// Whether any consumer may have a secrets API.
+    pub(super) fn has_apis(&self) -> bool {
+        self.apis || self.profiles.iter().any(|profile| has_api(profile, false))
     }
 
     pub(super) fn of(&self, consumer: &ConsumerId) -> Shaped<'_> {
@@ -41,10 +67,12 @@ impl Shapes {
             Some(profile) => Shaped {
                 shape: &profile.shape,
                 mark: self.marks.get(&key(profile)).map_or("", String::as_str),
+                api: has_api(profile, self.apis),
             },
             None => Shaped {
                 shape: &PLAIN,
-                mark: "",
+                mark: if self.apis { API } else { "" },
+                api: self.apis,
             },
         }
     }
@@ -57,6 +85,11 @@ impl Shaped<'_> {
         let special = self.shape.secrets.get(&secret.name).and_then(|s| s.format);
         special.or(self.shape.format).unwrap_or(secret.format)
     }
+}
+
+/// A consumer without files for its service has no API either: nobody but units read it.
+fn has_api(profile: &Profile, apis: bool) -> bool {
+    profile.secrets_api.unwrap_or(apis) && !profile.shape.private
 }
 
 fn key(profile: &Profile) -> (ServiceId, Option<ConsumerName>) {
@@ -75,3 +108,5 @@ fn mark(shape: &Shape) -> String {
 
 static PLAIN: LazyLock<Shape> = LazyLock::new(Shape::default);
 const MARK_BYTES: usize = 16;
+/// What the mark of a shape with an API ends in.
+const API: &str = "+api";

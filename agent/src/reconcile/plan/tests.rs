@@ -610,6 +610,7 @@ fn profile() -> impl Strategy<Value = Profile> {
                 linger: Duration::ZERO,
             }),
             credentials: None,
+            secrets_api: None,
         }
     })
 }

@@ -40,6 +40,7 @@ fn told(action: Action) -> Profile {
         }),
         lifecycle: None,
         credentials: None,
+        secrets_api: None,
     }
 }
 

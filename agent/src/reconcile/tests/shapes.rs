@@ -24,6 +24,7 @@ fn profile(shape: Shape) -> Profile {
         on_change: None,
         lifecycle: None,
         credentials: None,
+        secrets_api: None,
     }
 }
 

@@ -23,9 +23,9 @@ use crate::consumers::profiles::Profiles;
 use crate::ends::Desired;
 use crate::reconcile::{Reconciler, RuntimeError, RuntimeOptions};
 
-pub(super) const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
-pub(super) struct World {
+pub(crate) struct World {
     dir: TempDir,
     org: OrgId,
     node: NodeId,
@@ -33,17 +33,18 @@ pub(super) struct World {
     refused: BTreeMap<String, Code>,
     reconciler: Option<Reconciler>,
     profiles: Arc<Profiles>,
+    apis: bool,
     now: Now,
     /// Sealing takes a while: loops over many worlds share what is sealed.
     cache: BTreeMap<FetchItem, FetchResult>,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at(tempfile::tempdir_in("/dev/shm").unwrap())
     }
 
-    pub(super) fn at(dir: TempDir) -> Self {
+    pub(crate) fn at(dir: TempDir) -> Self {
         let mut world = Self {
             dir,
             org: "myorg".parse().unwrap(),
@@ -52,6 +53,7 @@ impl World {
             refused: BTreeMap::new(),
             reconciler: None,
             profiles: Arc::default(),
+            apis: false,
             now: Now {
                 wall: "2026-01-01T00:00:00Z".parse().unwrap(),
                 boot: BootTime::LONG_AGO.after(Duration::from_secs(1000)),
@@ -63,32 +65,32 @@ impl World {
     }
 
     /// Another runtime directory for the same node.
-    pub(super) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         self.stop();
         self.dir = tempfile::tempdir_in("/dev/shm").unwrap();
         self.restart();
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.now
     }
 
-    pub(super) fn later(&mut self) {
+    pub(crate) fn later(&mut self) {
         self.pass(Duration::from_secs(60));
     }
 
     /// Time passes, and the agent sleeps.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now.wall += time;
         self.now.boot = self.now.boot.after(time);
     }
 
     /// Whatever ends until then does, at its time, without a hub.
-    pub(super) fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.now.boot.after(time);
         loop {
             let now = self.now;
@@ -103,47 +105,54 @@ impl World {
         self.pass(until.since(self.now.boot));
     }
 
-    pub(super) fn reconciler(&mut self) -> &mut Reconciler {
+    pub(crate) fn reconciler(&mut self) -> &mut Reconciler {
         self.reconciler.as_mut().unwrap()
     }
 
-    pub(super) fn try_open(&self) -> Result<Reconciler, RuntimeError> {
+    pub(crate) fn try_open(&self) -> Result<Reconciler, RuntimeError> {
         open(self.dir.path())
     }
 
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.reconciler = None;
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.stop();
         self.reconciler = Some(self.try_open().unwrap());
-        let profiles = self.profiles.clone();
+        let (profiles, apis) = (self.profiles.clone(), self.apis);
+        self.reconciler().serve_apis(apis);
         self.reconciler().shape_by(profiles);
     }
 
+    /// Whether every consumer has a secrets API, also after every restart.
+    pub(crate) fn serve_apis(&mut self, apis: bool) {
+        self.apis = apis;
+        self.reconciler().serve_apis(apis);
+    }
+
     /// The administrator's profiles, also after every restart.
-    pub(super) fn shape(&mut self, profiles: Vec<Profile>) {
+    pub(crate) fn shape(&mut self, profiles: Vec<Profile>) {
         self.profiles = Arc::new(Profiles::of_these(profiles));
         let profiles = self.profiles.clone();
         self.reconciler().shape_by(profiles);
     }
 
-    pub(super) fn refuse(&mut self, name: &str, code: Code) {
+    pub(crate) fn refuse(&mut self, name: &str, code: Code) {
         self.refused.insert(name.into(), code);
     }
 
-    pub(super) fn allow(&mut self, name: &str) {
+    pub(crate) fn allow(&mut self, name: &str) {
         self.refused.remove(name);
     }
 
-    pub(super) fn replace_key(&mut self, key: SealingKey) -> SealingKey {
+    pub(crate) fn replace_key(&mut self, key: SealingKey) -> SealingKey {
         self.cache.clear();
         std::mem::replace(&mut self.key, key)
     }
 
     /// What the agent's loop does with bindings. Gives the number of values fetched.
-    pub(super) fn apply(&mut self, bindings: &Bindings) -> usize {
+    pub(crate) fn apply(&mut self, bindings: &Bindings) -> usize {
         let mut items = self.desire(bindings);
         let mut count = 0;
         while !items.is_empty() {
@@ -154,20 +163,20 @@ impl World {
         count
     }
 
-    pub(super) fn desire(&mut self, bindings: &Bindings) -> Vec<FetchItem> {
+    pub(crate) fn desire(&mut self, bindings: &Bindings) -> Vec<FetchItem> {
         let now = self.now;
         let desired = Desired::new(bindings.clone(), now);
         self.reconciler().desire(&desired, now)
     }
 
-    pub(super) fn answer(&mut self, items: &[FetchItem]) {
+    pub(crate) fn answer(&mut self, items: &[FetchItem]) {
         let answers = self.sealed(items);
         let key = std::mem::replace(&mut self.key, SealingKey::generate());
         self.deliver_with(&[&key], &answers);
         self.key = key;
     }
 
-    pub(super) fn deliver_with(
+    pub(crate) fn deliver_with(
         &mut self,
         keys: &[&SealingKey],
         answers: &[(FetchItem, FetchResult)],
@@ -176,7 +185,7 @@ impl World {
         reconciler.deliver(&self.org, &self.node, keys, answers, self.now);
     }
 
-    pub(super) fn sealed(&mut self, items: &[FetchItem]) -> Vec<(FetchItem, FetchResult)> {
+    pub(crate) fn sealed(&mut self, items: &[FetchItem]) -> Vec<(FetchItem, FetchResult)> {
         let mut answers = Vec::new();
         for item in items {
             let result = match self.refused.get(item.name.as_str()) {
@@ -207,7 +216,7 @@ impl World {
         FetchResult::Sealed(self.key.public().seal(&place, &value).unwrap())
     }
 
-    pub(super) fn home(&self, service: &str) -> PathBuf {
+    pub(crate) fn home(&self, service: &str) -> PathBuf {
         self.dir
             .path()
             .join("services/myorg")
@@ -215,18 +224,18 @@ impl World {
             .join("main")
     }
 
-    pub(super) fn read(&self, service: &str, name: &str) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, service: &str, name: &str) -> io::Result<Vec<u8>> {
         fs::read(self.home(service).join(name))
     }
 
     /// Where `..data` points to.
-    pub(super) fn data(&self, service: &str) -> OsString {
+    pub(crate) fn data(&self, service: &str) -> OsString {
         fs::read_link(self.home(service).join("..data"))
             .unwrap()
             .into()
     }
 
-    pub(super) fn generations(&self, service: &str) -> usize {
+    pub(crate) fn generations(&self, service: &str) -> usize {
         let Ok(entries) = fs::read_dir(self.home(service)) else {
             return 0;
         };
@@ -237,7 +246,7 @@ impl World {
     }
 
     /// Ticks until nothing is on its way out, as if time passed.
-    pub(super) fn finish_wiping(&mut self) {
+    pub(crate) fn finish_wiping(&mut self) {
         let mut now = Instant::now();
         while let Some(next) = self.reconciler().tick(now) {
             assert!(next > now, "a tick at its time must get on");
@@ -246,7 +255,7 @@ impl World {
     }
 
     /// Every regular file in the runtime directory.
-    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
         let mut dirs = vec![self.dir.path().to_owned()];
         while let Some(dir) = dirs.pop() {
@@ -264,7 +273,7 @@ impl World {
     }
 
     /// No file and no link, whatever directories remain for mounts.
-    pub(super) fn assert_nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_is_left(&self) {
         let mut dirs = vec![self.dir.path().to_owned()];
         while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(dir).unwrap() {
@@ -289,7 +298,7 @@ impl World {
     }
 }
 
-pub(super) fn open(dir: &Path) -> Result<Reconciler, RuntimeError> {
+pub(crate) fn open(dir: &Path) -> Result<Reconciler, RuntimeError> {
     Reconciler::open(&RuntimeOptions {
         dir: dir.to_owned(),
         mount: false,
@@ -298,7 +307,7 @@ pub(super) fn open(dir: &Path) -> Result<Reconciler, RuntimeError> {
     })
 }
 
-pub(super) fn bindings(
+pub(crate) fn bindings(
     generation: u64,
     deployments: impl IntoIterator<Item = Deployment>,
 ) -> Bindings {
@@ -310,7 +319,7 @@ pub(super) fn bindings(
 }
 
 /// The deployment with a secret that lives so long.
-pub(super) fn lease(mut deployment: Deployment, name: &str, life: Duration) -> Deployment {
+pub(crate) fn lease(mut deployment: Deployment, name: &str, life: Duration) -> Deployment {
     let mut secrets = deployment.secrets.iter_mut();
     let secret = secrets.find(|secret| secret.name.as_str() == name).unwrap();
     secret.expires_in_ms = Some(life.as_millis().try_into().unwrap());
@@ -318,7 +327,7 @@ pub(super) fn lease(mut deployment: Deployment, name: &str, life: Duration) -> D
 }
 
 /// A deployment with one consumer, `main`, that reads every secret as JSON.
-pub(super) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> Deployment {
+pub(crate) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> Deployment {
     let bound = secrets.iter().map(|(name, version)| BoundSecret {
         name: name.parse().unwrap(),
         state: SecretState::Ready {
@@ -357,13 +366,13 @@ fn payload(name: &str, version: &str) -> Secret {
 }
 
 /// What the file of a secret should hold.
-pub(super) fn json(name: &str, version: &str) -> Vec<u8> {
+pub(crate) fn json(name: &str, version: &str) -> Vec<u8> {
     let value = format!("canary {name} {version}");
     serde_json::to_vec(&BTreeMap::from([("value", value)])).unwrap()
 }
 
 /// A directory on a file system that values must not be written to.
-pub(super) fn not_tmpfs() -> TempDir {
+pub(crate) fn not_tmpfs() -> TempDir {
     let candidates = [
         std::env::temp_dir(),
         PathBuf::from("/var/tmp"),

@@ -48,6 +48,7 @@ pub(super) fn profile(unit: &str) -> Profile {
             ids: BTreeMap::new(),
             wait: Duration::from_secs(60),
         }),
+        secrets_api: None,
     }
 }
 

@@ -480,3 +480,27 @@ fn word() -> impl Strategy<Value = &'static str> {
         "files: false\n",
     ])
 }
+
+#[test]
+fn a_secrets_api_is_asked_for_or_not_and_not_without_files() {
+    let said = |text: &str| one(&format!("service: myorg/a\n{text}")).secrets_api;
+    assert_eq!(said(""), None);
+    assert_eq!(said("secrets_api: true\n"), Some(true));
+    assert_eq!(said("secrets_api: false\n"), Some(false));
+    let wrong = check(
+        "service: myorg/a\nfiles: false\nsecrets_api: true\nsystemd: { units: [a.service] }\n",
+    );
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.line, Some(3));
+    assert!(wrong.reason.contains("drop"), "{}", wrong.reason);
+    assert!(check("service: myorg/a\nsecrets_api: often\n").is_err());
+}
+
+#[test]
+fn what_is_for_the_agent_alone_is_no_credential() {
+    let wrong = check(
+        "service: myorg/a\nsystemd:\n  units: [a.service]\n  credentials: { pw: ..api/cred }\n",
+    );
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.line, Some(4), "{}", wrong.reason);
+}

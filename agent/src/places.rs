@@ -1,5 +1,6 @@
-//! Places for connections. Short calls and long waits have places of their own, so that waits never
-//! hold up a call; and who opens connections without asking anything displaces himself first.
+//! Places for connections, by who calls: a user, a service. Short calls and long waits have places of
+//! their own, so that waits never hold up a call; and who opens connections without asking anything
+//! displaces himself first.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +8,45 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// All places of one socket.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Places(Arc<Mutex<Taken>>);
+/// All places that some callers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    bounds: Bounds,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// How many there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Connections of one caller that do not wait.
+    pub(crate) short_each: usize,
+    /// The same of all callers together.
+    pub(crate) short_all: usize,
+    /// Calls of one caller that wait.
+    pub(crate) waits_each: usize,
+    /// The same of all callers together.
+    pub(crate) waits_all: usize,
+}
 
 #[derive(Debug, Default)]
 struct Taken {
     last: u64,
     /// Connections that wait for nothing but their peer, in the order of their coming.
     short: BTreeMap<u64, Held>,
-    /// How many calls of each user wait.
+    /// How many calls of each caller wait.
     waits: BTreeMap<u32, usize>,
 }
 
 #[derive(Debug)]
 struct Held {
-    uid: u32,
+    caller: u32,
     displaced: CancellationToken,
 }
 
 /// A connection's place. Free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    uid: u32,
+pub(crate) struct Place {
+    caller: u32,
     number: AtomicU64,
     displaced: CancellationToken,
     places: Places,
@@ -38,19 +55,27 @@ pub(super) struct Place {
 /// Leave to wait. When dropped, the connection is back among the short calls: its peer may be slow
 /// to take the answer.
 #[derive(Debug)]
-pub(super) struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     place: &'a Place,
 }
 
 impl Places {
-    /// A place for a new connection. There always is one: where the user has too many, or all
+    /// None is taken yet.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            taken: Arc::default(),
+        }
+    }
+
+    /// A place for a new connection. There always is one: where the caller has too many, or all
     /// together have, the longest-held place is taken away. Who asks right after connecting is
     /// answered long before it comes to that.
-    pub(super) fn take(&self, uid: u32) -> Place {
+    pub(crate) fn take(&self, caller: u32) -> Place {
         let displaced = CancellationToken::new();
         Place {
-            uid,
-            number: AtomicU64::new(self.taken().enter(uid, displaced.clone())),
+            caller,
+            number: AtomicU64::new(self.taken().enter(caller, displaced.clone(), self.bounds)),
             displaced,
             places: self.clone(),
         }
@@ -58,17 +83,21 @@ impl Places {
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
         // Nothing between two locks leaves it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Taken {
-    fn enter(&mut self, uid: u32, displaced: CancellationToken) -> u64 {
-        let own = self.short.values().filter(|held| held.uid == uid).count();
-        let oldest = if own >= MAX_PER_USER {
-            let mut own = self.short.iter().filter(|(_, held)| held.uid == uid);
+    fn enter(&mut self, caller: u32, displaced: CancellationToken, bounds: Bounds) -> u64 {
+        let own = self
+            .short
+            .values()
+            .filter(|held| held.caller == caller)
+            .count();
+        let oldest = if own >= bounds.short_each {
+            let mut own = self.short.iter().filter(|(_, held)| held.caller == caller);
             own.next().map(|(number, _)| *number)
-        } else if self.short.len() >= MAX_SHORT {
+        } else if self.short.len() >= bounds.short_all {
             self.short.keys().next().copied()
         } else {
             None
@@ -77,24 +106,25 @@ impl Taken {
             held.displaced.cancel();
         }
         self.last += 1;
-        self.short.insert(self.last, Held { uid, displaced });
+        self.short.insert(self.last, Held { caller, displaced });
         self.last
     }
 }
 
 impl Place {
     /// Ends when the place is needed for somebody else.
-    pub(super) async fn displaced(&self) {
+    pub(crate) async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
 
     /// Leaves the short calls' place for one of the waits'; `None` when all of these are taken, or
-    /// all that one user may have.
-    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
+    /// all that one caller may have.
+    pub(crate) fn wait(&self) -> Option<Waiting<'_>> {
+        let bounds = self.places.bounds;
         let mut taken = self.places.taken();
         let all: usize = taken.waits.values().sum();
-        let own = taken.waits.entry(self.uid).or_default();
-        if *own >= MAX_WAITS_PER_USER || all >= MAX_WAITS {
+        let own = taken.waits.entry(self.caller).or_default();
+        if *own >= bounds.waits_each || all >= bounds.waits_all {
             return None;
         }
         *own += 1;
@@ -112,17 +142,20 @@ impl Place {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Place {
-            uid,
+            caller,
             number,
             displaced,
             places,
         } = self.place;
         let mut taken = places.taken();
-        match taken.waits.get_mut(uid) {
+        match taken.waits.get_mut(caller) {
             Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.waits.remove(uid)),
+            _ => drop(taken.waits.remove(caller)),
         }
-        number.store(taken.enter(*uid, displaced.clone()), Ordering::Relaxed);
+        number.store(
+            taken.enter(*caller, displaced.clone(), places.bounds),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -132,14 +165,23 @@ impl Drop for Place {
     }
 }
 
-pub(super) const MAX_WAITS_PER_USER: usize = 64;
-const MAX_WAITS: usize = 128;
-const MAX_SHORT: usize = 128;
-pub(super) const MAX_PER_USER: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_WAITS_PER_USER: usize = 64;
+    const MAX_WAITS: usize = 128;
+    const MAX_SHORT: usize = 128;
+    const MAX_PER_USER: usize = 32;
+
+    fn places() -> Places {
+        Places::new(Bounds {
+            short_each: MAX_PER_USER,
+            short_all: MAX_SHORT,
+            waits_each: MAX_WAITS_PER_USER,
+            waits_all: MAX_WAITS,
+        })
+    }
 
     fn gone(place: &Place) -> bool {
         place.displaced.is_cancelled()
@@ -147,7 +189,7 @@ mod tests {
 
     #[test]
     fn who_takes_too_many_places_loses_the_oldest_of_his_own() {
-        let places = Places::default();
+        let places = places();
         let other = places.take(1);
         let own: Vec<_> = (0..MAX_PER_USER).map(|_| places.take(2)).collect();
         assert!(!own.iter().any(gone));
@@ -157,8 +199,10 @@ mod tests {
 
     #[test]
     fn all_together_lose_the_oldest_of_all() {
-        let places = Places::default();
-        let held: Vec<_> = (0..MAX_SHORT as u32).map(|uid| places.take(uid)).collect();
+        let places = places();
+        let held: Vec<_> = (0..MAX_SHORT as u32)
+            .map(|caller| places.take(caller))
+            .collect();
         assert!(!held.iter().any(gone));
         let _more = places.take(u32::MAX);
         assert_eq!(held.iter().filter(|place| gone(place)).count(), 1);
@@ -167,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_wait_leaves_its_place_and_comes_back_and_waits_are_bounded() {
-        let places = Places::default();
+        let places = places();
         let held: Vec<_> = (0..=MAX_WAITS_PER_USER).map(|_| places.take(1)).collect();
         // The first ones had to make room, which does not keep a call that is being read from it.
         let mut waits: Vec<_> = held[1..]
@@ -185,10 +229,10 @@ mod tests {
 
     #[test]
     fn one_user_cannot_take_every_wait() {
-        let places = Places::default();
-        let take = |uid| {
+        let places = places();
+        let take = |caller| {
             (0..MAX_WAITS_PER_USER)
-                .map(|_| places.take(uid))
+                .map(|_| places.take(caller))
                 .collect::<Vec<_>>()
         };
         let (one, two, third) = (take(1), take(2), places.take(3));
