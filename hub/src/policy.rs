@@ -23,6 +23,7 @@ mod field;
 mod nearest;
 mod node;
 mod place;
+mod policies;
 mod property;
 mod requirement;
 mod version;
@@ -39,6 +40,7 @@ pub use self::definitions::{Definitions, Published, Services};
 pub use self::deployment_policy::DeploymentPolicy;
 pub use self::node::NodeView;
 pub use self::place::{could_place, explain, place};
+pub use self::policies::Policies;
 use crate::catalog::records::Placed;
 
 /// Why a document is refused: where in it, and what was expected.

@@ -8,7 +8,7 @@ use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId};
 
 use super::difference::difference;
 use super::model::{Model, NodeModel};
-use crate::catalog::records::{Change, NodePlacement, Placed};
+use crate::catalog::records::{Change, NodePlacement, Placed, PolicyRecord};
 use crate::policy::{
     Definitions, DeploymentPolicy, NodeView, Published, check_policy, could_place, place,
 };
@@ -46,11 +46,22 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
     plan
 }
 
-/// What the change breaks: for each policy the faults that it has after it and had not before.
+/// What a change of definitions of `service` breaks: for each policy that deploys it, or what requires
+/// it, the faults that the policy has after it and had not before.
 #[must_use]
-pub fn new_faults(before: &Definitions, after: &Definitions) -> Vec<(PolicyName, Vec<String>)> {
+pub fn new_faults(
+    service: &ServiceId,
+    before: &Definitions,
+    after: &Definitions,
+) -> Vec<(PolicyName, Vec<String>)> {
+    let mut concerned = BTreeSet::from([service.clone()]);
+    before.services.add_dependents(&mut concerned);
+    after.services.add_dependents(&mut concerned);
     let broken = after.policies.iter().filter_map(|(name, published)| {
         let Published { owner, document } = &**published;
+        if !concerned.contains(document.service()) {
+            return None;
+        }
         let old = check_policy(document, owner, &before.services).faults;
         let mut new = check_policy(document, owner, &after.services).faults;
         new.retain(|fault| !old.contains(fault));
@@ -108,28 +119,27 @@ impl Plan {
     fn every_node(&mut self, model: &Model, change: &Change) {
         let after = Arc::clone(&self.definitions);
         let concerned = Concerned::by(change, [&model.definitions, &after]);
+        // What else stands on a node neither changes nor is met by what can change.
+        let [before, related] = related(change, [&model.definitions, &after]);
         for (id, node) in &model.nodes {
             // Where a policy could place nothing, it neither wins nor makes another one lose.
-            match node.placeable().filter(|view| concerned.reach(view)) {
-                Some(view) => self.whole_node(model, id, view),
-                None => self.untouched += 1,
+            let Some(view) = node.placeable().filter(|view| concerned.reach(view)) else {
+                self.untouched += 1;
+                continue;
+            };
+            let old = place(&model.org, view, &before);
+            let new = place(&model.org, view, &related);
+            let changes = difference(id, &old, &new);
+            if changes.is_empty() {
+                self.untouched += 1;
+                continue;
             }
+            self.changes.extend(changes);
+            self.placements.push(NodePlacement {
+                node: id.clone(),
+                deployments: place(&model.org, view, &after),
+            });
         }
-    }
-
-    fn whole_node(&mut self, model: &Model, node: &NodeId, view: &NodeView) {
-        let old = place(&model.org, view, &model.definitions);
-        let new = place(&model.org, view, &self.definitions);
-        let changes = difference(node, &old, &new);
-        if changes.is_empty() {
-            self.untouched += 1;
-            return;
-        }
-        self.changes.extend(changes);
-        self.placements.push(NodePlacement {
-            node: node.clone(),
-            deployments: new,
-        });
     }
 }
 
@@ -177,6 +187,34 @@ impl<'a> Concerned<'a> {
     }
 }
 
+/// Both definitions with those policies alone whose services a change can change, or can meet there.
+fn related(change: &Change, definitions: [&Definitions; 2]) -> [Definitions; 2] {
+    let mut services: BTreeSet<ServiceId> = match change {
+        Change::SetDefaultManager(_) => return definitions.map(Clone::clone),
+        Change::PutPolicy(PolicyRecord { name, .. }) | Change::RemovePolicy(name) => {
+            let of_both = definitions.iter().filter_map(|one| one.policies.get(name));
+            let services = of_both.map(|policy| policy.document.service().clone());
+            services.collect()
+        }
+        _ => {
+            let of_both = definitions.iter();
+            of_both.flat_map(|one| services_of(change, one)).collect()
+        }
+    };
+    // What one of them relates can be related further by the other.
+    let mut known = usize::MAX;
+    while services.len() != known {
+        known = services.len();
+        for one in definitions {
+            one.services.add_related(&mut services);
+        }
+    }
+    definitions.map(|definitions| Definitions {
+        policies: (definitions.policies).only(|policy| services.contains(policy.service())),
+        ..definitions.clone()
+    })
+}
+
 /// The service whose definition is changed, and all that require it.
 fn services_of(change: &Change, definitions: &Definitions) -> BTreeSet<ServiceId> {
     let url = match change {
@@ -192,10 +230,10 @@ fn services_of(change: &Change, definitions: &Definitions) -> BTreeSet<ServiceId
 
 /// The definitions with this one policy alone.
 fn alone(definitions: &Definitions, policy: &PolicyName) -> Definitions {
-    let only = definitions.policies.get_key_value(policy);
+    let only = definitions.policies.get(policy);
     Definitions {
         policies: only
-            .map(|(name, one)| (name.clone(), Arc::clone(one)))
+            .map(|one| (policy.clone(), Arc::clone(one)))
             .into_iter()
             .collect(),
         ..definitions.clone()

@@ -150,14 +150,22 @@ fn a_node_that_moves_leaves_the_others_alone() {
 
 #[test]
 fn what_a_new_definition_breaks_is_named() {
-    let model = sample();
+    let (model, uplink) = (sample(), "myorg/uplink".parse().unwrap());
     let change = Change::PutService(service("uplink", "1.0.0", "other"));
-    let broken = new_faults(&model.definitions, &model.definitions_after(&change));
+    let broken = new_faults(
+        &uplink,
+        &model.definitions,
+        &model.definitions_after(&change),
+    );
     assert_eq!(broken.len(), 1);
     assert_eq!(broken[0].0.as_str(), "p");
     assert!(broken[0].1[0].contains("other"), "{broken:?}");
     let again = Change::PutService(service("uplink", "1.0.0", "cred"));
-    let fine = new_faults(&model.definitions, &model.definitions_after(&again));
+    let fine = new_faults(
+        &uplink,
+        &model.definitions,
+        &model.definitions_after(&again),
+    );
     assert_eq!(fine, []);
 }
 
@@ -190,23 +198,47 @@ fn sites() -> impl Strategy<Value = &'static str> {
 }
 
 fn any_service() -> impl Strategy<Value = ServiceRecord> {
-    let url = prop::sample::select(&["gps", "uplink"][..]);
+    let url = prop::sample::select(&["gps", "uplink", "dep"][..]);
     let version = prop::sample::select(&["1.0.0", "2.0.0"][..]);
     let secret = prop::sample::select(&["cred", "key"][..]);
-    (url, version, secret).prop_map(|(url, version, secret)| service(url, version, secret))
+    let required = prop::sample::select(&["", "gps", "uplink", "dep"][..]);
+    (url, version, secret, required).prop_map(|(url, version, secret, required)| {
+        let mut record = service(url, version, secret);
+        if !required.is_empty() && required != url {
+            let mut document: serde_json::Value = serde_json::from_str(&record.document).unwrap();
+            document["requiredServices"] = json!([{"url": required, "org": "myorg"}]);
+            document["sharable"] = json!("singleton");
+            record.document = document.to_string();
+        }
+        record
+    })
 }
 
 fn any_policy() -> impl Strategy<Value = PolicyRecord> {
     let name = prop::sample::select(&["a", "b", "c"][..]);
-    let url = prop::sample::select(&["gps", "uplink"][..]);
+    let url = prop::sample::select(&["gps", "uplink", "dep"][..]);
     let version = prop::sample::select(&["1.0.0", "2.0.0"][..]);
     let secret = prop::sample::select(&["cred", "key"][..]);
-    (name, url, version, sites(), secret)
-        .prop_map(|(name, url, version, site, secret)| policy(name, url, version, site, secret))
+    (name, url, version, sites(), secret).prop_map(|(name, url, version, site, secret)| {
+        let mut record = policy(name, url, version, site, secret);
+        let mut document: serde_json::Value = serde_json::from_str(&record.document).unwrap();
+        // What the service may require is bound as well.
+        let more = ["gps", "uplink", "dep"]
+            .into_iter()
+            .filter(|other| *other != url);
+        let more = more.map(|url| {
+            let secrets = json!([{"cred": name}, {"key": name}]);
+            json!({"serviceOrgid": "myorg", "serviceUrl": url, "secrets": secrets})
+        });
+        let entries = document["secretBinding"].as_array_mut().unwrap();
+        entries.extend(more);
+        record.document = document.to_string();
+        record
+    })
 }
 
 fn any_snapshot() -> impl Strategy<Value = OrgSnapshot> {
-    let services = prop::collection::vec(any_service(), 0..4);
+    let services = prop::collection::vec(any_service(), 0..6);
     let policies = prop::collection::vec(any_policy(), 0..4);
     let nodes = prop::collection::vec((sites(), any::<bool>()), 0..4);
     (services, policies, nodes).prop_map(|(services, policies, nodes)| {

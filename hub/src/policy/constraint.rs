@@ -18,10 +18,12 @@
 
 mod eval;
 mod lexer;
+mod mark;
 mod parser;
 
 use std::fmt;
 
+pub(super) use self::mark::Mark;
 use super::document::Fault;
 use super::field::Field;
 use super::property::Properties;
@@ -66,6 +68,18 @@ impl Constraint {
             true => self.text.clone(),
             false => format!("{}: {told}", self.text),
         }
+    }
+
+    /// What it demands in any case: the node has to satisfy every one of these.
+    pub(super) fn demands(&self) -> impl Iterator<Item = &eval::Comparison> {
+        let (one, all) = match &self.expression {
+            Expression::All(parts) => (None, parts.as_slice()),
+            one => (Some(one), [].as_slice()),
+        };
+        all.iter().chain(one).filter_map(|part| match part {
+            Expression::Compare(comparison) => Some(&**comparison),
+            _ => None,
+        })
     }
 
     fn seen(&self, properties: &impl Properties) -> String {

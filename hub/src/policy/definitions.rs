@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::{PolicyName, ServiceId, UserId};
+use edge_secrets_protocol::{ServiceId, UserId};
 
-use super::{DeploymentPolicy, ServiceDefinition};
+use super::{Policies, ServiceDefinition};
 use crate::managers::ManagerName;
 
 /// A document with who published it.
@@ -24,7 +24,7 @@ pub struct Definitions {
     /// Every service definition.
     pub services: Services,
     /// Every deployment policy, by name.
-    pub policies: BTreeMap<PolicyName, Arc<Published<DeploymentPolicy>>>,
+    pub policies: Policies,
     /// The secrets manager that references without one mean; the hub's own when absent.
     pub default_manager: Option<ManagerName>,
 }
@@ -95,6 +95,25 @@ impl Services {
                 return;
             }
             services.extend(more);
+        }
+    }
+
+    /// Adds every service that can stand on a node because of these or beside these: what requires one
+    /// of them, what one of them requires, and so on. Policies for other services never meet those for
+    /// these.
+    pub fn add_related(&self, services: &mut BTreeSet<ServiceId>) {
+        loop {
+            let known = services.len();
+            for one in self.iter().map(|one| &one.document) {
+                let required = one.requirements().iter().map(|required| &required.service);
+                let mut both = required.clone().chain([one.id()]);
+                if both.any(|service| services.contains(service)) {
+                    services.extend(required.chain([one.id()]).cloned());
+                }
+            }
+            if services.len() == known {
+                return;
+            }
         }
     }
 

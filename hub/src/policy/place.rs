@@ -102,7 +102,11 @@ fn settle<'a, T: Trace + Default>(
 ) -> (Board<'a>, Vec<Outcome<'a, T>>) {
     let mut board = Board::default();
     let mut outcomes = Vec::new();
-    for (policy, published) in &definitions.policies {
+    let policies = match T::WANTS_ALL {
+        true => definitions.policies.iter().collect(),
+        false => definitions.policies.for_node(node),
+    };
+    for (policy, published) in policies {
         let Published { owner, document } = &**published;
         let (source, service) = (Source { policy, owner }, document.service());
         let earlier = board.get(service).and_then(|claim| claim.top);

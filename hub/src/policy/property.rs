@@ -143,6 +143,12 @@ impl PropertySet {
         Self { entries }
     }
 
+    /// Every property, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &PropertyValue)> {
+        let entries = self.entries.iter();
+        entries.map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())

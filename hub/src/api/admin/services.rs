@@ -86,7 +86,7 @@ async fn publish(
             let detail = format!("The service definition is refused at requiredServices: {ring}.");
             return Err(Problem::new(Code::Invalid, detail));
         }
-        let broken = new_faults(&model.definitions, &after)
+        let broken = new_faults(definition.id(), &model.definitions, &after)
             .into_iter()
             .map(sentence);
         let missing = unmet(&definition, &after);
@@ -138,7 +138,8 @@ async fn remove(
     let check = |model: &Model| {
         expect_owner(&session, model.services.get(&key))?;
         let after = model.definitions_after(&probe);
-        let broken = new_faults(&model.definitions, &after);
+        let service = model.id_of(&key.0);
+        let broken = new_faults(&service, &model.definitions, &after);
         if broken.is_empty() {
             return Ok(Vec::new());
         }

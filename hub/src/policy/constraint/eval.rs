@@ -53,13 +53,13 @@ impl Operator {
 /// the property's type to say.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Literal {
-    text: String,
+    pub(super) text: String,
     /// Its parts; itself, when it has no comma.
-    items: Vec<String>,
-    number: Option<f64>,
-    boolean: Option<bool>,
-    version: Option<Version>,
-    range: Option<VersionRange>,
+    pub(super) items: Vec<String>,
+    pub(super) number: Option<f64>,
+    pub(super) boolean: Option<bool>,
+    pub(super) version: Option<Version>,
+    pub(super) range: Option<VersionRange>,
 }
 
 impl Literal {
@@ -108,8 +108,8 @@ impl Literal {
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::policy) struct Comparison {
     name: String,
-    operator: Operator,
-    literal: Literal,
+    pub(super) operator: Operator,
+    pub(super) literal: Literal,
 }
 
 impl Comparison {
@@ -122,7 +122,7 @@ impl Comparison {
     }
 
     /// The property's name.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::policy) fn name(&self) -> &str {
         &self.name
     }
 

@@ -118,10 +118,32 @@ proptest! {
     #[test]
     fn a_policy_that_could_not_place_changes_nothing((definitions, node) in world()) {
         let mut fewer = definitions.clone();
-        fewer.policies.retain(|_, policy| could_place(&node, &policy.document));
+        fewer.policies = fewer.policies.only(|policy| could_place(&node, policy));
         prop_assert_eq!(
             super::super::place(&org(), &node, &definitions),
             super::super::place(&org(), &node, &fewer)
         );
+    }
+
+    /// Whatever policies came and went before, a node meets all that could place something on it.
+    #[test]
+    fn what_could_be_placed_is_found_by_its_demands(
+        (definitions, node) in world(), gone in prop::collection::vec("[a-d]", 0..4),
+    ) {
+        let mut policies = definitions.policies.clone();
+        for name in gone {
+            policies.remove(&name.parse().unwrap());
+        }
+        let found: Vec<_> = policies.for_node(&node).into_iter().map(|(name, _)| name).collect();
+        prop_assert!(found.is_sorted());
+        for (name, one) in &policies {
+            prop_assert!(found.contains(&name) || !could_place(&node, &one.document), "{}", name);
+        }
+        let anew: Policies = policies.iter().map(|(name, one)| (name.clone(), one.clone())).collect();
+        prop_assert_eq!(anew.len(), policies.len());
+        for name in anew.iter().map(|(name, _)| name) {
+            policies.remove(name);
+        }
+        prop_assert!(policies.for_node(&node).is_empty());
     }
 }

@@ -282,7 +282,9 @@ fn a_deployment_keeps_its_id_across_versions_bindings_and_nodes() {
     assert_eq!(first.id.as_str(), "34a0467ba5c9f611bcb04cf5fab99aa2");
     let (name, owner, document) = policy("q", "bob", &text);
     let renamed = Definitions {
-        policies: [(name, Arc::new(Published { owner, document }))].into(),
+        policies: [(name, Arc::new(Published { owner, document }))]
+            .into_iter()
+            .collect(),
         ..definitions.clone()
     };
     assert_ne!(placed(&berlin(), &renamed)[0].id, first.id);

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use crate::policy::constraint::Constraint;
-use crate::policy::property::{PropertySet, PropertyValue};
+use crate::policy::property::{Properties as _, PropertySet, PropertyValue};
 
 #[derive(Debug, Clone)]
 enum Tree {
@@ -247,6 +247,17 @@ proptest! {
         );
         let constraint = Constraint::parse(&text);
         prop_assert!(constraint.is_ok(), "{}: {}", text, constraint.unwrap_err());
-        prop_assert_eq!(constraint.unwrap().holds(&set), model(&tree, &has), "{}", text);
+        let constraint = constraint.unwrap();
+        prop_assert_eq!(constraint.holds(&set), model(&tree, &has), "{}", text);
+        // What is looked up by its marks is found wherever it holds.
+        for demand in constraint.demands() {
+            let value = set.get(demand.name());
+            if let (Some(value), Some(marks)) = (value, demand.marks())
+                && demand.holds(&set)
+            {
+                prop_assert!(value.marks().iter().any(|one| marks.contains(one)), "{}", demand);
+            }
+            prop_assert!(demand.holds(&set) || !constraint.holds(&set), "{} of {}", demand, text);
+        }
     }
 }
