@@ -85,14 +85,14 @@ pub mod paths {
     /// `PUT` [`SetEngine`](super::SetEngine) → [`EngineSet`](super::EngineSet).
     pub const MANAGER_ENGINE: &str = "/v1/orgs/{org}/managers/{manager}/engine";
     /// `GET ?prefix=&labels=A,B&search=&page=` [`ManagedPage`](super::ManagedPage): those that have every
-    /// label; `invalid` where the manager's listings tell none.
+    /// label, or the text; `invalid` where the manager's listings tell no labels, or it cannot search.
     pub const MANAGED_LIST: &str = "/v1/orgs/{org}/managers/{manager}/secrets";
     /// `GET` [`ManagedInfo`](super::ManagedInfo); `POST`
     /// [`NewCredential`](crate::managers::NewCredential) → `ManagedInfo`.
     pub const MANAGED: &str = "/v1/orgs/{org}/managed/{*reference}";
     /// `GET` list of [`ManagedVersion`](super::ManagedVersion), newest first.
     pub const MANAGED_VERSIONS: &str = "/v1/orgs/{org}/managed-versions/{*reference}";
-    /// `GET ?node=&ended=` list of [`LeaseInfo`](super::LeaseInfo).
+    /// `GET ?node=&ended=&before=LEASE&limit=N` [`LeasePage`](super::LeasePage): the newest, 1,000 at most.
     pub const LEASES: &str = "/v1/orgs/{org}/leases";
     /// `POST`, no body → 204.
     pub const LEASE_REVOKE: &str = "/v1/orgs/{org}/leases/{lease}/revoke";

@@ -222,6 +222,8 @@ pub struct ManagerError {
     pub detail: String,
     /// When the manager wants to be asked again at the earliest.
     pub retry_after: Option<Duration>,
+    /// The manager was not asked at all: whoever stands before it kept the call back.
+    pub unasked: bool,
 }
 
 impl ManagerError {
@@ -232,7 +234,15 @@ impl ManagerError {
             fault,
             detail: detail.into(),
             retry_after: None,
+            unasked: false,
         }
+    }
+
+    /// The same, of a call that was kept back.
+    #[must_use]
+    pub fn unasked(mut self) -> Self {
+        self.unasked = true;
+        self
     }
 
     /// The same, and not before so long: within [`MAX_RETRY_AFTER`], whatever the manager says.

@@ -152,6 +152,10 @@ impl SecretManager for IbmCloud {
         true
     }
 
+    fn searches(&self) -> bool {
+        true
+    }
+
     async fn list(&self, _: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
         self.list_page(query).await
     }

@@ -222,7 +222,7 @@ pub struct ListQuery {
     pub prefix: String,
     /// Labels that all must be there, where listings tell them ([`SecretManager::lists_labels`]).
     pub labels: Vec<String>,
-    /// A text to search for, where the manager can.
+    /// A text to search for, where the manager can ([`SecretManager::searches`]).
     pub search: Option<String>,
     /// What [`Page::next`] said.
     pub page: Option<String>,
@@ -318,6 +318,11 @@ pub trait SecretManager: Send + Sync + 'static {
 
     /// Whether [`list`](Self::list) tells labels, and so can look for them.
     fn lists_labels(&self) -> bool {
+        false
+    }
+
+    /// Whether [`list`](Self::list) can look for a text.
+    fn searches(&self) -> bool {
         false
     }
 

@@ -266,6 +266,10 @@ impl SecretManager for SecretServer {
         Ok(description)
     }
 
+    fn searches(&self) -> bool {
+        true
+    }
+
     async fn list(&self, _: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
         list::page(&self.api, query).await
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::records::{LeaseRecord, LeaseState};
+use crate::managers::gate::MAX_PAUSE;
 use crate::managers::{Effect, Fault};
 
 /// A lease and all that decides over it.
@@ -64,8 +65,9 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
         // Once more to its manager, also past its end: the clock may have been set.
         LeaseState::Live if over => Step::Revoke,
         LeaseState::Live => superseded(situation),
+        // It was tried, or its manager is left alone.
+        LeaseState::Ending if over && lease.trouble.is_some() => Step::Bury,
         LeaseState::Ending => match patience(lease) {
-            Some(_) if over => Step::Bury,
             Some(until) if until > now => Step::Wait(Some(until)),
             _ => Step::Revoke,
         },
@@ -74,12 +76,16 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
 
 /// After a failure: when to try again.
 pub(super) fn patience(lease: &LeaseRecord) -> Option<Timestamp> {
-    let last = lease.trouble.as_ref()?.since;
+    let trouble = lease.trouble.as_ref()?;
+    let last = trouble.since;
     let doubled = lease.attempts.saturating_sub(1).min(9);
-    let mut wait = Duration::from_secs(1 << doubled).min(MAX_WAIT);
-    let unknown =
-        lease.trouble.as_ref().map(|trouble| trouble.fault) == Some(Fault::OutcomeUnknown);
-    if unknown && lease.attempts > 1 {
+    let most = match trouble.fault.is_of_the_manager() {
+        // Its gate keeps calls from it for all: a lease need not wait longer than that.
+        true => MAX_PAUSE,
+        false => MAX_WAIT,
+    };
+    let mut wait = Duration::from_secs(1 << doubled).min(most);
+    if trouble.fault == Fault::OutcomeUnknown && lease.attempts > 1 {
         // Each try may leave a credential behind that nobody has.
         wait = MAX_WAIT;
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::decide::{Situation, Step, decide};
+use super::decide::{Situation, Step, after, decide};
 use super::pace::Pace;
 use super::table::Table;
 use super::turns::Turns;
@@ -270,6 +270,7 @@ impl Keeper {
         if self.pace.len() > 2 * self.table.len() {
             self.pace.forget(now);
         }
+        self.table.forget_unused();
         let due: Vec<_> = self
             .due
             .iter()
@@ -373,6 +374,13 @@ impl Keeper {
         manager: Arc<Guarded>,
     ) -> Result<(), CatalogError> {
         let id = lease.id;
+        let too_often = match step {
+            Step::Mint => self.too_often(&lease),
+            _ => None,
+        };
+        if let Some(error) = too_often.or_else(|| manager.held_back()) {
+            return self.failed(lease, error).await;
+        }
         if !self.turns.begin(&lease, &manager.name, at_once(&manager)) {
             self.due.remove(&id);
             return Ok(());
@@ -385,10 +393,35 @@ impl Keeper {
             Step::Revoke => self.end(lease, manager).await,
             _ => self.mint(lease, manager).await,
         };
-        // What had nothing to ask passes its turn on.
-        let passed = (!self.busy.contains(&id)).then(|| self.turns.end(id));
-        begun?;
-        Box::pin(self.pass_on(passed.flatten())).await
+        if !self.busy.contains(&id)
+            && let Some(manager) = self.turns.end(id)
+        {
+            // It had nothing to ask. Who waits is attended in the next round: not from within this
+            // one, which would be as deep as the queue is long.
+            let most = self.most_at(&manager);
+            while let Some(next) = self.turns.next(&manager, most) {
+                self.due.insert(next, clock::now());
+            }
+        }
+        begun
+    }
+
+    /// So many calls for leases at once.
+    fn most_at(&self, manager: &ManagerName) -> usize {
+        let found = self.parts.registry.named(manager);
+        found.map_or(1, |manager| at_once(manager))
+    }
+
+    /// Credentials that live for moments are not made without end.
+    fn too_often(&self, lease: &LeaseRecord) -> Option<ManagerError> {
+        let now = clock::now();
+        let until = self.pace.earliest(&lease.place, now)?;
+        let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+        let error = ManagerError::new(
+            Fault::RateLimited,
+            "credentials of it are made too often: let them live longer at their manager",
+        );
+        Some(error.after(Some(wait)).unasked())
     }
 
     /// Attends those whose turn it is at a manager where a call is over.
@@ -396,8 +429,7 @@ impl Keeper {
         let Some(manager) = manager else {
             return Ok(());
         };
-        let found = self.parts.registry.named(&manager);
-        let most = found.map_or(1, |manager| at_once(manager));
+        let most = self.most_at(&manager);
         while let Some(next) = self.turns.next(&manager, most) {
             self.attend(next).await?;
         }
@@ -445,27 +477,34 @@ impl Keeper {
         self.failed(lease, error).await
     }
 
-    /// Notes a failure; what failed is tried again later.
+    /// Notes a failure; what failed is tried again later. A call that was kept back is no try, and
+    /// what is noted already is not written again.
     async fn failed(
         &mut self,
         mut lease: LeaseRecord,
         error: ManagerError,
     ) -> Result<(), CatalogError> {
         let now = clock::now();
-        let earliest = error.retry_after;
-        warn!(lease = %lease.id, secret = %lease.place.reference, node = %lease.place.node, %error,
-            "A lease is in trouble.");
-        let mut noted = trouble(error, None, now);
-        // Waiting is counted from here.
-        noted.since = now;
-        lease.trouble = Some(noted);
-        lease.attempts = lease.attempts.saturating_add(1);
-        let id = lease.id;
-        self.change(vec![LeaseChange::Set(Box::new(lease))], Vec::new())
-            .await?;
-        if let Some(wait) = earliest.and_then(|wait| jiff::SignedDuration::try_from(wait).ok()) {
-            let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let (id, unasked) = (lease.id, error.unasked);
+        let earliest = error.retry_after.or_else(|| unasked.then_some(RETRY));
+        let known = lease.trouble.as_ref().map(|trouble| trouble.fault) == Some(error.fault);
+        if !unasked || !known {
+            warn!(lease = %id, secret = %lease.place.reference, node = %lease.place.node, %error,
+                "A lease is in trouble.");
+            // Waiting is counted from here.
+            lease.trouble = Some(trouble(error, None, now));
+        }
+        if !unasked {
+            lease.attempts = lease.attempts.saturating_add(1);
+        }
+        if self.table.get(id) != Some(&lease) {
+            let change = LeaseChange::Set(Box::new(lease));
+            self.change(vec![change], Vec::new()).await?;
+        }
+        if let Some(wait) = earliest {
+            let until = after(now, wait);
             self.not_before.insert(id, until);
+            self.due.insert(id, until);
         }
         Ok(())
     }

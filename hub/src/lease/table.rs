@@ -169,6 +169,17 @@ impl Table {
         self.known.insert(key, known);
     }
 
+    /// Forgets what is known of secrets that no lease is of, once that is most of it: bindings say it
+    /// again.
+    pub(super) fn forget_unused(&mut self) {
+        if self.known.len() <= 2 * self.leases.len() + FEW {
+            return;
+        }
+        let used = |lease: &LeaseRecord| (lease.place.org.clone(), lease.place.reference.clone());
+        let used: BTreeSet<_> = self.leases.values().map(used).collect();
+        self.known.retain(|secret, _| used.contains(secret));
+    }
+
     /// What bindings said of the secret last.
     pub(super) fn known(&self, place: &LeasePlace) -> Option<&Known> {
         let key = (place.org.clone(), place.reference.clone());
@@ -188,5 +199,57 @@ fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<LeaseId>>, key: &K, id: Lease
         if ids.is_empty() {
             index.remove(key);
         }
+    }
+}
+
+/// So many are not worth a look.
+const FEW: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn place(reference: &str) -> LeasePlace {
+        LeasePlace {
+            org: "o".parse().unwrap(),
+            node: "n".parse().unwrap(),
+            deployment: "d".parse().unwrap(),
+            reference: reference.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_secrets_does_not_grow_without_end() {
+        let mut table = Table::default();
+        let used = place("v:database/creds/used");
+        table.put(LeaseRecord {
+            id: LeaseId(1),
+            place: used.clone(),
+            identity: None,
+            enrolled_at: None,
+            current: true,
+            state: LeaseState::Wanted,
+            handle: None,
+            epoch: None,
+            renewable: true,
+            granted_at: None,
+            ends_at: None,
+            attempts: 0,
+            trouble: None,
+            created_at: Timestamp::UNIX_EPOCH,
+        });
+        let known = || Known {
+            effect: Effect::Mints,
+            identity: None,
+        };
+        table.note(&used, known());
+        for number in 0..1_000 {
+            table.note(&place(&format!("v:database/creds/{number}")), known());
+            table.forget_unused();
+            assert!(table.known.len() <= 2 + FEW, "{}", table.known.len());
+        }
+        assert_eq!(table.effect(&used), Effect::Mints);
     }
 }

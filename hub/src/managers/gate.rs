@@ -114,7 +114,7 @@ impl Gate {
         match &mut state.open {
             Some((until, error)) if *until > now => {
                 let wait = until.duration_since(now);
-                Err(error.clone().after(Some(wait)))
+                Err(error.clone().after(Some(wait)).unasked())
             }
             // One goes ahead to see; the others wait for what it finds.
             Some((until, _)) if look == Look::AndGo => {
@@ -188,6 +188,7 @@ fn busy() -> ManagerError {
         Fault::RateLimited,
         "too many calls of it wait for their turn at the hub already",
     )
+    .unasked()
 }
 
 /// Longer with every failure, up to a minute, and not the same for all.

@@ -172,6 +172,13 @@ impl Guarded {
         self.gate.is_open().map(|(left, _)| left)
     }
 
+    /// What a call would hear now without the manager being asked, because it is left alone.
+    #[must_use]
+    pub fn held_back(&self) -> Option<ManagerError> {
+        let (left, error) = self.gate.is_open()?;
+        Some(error.after(Some(left)).unasked())
+    }
+
     /// Whether the organisation may have this secret of this manager at all.
     ///
     /// # Errors
@@ -290,7 +297,7 @@ impl Guarded {
     ///
     /// # Errors
     /// Its own, and the gate's; [`Fault::OutOfPolicy`] for such a folder itself; [`Fault::Unsupported`]
-    /// when it is to look for labels and its listings tell none.
+    /// when it is to look for labels and its listings tell none, or for a text and it cannot.
     pub async fn list(&self, org: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
         let folder = match query.prefix.trim_end_matches('/') {
             "" => String::new(),
@@ -311,6 +318,15 @@ impl Guarded {
                 format!(
                     "the listings of {} tell no labels, so nothing can be listed by them: leave them \
                      out",
+                    self.name
+                ),
+            ));
+        }
+        if query.search.is_some() && !self.manager.searches() {
+            return Err(ManagerError::new(
+                Fault::Unsupported,
+                format!(
+                    "{} cannot be searched: list a folder of it instead",
                     self.name
                 ),
             ));

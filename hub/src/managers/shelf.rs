@@ -33,6 +33,8 @@ struct State {
     faults: BTreeMap<String, (Fault, Option<usize>)>,
     /// Its listings have labels.
     labels: bool,
+    /// It looks for texts.
+    searches: bool,
     /// The keys of engines, by name.
     engines: BTreeMap<String, Vec<u8>>,
 }
@@ -86,6 +88,11 @@ impl Shelf {
         self.put(path, &[]);
         let mut state = self.state.lock().unwrap();
         state.secrets.get_mut(path).unwrap().effect = effect;
+    }
+
+    /// It looks for texts from now on.
+    pub(crate) fn can_search(&self) {
+        self.state.lock().unwrap().searches = true;
     }
 
     /// Its listings have labels from now on.
@@ -232,11 +239,18 @@ impl SecretManager for Shelf {
         self.state.lock().unwrap().labels
     }
 
+    fn searches(&self) -> bool {
+        self.state.lock().unwrap().searches
+    }
+
     async fn list(&self, _: &OrgId, query: &ListQuery) -> Result<Page, ManagerError> {
-        let asked = match query.labels.join(",").as_str() {
+        let mut asked = match query.labels.join(",").as_str() {
             "" => query.prefix.clone(),
             labels => format!("{} by {labels}", query.prefix),
         };
+        if let Some(text) = &query.search {
+            asked.push_str(&format!(" for {text}"));
+        }
         self.take("list", &asked).await?;
         let state = self.state.lock().unwrap();
         let mut entries: Vec<Listed> = Vec::new();

@@ -160,6 +160,16 @@ pub struct ManagedEntry {
     pub labels: Vec<String>,
 }
 
+/// A part of the leases that there are: the newest of those that were asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeasePage {
+    /// Oldest first.
+    pub leases: Vec<LeaseInfo>,
+    /// `?before=` of the part with older ones; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<LeaseId>,
+}
+
 /// A credential of one binding on one node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaseInfo {

@@ -8,6 +8,39 @@ use crate::ListQuery;
 pub(super) async fn run<W: World, F: AsyncFn() -> W>(make: &F) {
     what_is_listed_can_be_referred_to(&make().await).await;
     labels_are_looked_for_or_not_told(&make().await).await;
+    a_text_is_looked_for_where_that_is_said(&make().await).await;
+}
+
+/// Who searches below a folder finds what has the text in its name, and nothing else; no value, and no
+/// effect.
+async fn a_text_is_looked_for_where_that_is_said(world: &impl World) {
+    let (org, manager) = (world.org(), world.manager());
+    if !manager.searches() {
+        return;
+    }
+    let before = (world.values_given(), world.minted());
+    let path = world.pure().path();
+    let (folder, name) = path.rsplit_once('/').expect("a folder");
+    let search = async |text: &str| {
+        let mut query = ListQuery {
+            prefix: format!("{folder}/"),
+            search: Some(text.to_owned()),
+            ..ListQuery::default()
+        };
+        let mut found = BTreeSet::new();
+        loop {
+            let page = manager.list(&org, &query).await.expect("a page");
+            expect_no_value(&format!("{page:?}"));
+            found.extend(page.entries.into_iter().map(|entry| entry.path));
+            query.page = page.next;
+            if query.page.is_none() {
+                return found;
+            }
+        }
+    };
+    assert!(search(name).await.contains(&path), "{path}");
+    assert_eq!(search("nothing-is-called-so").await, BTreeSet::new());
+    assert_eq!((world.values_given(), world.minted()), before);
 }
 
 /// Whoever looks for labels must not get what has none of them.

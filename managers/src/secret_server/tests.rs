@@ -3,6 +3,7 @@
 mod access;
 mod finding;
 mod leases;
+mod refusals;
 mod session;
 mod values;
 mod world;

@@ -66,7 +66,8 @@ pub(super) async fn mint(
             "gives no lease with its credentials: its mount is none of type `dynamic`",
         ));
     }
-    let handle = LeaseHandle::new(made.lease_id)?;
+    // One that nobody can name can be neither renewed nor ended.
+    let handle = LeaseHandle::new(made.lease_id).map_err(|_| super::unknown())?;
     match payload::from_object(made.data) {
         Ok(payload) => Ok(Minted {
             payload,

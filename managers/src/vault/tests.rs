@@ -1,4 +1,5 @@
 mod config;
+mod contract;
 mod errors;
 mod kv;
 mod leases;

@@ -70,6 +70,7 @@ fn look(operator: &Operator) {
             "--label",
             "edge",
         ],
+        &["secret", "list", "ibm:default/", "--search", "cos"],
         &["manager", "check", "ibm"],
         &["manager", "list"],
         &["lease", "list"],

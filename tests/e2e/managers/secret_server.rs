@@ -64,6 +64,7 @@ fn look(operator: &Operator) {
         &["secret", "show", DB][..],
         &["secret", "versions", DB],
         &["secret", "list", "pim:BU044/Team/"],
+        &["secret", "list", "pim:BU044/", "--search", "db"],
         &["manager", "check", "pim"],
         &["manager", "list"],
         &["lease", "list"],

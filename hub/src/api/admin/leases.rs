@@ -13,7 +13,7 @@ use crate::api::problem::ApiError;
 use crate::catalog::records::{LeaseId, LeaseQuery, LeaseRecord};
 use crate::hub::Hub;
 use crate::rights::{Call, SecretCall};
-use crate::wire::{LeaseInfo, paths};
+use crate::wire::{LeaseInfo, LeasePage, paths};
 
 pub(super) fn router() -> Router<Arc<Hub>> {
     Router::new()
@@ -26,22 +26,27 @@ struct Which {
     node: Option<NodeId>,
     #[serde(default)]
     ended: bool,
+    before: Option<u64>,
+    limit: Option<u32>,
 }
 
-async fn list(
-    session: Session,
-    Params(which): Params<Which>,
-) -> Result<Json<Vec<LeaseInfo>>, ApiError> {
+async fn list(session: Session, Params(which): Params<Which>) -> Result<Json<LeasePage>, ApiError> {
     session.require(Call::See, "lease.list", "leases").await?;
+    let limit = which.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     let query = LeaseQuery {
         org: Some(session.org.clone()),
         node: which.node,
         ended: which.ended,
+        before: which.before.map(LeaseId),
+        limit: Some(limit),
     };
-    let leases = session.hub.catalog.leases(&query).await?.into_iter();
+    let leases = session.hub.catalog.leases(&query).await?;
+    let full = leases.len() >= limit as usize;
+    let next = leases.first().map(|lease| lease.id).filter(|_| full);
     let seen =
         |lease: &LeaseRecord| session.may(Call::Secret(SecretCall::List, &lease.place.reference));
-    Ok(Json(leases.filter(seen).map(info).collect()))
+    let leases = leases.into_iter().filter(seen).map(info).collect();
+    Ok(Json(LeasePage { leases, next }))
 }
 
 /// Ends a credential at its manager. The answer says that it is to end; where its binding still
@@ -56,8 +61,11 @@ async fn revoke(session: Session) -> Result<StatusCode, ApiError> {
         .parse()
         .map_err(|_| ApiError::new(Code::BadRequest, "A lease is named by its number."))?;
     let mut audit = session.audit("lease.revoke", &object);
+    // That one alone, however many there are.
     let open = LeaseQuery {
         org: Some(session.org.clone()),
+        before: Some(LeaseId(id.saturating_add(1))),
+        limit: Some(1),
         ..LeaseQuery::default()
     };
     let open = session.hub.catalog.leases(&open).await?;
@@ -88,3 +96,6 @@ fn info(lease: LeaseRecord) -> LeaseInfo {
         trouble: lease.trouble,
     }
 }
+
+/// Most leases of one answer.
+const MAX_PAGE: u32 = 1_000;

@@ -9,6 +9,7 @@ mod metadata;
 mod metrics;
 mod people;
 mod secrets;
+mod trouble;
 
 use std::sync::Arc;
 

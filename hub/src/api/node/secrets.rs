@@ -316,3 +316,29 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long all of them wait together: the agent's own patience is longer. What is kept by then is
 /// still given.
 const BATCH_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod patience {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_batch_of_a_manager_that_hangs_waits_no_longer_than_its_node() {
+        let start = Instant::now();
+        let latest = start + BATCH_PATIENCE;
+        let hanging = (0..MAX_BATCH_ITEMS).map(|_| patiently(latest, pending()));
+        let answers: Vec<_> = stream::iter(hanging).buffered(AT_ONCE).collect().await;
+        let hanging = |answer: &Result<_, ManagerError>| {
+            answer
+                .as_ref()
+                .is_err_and(|error| error.fault == Fault::TimedOut)
+        };
+        assert!(answers.iter().all(hanging) && answers.len() == MAX_BATCH_ITEMS);
+        assert_eq!(start.elapsed(), BATCH_PATIENCE);
+        // What is kept is given even then.
+        let kept = Arc::new(Secret::new(b"kept".to_vec()));
+        let given = patiently(latest, ready(Ok(kept))).await;
+        assert!(given.is_ok_and(|value| value.expose() == b"kept"));
+    }
+}

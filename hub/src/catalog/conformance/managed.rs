@@ -270,8 +270,22 @@ pub(crate) async fn leases_are_changed_together_and_numbers_never_come_back(plac
         org: Some(world.org.clone()),
         node: Some(node_id("n")),
         ended: true,
+        ..LeaseQuery::default()
     };
     assert_eq!(world.catalog.leases(&query).await.unwrap().len(), 2);
+    // A part of them: the newest, then what is older.
+    let newest = LeaseQuery {
+        limit: Some(1),
+        ..query.clone()
+    };
+    let part = world.catalog.leases(&newest).await.unwrap();
+    assert_eq!(part.iter().map(|l| l.id).collect::<Vec<_>>(), [beside.id]);
+    let older = LeaseQuery {
+        before: Some(beside.id),
+        ..newest
+    };
+    let part = world.catalog.leases(&older).await.unwrap();
+    assert_eq!(part.iter().map(|l| l.id).collect::<Vec<_>>(), [made.id]);
     let third = change(&world, vec![want("n", false)]).await.remove(0);
     assert!(third.id > beside.id);
     let open = world.catalog.leases(&LeaseQuery::default()).await.unwrap();

@@ -205,6 +205,10 @@ pub struct LeaseQuery {
     pub node: Option<NodeId>,
     /// Those that ended too.
     pub ended: bool,
+    /// Older than this one.
+    pub before: Option<LeaseId>,
+    /// Of them the newest, so many at most.
+    pub limit: Option<u32>,
 }
 
 const PREFIX: &str = "lease-";

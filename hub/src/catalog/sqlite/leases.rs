@@ -23,12 +23,22 @@ pub(super) async fn list(
 ) -> Result<Vec<LeaseRecord>, CatalogError> {
     // Written out, so that the index on open leases, or that of organisations, can serve.
     let mut select = QueryBuilder::<Sqlite>::new("SELECT * FROM leases WHERE ");
+    if query.limit.is_some() {
+        select = QueryBuilder::new("SELECT * FROM (SELECT * FROM leases WHERE ");
+    }
     select.push(if query.ended { "1" } else { "state <> 'ended'" });
     if let Some(org) = &query.org {
         select.push(" AND org = ").push_bind(org.as_str());
     }
     if let Some(node) = &query.node {
         select.push(" AND node = ").push_bind(node.as_str());
+    }
+    if let Some(before) = query.before {
+        select.push(" AND id < ").push_bind(number(before.0));
+    }
+    if let Some(limit) = query.limit {
+        select.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        select.push(")");
     }
     select.push(" ORDER BY id");
     let rows = select.build().fetch_all(&catalog.readers).await?;

@@ -161,10 +161,21 @@ fn the_old_one_lives_until_its_node_has_the_new_one() {
 fn what_fails_is_tried_again_later_and_later_until_its_end() {
     let mut ending = lease(LeaseState::Ending);
     ending.ends_at = Some(at(10_000));
-    for (attempts, wait) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (40, 300)] {
+    for (fault, attempts, wait) in [
+        (Fault::Failed, 1, 1),
+        (Fault::Failed, 2, 2),
+        (Fault::Failed, 3, 4),
+        (Fault::Failed, 9, 256),
+        (Fault::Failed, 10, 300),
+        (Fault::Failed, 40, 300),
+        // Of the manager as a whole: its gate keeps calls from it already.
+        (Fault::Unreachable, 3, 4),
+        (Fault::Unreachable, 9, 60),
+        (Fault::RateLimited, 40, 60),
+    ] {
         ending.attempts = attempts;
         ending.trouble = Some(Trouble {
-            fault: Fault::Unreachable,
+            fault,
             detail: "…".into(),
             since: at(100),
         });
@@ -180,6 +191,11 @@ fn what_fails_is_tried_again_later_and_later_until_its_end() {
         assert_eq!(late, Step::Revoke, "{attempts}");
     }
     assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
+    // Also when its manager was left alone all the time; and not without a try, should the clock lie.
+    ending.attempts = 0;
+    assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
+    ending.trouble = None;
+    assert_eq!(decide(situation(&ending, 10_000)), Step::Revoke);
 }
 
 proptest! {

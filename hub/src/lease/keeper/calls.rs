@@ -23,11 +23,6 @@ impl Keeper {
         mut lease: LeaseRecord,
         manager: Arc<Guarded>,
     ) -> Result<(), CatalogError> {
-        let now = clock::now();
-        if let Some(until) = self.pace.earliest(&lease.place, now) {
-            let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-            return self.failed(lease, too_often().after(Some(wait))).await;
-        }
         lease.state = LeaseState::Minting;
         let (id, place) = (lease.id, lease.place.clone());
         // Before the change is seen: a look at the lease must not make another one.
@@ -343,11 +338,4 @@ impl Keeper {
             events.send(event).ok();
         });
     }
-}
-
-fn too_often() -> ManagerError {
-    ManagerError::new(
-        Fault::RateLimited,
-        "credentials of it are made too often: let them live longer at their manager",
-    )
 }

@@ -35,6 +35,8 @@ pub(super) struct Mint {
     /// How long a mint takes, how many are under way, and how many were at most.
     pub(super) takes: Mutex<Duration>,
     under_way: AtomicUsize,
+    /// How often it was asked for one.
+    pub(super) asked: AtomicUsize,
     pub(super) at_once: AtomicUsize,
 }
 
@@ -53,6 +55,7 @@ impl Mint {
             reused: Mutex::default(),
             takes: Mutex::default(),
             under_way: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
         })
     }
@@ -108,6 +111,7 @@ impl SecretManager for Mint {
     }
 
     async fn mint(&self, _: Target<'_>) -> Result<Minted, ManagerError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.well()?;
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.at_once.fetch_max(under_way, Ordering::SeqCst);

@@ -183,3 +183,45 @@ async fn very_many_nodes_wait_for_their_turn_without_a_failure() {
     let most = scene.mint.at_once.load(Ordering::SeqCst);
     assert!((2..=8).contains(&most), "{most} at once");
 }
+
+#[tokio::test]
+async fn what_is_kept_from_a_manager_in_trouble_is_no_try() {
+    let scene = Scene::new(Effect::Mints).await;
+    let nodes: Vec<_> = (0..30).map(|number| format!("n-{number}")).collect();
+    scene.mint.suffer(Some(Fault::Unreachable));
+    let mut watchers = Vec::new();
+    for node in &nodes {
+        scene.world.enrol(node).await;
+        watchers.push(scene.connect(node));
+        scene.place(node, true).await;
+    }
+    let of_them = |lease: &&LeaseRecord| lease.place.node.as_str().starts_with("n-");
+    let leases = scene
+        .until(|leases| {
+            let said = leases.iter().filter(of_them).filter(|lease| {
+                lease.state == LeaseState::Wanted
+                    && lease.trouble.as_ref().map(|trouble| trouble.fault)
+                        == Some(Fault::Unreachable)
+            });
+            said.count() == nodes.len()
+        })
+        .await;
+    // Each says why; those that nobody was asked for count no try.
+    let tries: u32 = leases.iter().map(|lease| lease.attempts).sum();
+    let asked = scene.mint.asked.load(Ordering::SeqCst);
+    assert!(
+        tries as usize <= asked,
+        "{tries} tries, asked {asked} times"
+    );
+    assert!(asked < nodes.len(), "asked {asked} times");
+    scene.mint.suffer(None);
+    scene
+        .until(|leases| {
+            let live = leases
+                .iter()
+                .filter(of_them)
+                .filter(|lease| lease.state == LeaseState::Live && lease.trouble.is_none());
+            live.count() == nodes.len()
+        })
+        .await;
+}

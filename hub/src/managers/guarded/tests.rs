@@ -284,6 +284,25 @@ async fn labels_that_a_listing_does_not_tell_are_refused_and_not_ignored() {
 }
 
 #[tokio::test]
+async fn a_search_that_a_manager_cannot_make_is_refused_and_not_ignored() {
+    let shelf = Shelf::new();
+    shelf.put("team/db", &[("value", "x")]);
+    let guarded = guarded(&shelf);
+    let query = ListQuery {
+        prefix: "team/".into(),
+        search: Some("db".into()),
+        ..ListQuery::default()
+    };
+    let refused = guarded.list(&org("o"), &query).await.unwrap_err();
+    assert_eq!(refused.fault, Fault::Unsupported);
+    assert!(refused.detail.contains("searched"), "{refused}");
+    assert!(shelf.calls().is_empty());
+    shelf.can_search();
+    guarded.list(&org("o"), &query).await.unwrap();
+    assert_eq!(shelf.calls(), ["list team/ for db"]);
+}
+
+#[tokio::test]
 async fn an_engine_is_for_who_has_all_of_the_manager() {
     let shelf = Shelf::new();
     let guarded = guarded(&shelf);

@@ -44,6 +44,10 @@ pub enum SecretCommand {
         /// Only secrets with this label; given again, with all of them
         #[arg(long = "label", value_name = "L")]
         labels: Vec<Label>,
+        /// Only secrets that have this text, in all folders below; as the manager searches: IBM Cloud
+        /// and Secret Server can
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
         /// Only secrets to look after: rotation due, expired, or expiring within 7 days
         #[arg(long)]
         due: bool,
@@ -264,6 +268,7 @@ Examples:
   edge-secrets secret list
   edge-secrets secret list user/alice/
   edge-secrets secret list --label prod --label team/payments
+  edge-secrets secret list pim:BU044/ --search uplink
   edge-secrets secret list --due -o json";
 const SHOW_EXAMPLES: &str = "\
 Without --reveal the value is not fetched at all. With it, a pipe gets the raw bytes where the

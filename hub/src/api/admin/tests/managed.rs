@@ -12,8 +12,8 @@ use crate::managers::shelf::{LONG, Shelf};
 use crate::managers::{Effect, Fault, Kind};
 use crate::observe::observe;
 use crate::wire::{
-    EngineSet, HubInfo, LeaseInfo, ManagedInfo, ManagedPage, ManagedVersion, ManagerCheck,
-    ManagerInfo, Published, SecretRevealed, SecretSet, SetEngine,
+    EngineSet, HubInfo, LeaseInfo, LeasePage, ManagedInfo, ManagedPage, ManagedVersion,
+    ManagerCheck, ManagerInfo, Published, SecretRevealed, SecretSet, SetEngine,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -136,8 +136,8 @@ impl Scene {
     async fn lease(&self, wanted: impl Fn(&LeaseInfo) -> bool) -> LeaseInfo {
         let waiting = async {
             loop {
-                let leases: Vec<LeaseInfo> = self.get("root", "leases?ended=true").await.json();
-                if let Some(lease) = leases.into_iter().find(&wanted) {
+                let page: LeasePage = self.get("root", "leases?ended=true").await.json();
+                if let Some(lease) = page.leases.into_iter().find(&wanted) {
                     return lease;
                 }
                 tokio::time::sleep(A_MOMENT).await;
@@ -813,13 +813,16 @@ async fn leases_are_seen_by_all_and_ended_by_administrators() {
     let live = |lease: &LeaseInfo| lease.state == LeaseState::Live;
     let first = scene.lease(live).await;
     assert_eq!(first.reference.to_string(), "vault:team/creds");
-    let seen: Vec<LeaseInfo> = scene.get("alice", "leases?node=edge-01").await.json();
-    assert_eq!(seen.len(), 1);
-    let none: Vec<LeaseInfo> = scene.get("alice", "leases?node=edge-02").await.json();
-    assert!(none.is_empty());
+    let seen: LeasePage = scene.get("alice", "leases?node=edge-01").await.json();
+    assert_eq!((seen.leases.len(), seen.next), (1, None));
+    let none: LeasePage = scene.get("alice", "leases?node=edge-02").await.json();
+    assert!(none.leases.is_empty());
     let elsewhere = "/v1/orgs/other/leases?ended=true";
-    let elsewhere: Vec<LeaseInfo> = scene.get("mallory", elsewhere).await.json();
-    assert!(elsewhere.is_empty(), "another organisation's are not seen");
+    let elsewhere: LeasePage = scene.get("mallory", elsewhere).await.json();
+    assert!(
+        elsewhere.leases.is_empty(),
+        "another organisation's are not seen"
+    );
 
     let revoke = format!("leases/{}/revoke", first.id);
     scene
@@ -845,9 +848,16 @@ async fn leases_are_seen_by_all_and_ended_by_administrators() {
         .lease(|lease| lease.id == first.id && lease.state == LeaseState::Ended)
         .await;
     assert_eq!(scene.vault.count("revoke lease/1"), 1);
-    scene
+    let second = scene
         .lease(|lease| live(lease) && lease.id > first.id)
         .await;
+    // Part by part, the newest first.
+    let list = "leases?ended=true&limit=1";
+    let part: LeasePage = scene.get("alice", list).await.json();
+    assert_eq!((part.leases[0].id, part.next), (second.id, Some(second.id)));
+    let older = format!("{list}&before={}", second.id);
+    let part: LeasePage = scene.get("alice", &older).await.json();
+    assert_eq!(part.leases[0].id, first.id);
     let trail = scene.world.trail("myorg").await;
     for line in [
         format!("lease.revoke lease/{} denied", first.id),

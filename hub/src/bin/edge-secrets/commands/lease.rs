@@ -1,6 +1,7 @@
 //! `edge-secrets lease …`
 
-use edge_secrets_hub::wire::{LeaseInfo, paths};
+use edge_secrets_hub::wire::{LeaseInfo, LeasePage, paths};
+use edge_secrets_protocol::NodeId;
 use http::Method;
 
 use super::Session;
@@ -13,13 +14,39 @@ use crate::times::age;
 pub(super) async fn run(command: LeaseCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
         LeaseCommand::List { node, ended } => {
-            let target = at(paths::LEASES, &[session.client.org().as_str()])
-                .with_some("node", node)
-                .with("ended", ended);
-            let leases: Vec<LeaseInfo> = session.client.get(target).await?;
+            let leases = fetch(node.as_ref(), ended, session).await?;
             list(&leases, session)
         }
         LeaseCommand::Revoke { lease } => revoke(lease, session).await,
+    }
+}
+
+/// The leases, oldest first; of very many the newest.
+async fn fetch(
+    node: Option<&NodeId>,
+    ended: bool,
+    session: &mut Session<'_>,
+) -> Result<Vec<LeaseInfo>, Error> {
+    let mut leases: Vec<LeaseInfo> = Vec::new();
+    let mut before = None;
+    loop {
+        let target = at(paths::LEASES, &[session.client.org().as_str()])
+            .with_some("node", node)
+            .with("ended", ended)
+            .with_some("before", before);
+        let mut part: LeasePage = session.client.get(target).await?;
+        part.leases.append(&mut leases);
+        leases = part.leases;
+        before = part.next;
+        if before.is_none() {
+            return Ok(leases);
+        }
+        if leases.len() >= MAX_LEASES {
+            let count = leases.len();
+            let note = format!("only the newest {count} are shown: name a node with --node");
+            session.ui.note(&note);
+            return Ok(leases);
+        }
     }
 }
 
@@ -68,3 +95,6 @@ async fn revoke(lease: u64, session: &mut Session<'_>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Most leases of one listing.
+const MAX_LEASES: usize = 10_000;

@@ -33,12 +33,25 @@ pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Re
         SecretCommand::List {
             prefix,
             labels,
+            search,
             due,
         } => match managed::prefix_of(prefix.as_deref().unwrap_or_default())? {
             Some(_) if due => Err(Error::Usage(
                 "what is due is known of the hub's own secrets alone: leave --due out".to_owned(),
             )),
-            Some((manager, folder)) => managed::list(&manager, &folder, &labels, session).await,
+            Some((manager, folder)) => {
+                let asked = managed::Asked {
+                    folder: &folder,
+                    labels: &labels,
+                    search: search.as_deref(),
+                };
+                managed::list(&manager, asked, session).await
+            }
+            None if search.is_some() => Err(Error::Usage(
+                "it is managers outside the hub that search: name one, as in `secret list pim: \
+                 --search TEXT`"
+                    .to_owned(),
+            )),
             None => list(prefix, labels, due, session).await,
         },
         SecretCommand::Create(args) => managed::create(args, session).await,

@@ -40,23 +40,30 @@ pub(super) fn prefix_of(prefix: &str) -> Result<Option<(ManagerName, String)>, E
 /// Most entries of one listing: what is more is for a narrower prefix.
 const MAX_ENTRIES: usize = 10_000;
 
+/// What is to be listed.
+pub(super) struct Asked<'a> {
+    pub(super) folder: &'a str,
+    pub(super) labels: &'a [Label],
+    pub(super) search: Option<&'a str>,
+}
+
 pub(super) async fn list(
     manager: &ManagerName,
-    folder: &str,
-    labels: &[Label],
+    asked: Asked<'_>,
     session: &mut Session<'_>,
 ) -> Result<(), Error> {
     let mut entries: Vec<ManagedEntry> = Vec::new();
     let mut page = None;
     loop {
-        let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
+        let labels: Vec<_> = asked.labels.iter().map(ToString::to_string).collect();
         let labels = (!labels.is_empty()).then(|| labels.join(","));
         let target = at(
             paths::MANAGED_LIST,
             &[session.client.org().as_str(), manager.as_str()],
         )
-        .with("prefix", folder)
+        .with("prefix", asked.folder)
         .with_some("labels", labels)
+        .with_some("search", asked.search)
         .with_some("page", page.take());
         let part: ManagedPage = session.client.get(target).await?;
         entries.extend(part.entries);

@@ -109,7 +109,8 @@ fn leases() -> Value {
 #[tokio::test]
 async fn leases_are_listed_and_ended_after_a_question() {
     let revoke = "POST /v1/orgs/myorg/leases/17/revoke";
-    let hub = hub(&[("GET /v1/orgs/myorg/leases", leases()), (revoke, json!({}))]).await;
+    let page = json!({ "leases": leases() });
+    let hub = hub(&[("GET /v1/orgs/myorg/leases", page), (revoke, json!({}))]).await;
     let table = hub
         .run("lease list --node edge-01 --ended", b"")
         .await
@@ -135,10 +136,28 @@ async fn leases_are_listed_and_ended_after_a_question() {
 }
 
 #[tokio::test]
+async fn leases_come_in_parts_the_newest_first_and_are_shown_oldest_first() {
+    let hub = FakeHub::start(|asked| async move {
+        let mut shown = leases();
+        let all = shown.as_array_mut().unwrap();
+        let (newer, older) = (all.remove(0), all.remove(0));
+        match asked.query.as_str() {
+            "ended=false" => Answer::json(&json!({ "leases": [newer], "next": 17 })),
+            "ended=false&before=17" => Answer::json(&json!({ "leases": [older] })),
+            other => panic!("{other}"),
+        }
+    })
+    .await;
+    let json = hub.run("lease list -o json", b"").await.out();
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&shown[0]["id"], &shown[1]["id"]), (&json!(16), &json!(17)));
+}
+
+#[tokio::test]
 async fn nothing_to_list_is_a_remark() {
     let hub = hub(&[
         ("GET /v1/orgs/myorg/managers", json!([])),
-        ("GET /v1/orgs/myorg/leases", json!([])),
+        ("GET /v1/orgs/myorg/leases", json!({"leases": []})),
         (
             "GET /v1/orgs/myorg/managers/vault/secrets",
             json!({"entries": []}),
@@ -362,6 +381,25 @@ async fn a_listing_by_labels_asks_for_them_and_one_of_what_is_due_is_refused() {
     assert_eq!(ran.code(), 64);
     assert!(ran.err().contains("--due"), "{}", ran.err());
     assert_eq!(hub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_text_is_searched_for_at_a_manager_page_by_page() {
+    let hub = FakeHub::start(|asked| async move {
+        assert_eq!(asked.line(), "GET /v1/orgs/myorg/managers/pim/secrets");
+        let next = (!asked.query.contains("page=")).then_some("found-100");
+        Answer::json(&json!({"entries": [{"name": "pim:Team/db"}], "next": next}))
+    })
+    .await;
+    let list = "secret list pim:Team/ --search up&link";
+    hub.run(list, b"").await.out();
+    let queries: Vec<_> = hub.seen().into_iter().map(|asked| asked.query).collect();
+    let search = "prefix=Team%2F&search=up%26link";
+    assert_eq!(queries, [search, &format!("{search}&page=found-100")]);
+    let ran = hub.run("secret list team/ --search uplink", b"").await;
+    assert_eq!(ran.code(), 64);
+    assert!(ran.err().contains("name one"), "{}", ran.err());
+    assert_eq!(hub.seen().len(), 2);
 }
 
 #[tokio::test]
