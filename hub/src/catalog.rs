@@ -12,6 +12,8 @@ pub mod records;
 pub mod resolve;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
 use edge_secrets_protocol::status::StatusReport;
@@ -24,7 +26,7 @@ use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use records::{
     AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
-    LeaseChange, LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewMeta, NewToken,
+    LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta, NewToken,
     NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
     Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
 };
@@ -283,6 +285,10 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Leases, by number.
     async fn leases(&self, query: &LeaseQuery) -> Result<Vec<LeaseRecord>, CatalogError>;
+
+    /// How many leases of an organisation there are in each state but `ended`; states of none are left
+    /// out.
+    async fn count_leases(&self, org: &OrgId) -> Result<BTreeMap<LeaseState, u64>, CatalogError>;
 
     /// Changes leases, raises the generations of the nodes whose bindings then stand otherwise, and
     /// gives the changed leases as they are now, in the changes' order.

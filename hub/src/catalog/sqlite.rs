@@ -18,6 +18,7 @@ mod secrets;
 mod users;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -37,7 +38,7 @@ use tokio::sync::watch;
 
 use super::records::{
     AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
-    LeaseChange, LeaseQuery, LeaseRecord, NewAudit, NewCertificate, NewMeta, NewToken,
+    LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta, NewToken,
     NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
     Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
 };
@@ -333,6 +334,10 @@ impl Catalog for SqliteCatalog {
 
     async fn leases(&self, query: &LeaseQuery) -> Result<Vec<LeaseRecord>, CatalogError> {
         leases::list(self, query).await
+    }
+
+    async fn count_leases(&self, org: &OrgId) -> Result<BTreeMap<LeaseState, u64>, CatalogError> {
+        leases::count(self, org).await
     }
 
     async fn change_leases(

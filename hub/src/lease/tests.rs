@@ -199,17 +199,37 @@ async fn what_was_cut_off_is_counted_as_unknown_and_made_anew() {
 
 #[tokio::test]
 async fn a_mint_that_fails_blocks_its_binding_alone_and_says_why() {
-    let scene = Scene::new(Effect::Mints).await;
-    scene.mint.suffer(Some(Fault::Denied));
-    let _n = scene.connect("n");
-    scene
-        .until(|leases| !leases.is_empty() && leases[0].attempts > 0)
-        .await;
-    let bindings = scene.world.bindings("n", None).await;
-    let detail = bindings.deployments[0].details.values().next().unwrap();
-    assert_eq!(detail.trouble.as_ref().unwrap().fault, Fault::Denied);
-    scene.mint.suffer(None);
-    scene.live("n").await;
+    for fault in [
+        Fault::Denied,
+        Fault::Locked,
+        // Its answer was lost: nobody knows whether one was made.
+        Fault::OutcomeUnknown,
+        Fault::TimedOut,
+    ] {
+        let scene = Scene::new(Effect::Mints).await;
+        scene.world.put("x", 1).await;
+        let both = ["a=v:database/creds/x", "own=x"];
+        scene.world.place("n", vec![placed("d", &both)]).await;
+        scene.mint.suffer(Some(fault));
+        let _n = scene.connect("n");
+        scene
+            .until(|leases| !leases.is_empty() && leases[0].attempts > 0)
+            .await;
+        let bindings = scene.world.bindings("n", None).await;
+        let details = &bindings.deployments[0].details;
+        let detail = &details[&"a".parse().unwrap()];
+        assert_eq!(detail.trouble.as_ref().unwrap().fault, fault);
+        let own = bindings.deployments[0].secrets.iter();
+        let own = own.filter(|secret| secret.name.as_str() == "own");
+        assert!(own.count() == 1 && !details.contains_key(&"own".parse().unwrap()));
+        let trail = scene.world.trail().await;
+        let said = |record: &&crate::catalog::records::AuditRecord| {
+            record.entry.action == "lease.mint" && record.entry.result == fault.as_str()
+        };
+        assert_eq!(trail.iter().filter(said).count(), 1, "{fault}");
+        scene.mint.suffer(None);
+        scene.live("n").await;
+    }
 }
 
 #[tokio::test]

@@ -266,6 +266,10 @@ pub(crate) async fn leases_are_changed_together_and_numbers_never_come_back(plac
     .await;
     let open = world.catalog.leases(&LeaseQuery::default()).await.unwrap();
     assert_eq!(open.iter().map(|l| l.id).collect::<Vec<_>>(), [beside.id]);
+    let counted = world.catalog.count_leases(&world.org).await.unwrap();
+    assert_eq!(counted, [(LeaseState::Live, 1)].into());
+    let elsewhere = world.catalog.count_leases(&"other".parse().unwrap()).await;
+    assert_eq!(elsewhere.unwrap(), [].into());
     let query = LeaseQuery {
         org: Some(world.org.clone()),
         node: Some(node_id("n")),

@@ -1,5 +1,7 @@
 //! Leases of credentials.
 
+use std::collections::BTreeMap;
+
 use edge_secrets_protocol::{DeploymentId, Generation, NodeId, OrgId};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -21,12 +23,15 @@ pub(super) async fn list(
     catalog: &SqliteCatalog,
     query: &LeaseQuery,
 ) -> Result<Vec<LeaseRecord>, CatalogError> {
-    // Written out, so that the index on open leases, or that of organisations, can serve.
-    let mut select = QueryBuilder::<Sqlite>::new("SELECT * FROM leases WHERE ");
-    if query.limit.is_some() {
-        select = QueryBuilder::new("SELECT * FROM (SELECT * FROM leases WHERE ");
-    }
-    select.push(if query.ended { "1" } else { "state <> 'ended'" });
+    let mut select = QueryBuilder::<Sqlite>::new(match query.limit {
+        Some(_) => "SELECT * FROM (SELECT * FROM leases ",
+        None => "SELECT * FROM leases ",
+    });
+    // However many are dead, the open ones are found without them.
+    select.push(match query.ended {
+        true => "WHERE 1",
+        false => "INDEXED BY leases_open WHERE state <> 'ended'",
+    });
     if let Some(org) = &query.org {
         select.push(" AND org = ").push_bind(org.as_str());
     }
@@ -43,6 +48,22 @@ pub(super) async fn list(
     select.push(" ORDER BY id");
     let rows = select.build().fetch_all(&catalog.readers).await?;
     rows.iter().map(record).collect()
+}
+
+pub(super) async fn count(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+) -> Result<BTreeMap<LeaseState, u64>, CatalogError> {
+    let rows = sqlx::query(COUNT)
+        .bind(org.as_str())
+        .fetch_all(&catalog.readers)
+        .await?;
+    let counted = |row: &SqliteRow| {
+        let state = row.text("state")?;
+        let state = state.parse().map_err(|()| malformed("state"))?;
+        Ok((state, row.count("leases")?))
+    };
+    rows.iter().map(counted).collect()
 }
 
 pub(super) async fn forget_ended(
@@ -337,6 +358,8 @@ pub(super) fn state(text: &str) -> Result<LeaseState, CatalogError> {
     text.parse().map_err(|()| malformed("state"))
 }
 
+const COUNT: &str = "SELECT state, count(*) AS leases FROM leases \
+     INDEXED BY leases_open WHERE state <> 'ended' AND org = $1 GROUP BY state";
 const FORGET_ENDED: &str = "DELETE FROM leases WHERE id IN (
      SELECT id FROM leases WHERE state = 'ended' AND ended_at < $1 LIMIT $2)";
 const FORGET_AT_ONCE: u64 = 1_000;
