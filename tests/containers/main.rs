@@ -1,6 +1,6 @@
 //! Real containers of a real podman, fed by a real hub and agent.
 //!
-//! They need root, podman, runc and a static busybox; where one is missing every trial is reported
+//! They need root, podman, runc and a static busybox, some of them curl and jq too; where one is missing every trial is reported
 //! as ignored, with what is missing as its kind.
 #![allow(
     clippy::expect_used,
@@ -13,6 +13,7 @@ mod examples;
 mod living;
 mod mounts;
 mod owners;
+mod secrets_api;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     // Most of a trial is waiting for processes.
     arguments.test_threads.get_or_insert(4);
     let missing = podman::missing();
-    let trials: Vec<_> = [
+    let mut trials: Vec<_> = [
         examples::trials,
         living::trials,
         mounts::trials,
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
     .flat_map(|more| more())
     .map(|(name, test)| trial(name, test, missing.as_deref()))
     .collect();
+    let missing = missing.or_else(podman::missing_tools);
+    let more = secrets_api::trials().into_iter();
+    trials.extend(more.map(|(name, test)| trial(name, test, missing.as_deref())));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -17,6 +17,7 @@ mod managers;
 mod operators;
 mod rights;
 mod scale;
+mod secrets_api;
 mod services;
 mod soak;
 mod stillborn;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         operators::trials,
         rights::trials,
         scale::trials,
+        secrets_api::trials,
         services::trials,
         soak::trials,
         stillborn::trials,

@@ -28,6 +28,7 @@ pub mod reader;
 pub mod samples;
 pub mod scan;
 pub mod secret_server;
+pub mod secrets_api;
 pub mod stand_in;
 pub mod unit;
 pub mod vault;

@@ -32,6 +32,17 @@ pub fn missing() -> Option<String> {
     (!missing.is_empty()).then(|| format!("needs {}", missing.join(", ")))
 }
 
+/// What is missing on this machine for [`Podman::import_tools`].
+#[must_use]
+pub fn missing_tools() -> Option<String> {
+    let missing: Vec<_> = TOOLS
+        .iter()
+        .filter(|tool| find(&[**tool]).is_none())
+        .map(|tool| tool.rsplit('/').next().unwrap_or(tool))
+        .collect();
+    (!missing.is_empty()).then(|| format!("needs {}", missing.join(", ")))
+}
+
 /// podman, its storage in a temporary place, and one image that holds a static busybox. Every
 /// container is ended and removed when it is dropped.
 #[derive(Debug)]
@@ -59,7 +70,7 @@ impl Podman {
             service: None,
             place,
         };
-        podman.import();
+        podman.make();
         podman
     }
 
@@ -165,12 +176,37 @@ impl Podman {
         self.place.path()
     }
 
+    /// Makes [`TOOLS_IMAGE`]: the other image with this machine's curl and jq, and the libraries that
+    /// they are linked with.
+    ///
+    /// # Panics
+    /// When that cannot be made.
+    pub fn import_tools(&self) {
+        let rootfs = self.rootfs();
+        for tool in TOOLS {
+            let ended = run(Command::new("ldd").arg(tool), b"");
+            assert_eq!(ended.code, 0, "ldd {tool}: {ended:?}");
+            let libraries = ended.stdout.split_whitespace();
+            let libraries = libraries.filter(|word| word.starts_with('/'));
+            for file in libraries.chain([tool]) {
+                let to = rootfs.join(file.trim_start_matches('/'));
+                fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
+                fs::copy(file, &to).expect("copied");
+            }
+        }
+        self.import(TOOLS_IMAGE);
+    }
+
     fn log(&self) -> PathBuf {
         self.place.path().join("service.log")
     }
 
-    fn import(&self) {
-        let rootfs = self.place.path().join("rootfs");
+    fn rootfs(&self) -> PathBuf {
+        self.place.path().join("rootfs")
+    }
+
+    fn make(&self) {
+        let rootfs = self.rootfs();
         for dir in ["bin", "tmp", "run/secrets", "open-horizon-secrets"] {
             fs::create_dir_all(rootfs.join(dir)).expect("a directory");
         }
@@ -179,12 +215,20 @@ impl Podman {
         for name in COMMANDS {
             symlink("busybox", rootfs.join("bin").join(name)).expect("a link");
         }
+        self.import(IMAGE);
+    }
+
+    fn import(&self, image: &str) {
         let tar = self.place.path().join("image.tar");
         let mut pack = Command::new("tar");
-        pack.arg("-C").arg(&rootfs).arg("-cf").arg(&tar).arg(".");
+        pack.arg("-C")
+            .arg(self.rootfs())
+            .arg("-cf")
+            .arg(&tar)
+            .arg(".");
         let ended = run(&mut pack, b"");
         assert_eq!(ended.code, 0, "tar: {ended:?}");
-        self.ok(&["import", tar.to_str().expect("a plain path"), IMAGE]);
+        self.ok(&["import", tar.to_str().expect("a plain path"), image]);
     }
 }
 
@@ -213,6 +257,10 @@ fn find(places: &[&str]) -> Option<PathBuf> {
 /// The image that every storage has.
 pub const IMAGE: &str = "localhost/busybox:1";
 
+/// What [`Podman::import_tools`] makes.
+pub const TOOLS_IMAGE: &str = "localhost/tools:1";
+const TOOLS: [&str; 2] = ["/usr/bin/curl", "/usr/bin/jq"];
+
 /// What every container needs on a machine without a network and with few file descriptors.
 const CONTAINER: &[&str] = &[
     "--network=none",
@@ -220,8 +268,9 @@ const CONTAINER: &[&str] = &[
     "--ulimit=nproc=1024:1024",
 ];
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "sh", "cat", "ls", "stat", "id", "sleep", "touch", "mv", "readlink", "true", "env", "test",
+    "head", "tail",
 ];
 const PODMAN: &[&str] = &["/usr/bin/podman", "/usr/local/bin/podman"];
 const RUNC: &[&str] = &["/usr/bin/runc", "/usr/sbin/runc", "/usr/local/sbin/runc"];
