@@ -109,11 +109,11 @@ fn model(nodes: usize, policies: usize) -> Model {
     };
     let services = (0..policies).map(|at| service_record(at, false));
     let snapshot = OrgSnapshot {
-        default_manager: None,
         revision: Revision(1),
         services: services.chain([dependency]).collect(),
         policies: (0..policies).map(|at| policy_record(at, "db")).collect(),
         nodes: (0..nodes).map(node_record).collect(),
+        ..OrgSnapshot::default()
     };
     Model::load(&org(), snapshot, None)
 }
@@ -135,6 +135,7 @@ fn service_record(at: usize, more: bool) -> ServiceRecord {
         version: "1.0.0".to_owned(),
         arch: "*".to_owned(),
         owner: "alice".parse().unwrap(),
+        public: false,
         document: document.to_string(),
         updated_at: Timestamp::UNIX_EPOCH,
     }

@@ -324,7 +324,10 @@ async fn commit(
 /// An answer above its bounds is refused by the agent whole: a definition that would make one must not
 /// come between a node and the rest of what it should have.
 fn within_bounds(change: &Change, placements: &[NodePlacement]) -> Result<(), Problem> {
-    if !matches!(change, Change::PutService(_) | Change::PutPolicy(_)) {
+    if !matches!(
+        change,
+        Change::PutService(_) | Change::PutPolicy(_) | Change::PutPattern(_)
+    ) {
         return Ok(());
     }
     for NodePlacement { node, deployments } in placements {

@@ -12,8 +12,8 @@ use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
 use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PolicyName, PublicKey, Sealed, SecretName,
-    SecretVersion, ServiceId, ServiceUrl, UserId,
+    DeploymentId, Generation, NodeId, OrgId, PatternName, PolicyName, PublicKey, Sealed,
+    SecretName, SecretVersion, ServiceId, ServiceUrl, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,11 @@ pub mod paths {
     /// `GET` the document, `PUT ?dry_run=` a policy, `DELETE ?dry_run=`: →
     /// [`Published`](super::Published).
     pub const POLICY: &str = "/v1/orgs/{org}/policies/{policy}";
+    /// `GET` list of [`PatternInfo`](super::PatternInfo).
+    pub const PATTERNS: &str = "/v1/orgs/{org}/patterns";
+    /// `GET` the document, `PUT ?dry_run=&allow_missing=` a pattern, `DELETE ?dry_run=`: →
+    /// [`Published`](super::Published).
+    pub const PATTERN: &str = "/v1/orgs/{org}/patterns/{pattern}";
     /// `GET ?after=TAG&wait=SECONDS` [`Rollout`](super::Rollout); with `after` the answer waits until
     /// the tag is another, at most `wait` seconds.
     pub const ROLLOUT: &str = "/v1/orgs/{org}/policies/{policy}/rollout";
@@ -271,6 +276,23 @@ pub struct PolicyInfo {
     /// The service it deploys.
     pub service: ServiceId,
     /// On how many nodes it does.
+    pub nodes: usize,
+    /// Who published it.
+    pub owner: UserId,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// A pattern in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PatternInfo {
+    /// The name.
+    pub name: PatternName,
+    /// The services it deploys, in its order.
+    pub services: Vec<ServiceId>,
+    /// Whether nodes of other organisations may use it.
+    pub public: bool,
+    /// On how many nodes of this organisation it deploys.
     pub nodes: usize,
     /// Who published it.
     pub owner: UserId,

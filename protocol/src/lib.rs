@@ -19,8 +19,8 @@ pub mod watch;
 
 pub use enroll::Token;
 pub use name::{
-    ConsumerName, DeploymentId, FieldName, Generation, NameError, NodeId, OrgId, PolicyName,
-    SecretName, SecretVersion, ServiceId, ServiceUrl, UserId,
+    ConsumerName, DeploymentId, FieldName, Generation, NameError, NodeId, OrgId, PatternChoice,
+    PatternId, PatternName, PolicyName, SecretName, SecretVersion, ServiceId, ServiceUrl, UserId,
 };
 pub use problem::{Code, Problem};
 pub use sealed::{PublicKey, Sealed, SealingKey};

@@ -130,6 +130,8 @@ names! {
     UserId: "user", |t| identifier(t, 128, "._-@");
     /// A deployment policy's name within its organisation: 1 to 128 of `A-Z a-z 0-9 . _ -`.
     PolicyName: "policy", |t| identifier(t, 128, "._-");
+    /// A pattern's name within its organisation: 1 to 128 of `A-Z a-z 0-9 . _ -`.
+    PatternName: "pattern", |t| identifier(t, 128, "._-");
     /// One container or unit of a service: 1 to 128 of `A-Z a-z 0-9 . _ -`. A directory's name.
     ConsumerName: "consumer", |t| identifier(t, 128, "._-");
     /// One field of a secret: 1 to 128 of `A-Z a-z 0-9 . _ -`. Can be a file name.
@@ -191,6 +193,113 @@ impl FromStr for ServiceId {
             org: org.parse()?,
             url: url.parse()?,
         })
+    }
+}
+
+/// A pattern's identity: the organisation that owns it, and its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PatternId {
+    /// The organisation that owns it.
+    pub org: OrgId,
+    /// The name, unique within the organisation.
+    pub name: PatternName,
+}
+
+impl fmt::Display for PatternId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.org, self.name)
+    }
+}
+
+impl FromStr for PatternId {
+    type Err = NameError;
+
+    /// Reads `ORG/NAME`.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (org, name) = text
+            .split_once('/')
+            .ok_or_else(|| NameError::new("pattern", text, "is not written ORG/NAME"))?;
+        Ok(Self {
+            org: org.parse()?,
+            name: name.parse()?,
+        })
+    }
+}
+
+impl TryFrom<String> for PatternId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<PatternId> for String {
+    fn from(pattern: PatternId) -> Self {
+        pattern.to_string()
+    }
+}
+
+/// The pattern that a node is on, as its administrator writes it: `NAME` for one of the node's own
+/// organisation, `ORG/NAME` for one of any.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PatternChoice {
+    /// The organisation that owns it; the node's own when absent.
+    pub org: Option<OrgId>,
+    /// The name.
+    pub name: PatternName,
+}
+
+impl PatternChoice {
+    /// What it means for a node of `org`.
+    #[must_use]
+    pub fn of(&self, org: &OrgId) -> PatternId {
+        PatternId {
+            org: self.org.as_ref().unwrap_or(org).clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for PatternChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.org {
+            Some(org) => write!(f, "{org}/{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+impl FromStr for PatternChoice {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split_once('/') {
+            Some((org, name)) => Ok(Self {
+                org: Some(org.parse()?),
+                name: name.parse()?,
+            }),
+            None => Ok(Self {
+                org: None,
+                name: text.parse()?,
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for PatternChoice {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<PatternChoice> for String {
+    fn from(choice: PatternChoice) -> Self {
+        choice.to_string()
     }
 }
 

@@ -10,6 +10,7 @@ mod leases;
 mod managed;
 mod managers;
 mod nodes;
+mod patterns;
 mod policies;
 mod rollout;
 mod secrets;
@@ -38,6 +39,7 @@ pub fn router() -> Router<Arc<Hub>> {
         .merge(secrets::router())
         .merge(services::router())
         .merge(policies::router())
+        .merge(patterns::router())
         .merge(rollout::router())
         .merge(nodes::router())
         .merge(explain::router())

@@ -316,6 +316,7 @@ async fn deploy_one(hub: &Hub) {
             version: "1.0.0".into(),
             arch: "*".into(),
             owner: alice.clone(),
+            public: false,
             document: service.to_string(),
             updated_at: clock::now(),
         }),

@@ -54,6 +54,7 @@ macro_rules! conformance_tests {
             ]
             placement: [
                 definitions_are_published_replaced_and_removed,
+                patterns_are_published_replaced_and_removed,
                 a_stale_revision_is_a_conflict_and_writes_nothing,
                 only_nodes_that_differ_get_a_new_generation,
                 only_what_changed_comes_after_since,

@@ -8,8 +8,8 @@ use edge_secrets_protocol::binding::{BoundSecret, Consumer};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PolicyName, PublicKey, SecretName, SecretVersion,
-    ServiceId, ServiceUrl, UserId,
+    DeploymentId, Generation, NodeId, OrgId, PatternName, PolicyName, PublicKey, SecretName,
+    SecretVersion, ServiceId, ServiceUrl, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,8 @@ pub struct ServiceRecord {
     pub arch: String,
     /// Who published it.
     pub owner: UserId,
+    /// Whether other organisations may deploy it, as the document says.
+    pub public: bool,
     /// The definition, as JSON.
     pub document: String,
     /// When.
@@ -121,6 +123,21 @@ pub struct PolicyRecord {
     /// Who published it.
     pub owner: UserId,
     /// The policy, as JSON.
+    pub document: String,
+    /// When.
+    pub updated_at: Timestamp,
+}
+
+/// A pattern as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternRecord {
+    /// The name.
+    pub name: PatternName,
+    /// Who published it.
+    pub owner: UserId,
+    /// Whether nodes of other organisations may use it, as the document says.
+    pub public: bool,
+    /// The pattern, as JSON.
     pub document: String,
     /// When.
     pub updated_at: Timestamp,
@@ -146,7 +163,7 @@ pub struct NodeRecord {
 }
 
 /// All that placement needs of an organisation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OrgSnapshot {
     /// What it is a snapshot of.
     pub revision: Revision,
@@ -156,6 +173,8 @@ pub struct OrgSnapshot {
     pub services: Vec<ServiceRecord>,
     /// Every deployment policy.
     pub policies: Vec<PolicyRecord>,
+    /// Every pattern.
+    pub patterns: Vec<PatternRecord>,
     /// Every node, the revoked ones too.
     pub nodes: Vec<NodeRecord>,
 }
@@ -178,6 +197,10 @@ pub enum Change {
     PutPolicy(PolicyRecord),
     /// Remove one.
     RemovePolicy(PolicyName),
+    /// Publish or replace a pattern.
+    PutPattern(PatternRecord),
+    /// Remove one.
+    RemovePattern(PatternName),
     /// Make this the manager that references without one mean; the hub's own when absent.
     SetDefaultManager(Option<ManagerName>),
     /// Use a token up and make or replace the node's identity: every earlier certificate of the

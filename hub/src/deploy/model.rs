@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use edge_secrets_protocol::node::NodeFacts;
-use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId, ServiceUrl, UserId};
+use edge_secrets_protocol::{
+    NodeId, OrgId, PatternId, PatternName, PolicyName, ServiceId, ServiceUrl, UserId,
+};
 use tracing::warn;
 
 use crate::catalog::records::{
-    Change, NodeRecord, OrgSnapshot, PolicyRecord, Revision, ServiceRecord,
+    Change, NodeRecord, OrgSnapshot, PatternRecord, PolicyRecord, Revision, ServiceRecord,
 };
 use crate::policy::{
-    Definitions, DeploymentPolicy, DocumentError, NodeView, Published, ServiceDefinition,
+    Definitions, DeploymentPolicy, DocumentError, NodeView, Pattern, Published, ServiceDefinition,
 };
 
 /// What names one service definition: url, version and architecture, as written.
@@ -33,7 +35,9 @@ pub struct Model {
     pub services: BTreeMap<ServiceKey, Arc<ServiceRecord>>,
     /// Every policy as it was published.
     pub policies: BTreeMap<PolicyName, Arc<PolicyRecord>>,
-    /// What of both parses.
+    /// Every pattern as it was published.
+    pub patterns: BTreeMap<PatternName, Arc<PatternRecord>>,
+    /// What of all three parses.
     pub definitions: Arc<Definitions>,
     /// Every node, the revoked ones too.
     pub nodes: BTreeMap<NodeId, Arc<NodeModel>>,
@@ -103,6 +107,15 @@ impl Model {
             }
             policies.insert(record.name.clone(), Arc::new(record));
         }
+        let mut patterns = BTreeMap::new();
+        for record in snapshot.patterns {
+            let id = pattern_id(org, &record.name);
+            let parsed = known.pattern(&id, &record);
+            if let Some(parsed) = parsed.or_else(|| parse_pattern(&id, &record)) {
+                definitions.patterns.insert(id, parsed);
+            }
+            patterns.insert(record.name.clone(), Arc::new(record));
+        }
         let nodes = snapshot.nodes.into_iter().map(|record| {
             let earlier = earlier.and_then(|model| model.nodes.get(&record.node));
             (record.node.clone(), load_node(org, &record, earlier))
@@ -112,6 +125,7 @@ impl Model {
             revision: snapshot.revision,
             services,
             policies,
+            patterns,
             definitions: Arc::new(definitions),
             nodes: nodes.collect(),
         }
@@ -146,6 +160,18 @@ impl Model {
             Change::RemovePolicy(removed) => {
                 let definitions = Arc::make_mut(&mut definitions);
                 definitions.policies.remove(removed);
+            }
+            Change::PutPattern(record) => {
+                let definitions = Arc::make_mut(&mut definitions);
+                let id = self.pattern_id(&record.name);
+                definitions.patterns.remove(&id);
+                if let Some(parsed) = parse_pattern(&id, record) {
+                    definitions.patterns.insert(id, parsed);
+                }
+            }
+            Change::RemovePattern(removed) => {
+                let definitions = Arc::make_mut(&mut definitions);
+                definitions.patterns.remove(&self.pattern_id(removed));
             }
             Change::SetDefaultManager(manager) => {
                 Arc::make_mut(&mut definitions).default_manager = manager.clone();
@@ -191,6 +217,8 @@ impl Model {
             | Change::RemoveService { .. }
             | Change::PutPolicy(_)
             | Change::RemovePolicy(_)
+            | Change::PutPattern(_)
+            | Change::RemovePattern(_)
             | Change::SetDefaultManager(_)
             | Change::RemoveNode(_) => None,
         }
@@ -226,6 +254,13 @@ impl Model {
             Change::RemovePolicy(name) => {
                 self.policies.remove(name);
             }
+            Change::PutPattern(record) => {
+                let record = Arc::new(record.clone());
+                self.patterns.insert(record.name.clone(), record);
+            }
+            Change::RemovePattern(name) => {
+                self.patterns.remove(name);
+            }
             Change::RemoveNode(node) => {
                 self.nodes.remove(node);
             }
@@ -248,6 +283,20 @@ impl Model {
     pub fn policy(&self, name: &PolicyName) -> Option<(&UserId, &DeploymentPolicy)> {
         let policy = self.definitions.policies.get(name)?;
         Some((&policy.owner, &policy.document))
+    }
+
+    /// A pattern of the organisation's own that parses.
+    #[must_use]
+    pub fn pattern(&self, name: &PatternName) -> Option<&Pattern> {
+        let patterns = &self.definitions.patterns;
+        let pattern = patterns.get(&self.pattern_id(name))?;
+        Some(&pattern.document)
+    }
+
+    /// The pattern of the organisation's own with this name.
+    #[must_use]
+    pub fn pattern_id(&self, name: &PatternName) -> PatternId {
+        pattern_id(&self.org, name)
     }
 
     /// The service of the organisation's own with this url.
@@ -290,6 +339,21 @@ impl Known<'_> {
         let parsed = model.definitions.policies.get(&record.name);
         parsed.filter(|_| same).cloned()
     }
+
+    fn pattern(&self, id: &PatternId, record: &PatternRecord) -> Option<Arc<Published<Pattern>>> {
+        let model = self.0?;
+        let known = model.patterns.get(&record.name)?;
+        let same = known.document == record.document && known.owner == record.owner;
+        let parsed = model.definitions.patterns.get(id);
+        parsed.filter(|_| same).cloned()
+    }
+}
+
+fn pattern_id(org: &OrgId, name: &PatternName) -> PatternId {
+    PatternId {
+        org: org.clone(),
+        name: name.clone(),
+    }
 }
 
 fn load_node(org: &OrgId, record: &NodeRecord, earlier: Option<&Arc<NodeModel>>) -> Arc<NodeModel> {
@@ -321,6 +385,15 @@ fn parse_policy(org: &OrgId, record: &PolicyRecord) -> Option<Arc<Published<Depl
         .inspect_err(|error| {
             let policy = &record.name;
             warn!(%org, %policy, %error, "A stored deployment policy does not parse; skipped.");
+        })
+        .ok()
+        .map(|document| published(&record.owner, document))
+}
+
+fn parse_pattern(id: &PatternId, record: &PatternRecord) -> Option<Arc<Published<Pattern>>> {
+    Pattern::parse(&record.document)
+        .inspect_err(|error| {
+            warn!(pattern = %id, %error, "A stored pattern does not parse; skipped.");
         })
         .ok()
         .map(|document| published(&record.owner, document))

@@ -10,8 +10,10 @@ use super::difference::difference;
 use super::model::{Model, NodeModel};
 use crate::catalog::records::{Change, NodePlacement, Placed, PolicyRecord};
 use crate::policy::{
-    Definitions, DeploymentPolicy, NodeView, Published, check_policy, could_place, place,
+    Definitions, DeploymentPolicy, NodeView, PolicyCheck, Published, Services, check_pattern,
+    check_policy, could_place, place,
 };
+use crate::source::Source;
 use crate::wire::DeploymentChange;
 
 /// What a change does.
@@ -46,28 +48,42 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
     plan
 }
 
-/// What a change of definitions of `service` breaks: for each policy that deploys it, or what requires
-/// it, the faults that the policy has after it and had not before.
+/// What a change of definitions of `service` breaks: for each policy and pattern of its organisation
+/// that deploys it, or what requires it, the faults that it has after the change and had not before.
 #[must_use]
 pub fn new_faults(
     service: &ServiceId,
     before: &Definitions,
     after: &Definitions,
-) -> Vec<(PolicyName, Vec<String>)> {
+) -> Vec<(Source, Vec<String>)> {
     let mut concerned = BTreeSet::from([service.clone()]);
     before.services.add_dependents(&mut concerned);
     after.services.add_dependents(&mut concerned);
-    let broken = after.policies.iter().filter_map(|(name, published)| {
-        let Published { owner, document } = &**published;
-        if !concerned.contains(document.service()) {
-            return None;
-        }
-        let old = check_policy(document, owner, &before.services).faults;
-        let mut new = check_policy(document, owner, &after.services).faults;
+    let new = |check: &dyn Fn(&Services) -> PolicyCheck| {
+        let old = check(&before.services).faults;
+        let mut new = check(&after.services).faults;
         new.retain(|fault| !old.contains(fault));
-        (!new.is_empty()).then(|| (name.clone(), new))
+        (!new.is_empty()).then_some(new)
+    };
+    let policies = after.policies.iter().filter_map(|(name, published)| {
+        let Published { owner, document } = &**published;
+        let is_concerned = concerned.contains(document.service());
+        let faults = is_concerned
+            .then(|| new(&|services| check_policy(document, owner, services)))
+            .flatten()?;
+        Some((Source::Policy(name.clone()), faults))
     });
-    broken.collect()
+    let patterns = after.patterns.iter().filter_map(|(id, published)| {
+        let Published { owner, document } = &**published;
+        let mut deployed = document.services().into_iter();
+        let is_concerned =
+            id.org == service.org && deployed.any(|service| concerned.contains(service));
+        let faults = is_concerned
+            .then(|| new(&|services| check_pattern(document, owner, services)))
+            .flatten()?;
+        Some((Source::Pattern(id.clone()), faults))
+    });
+    policies.chain(patterns).collect()
 }
 
 /// The nodes on which a policy could place its service; whether it does, the other policies decide.
@@ -160,6 +176,8 @@ fn node_of(change: &Change) -> Option<&NodeId> {
         | Change::RemoveService { .. }
         | Change::PutPolicy(_)
         | Change::RemovePolicy(_)
+        | Change::PutPattern(_)
+        | Change::RemovePattern(_)
         | Change::SetDefaultManager(_) => None,
     }
 }

@@ -34,6 +34,7 @@ fn service(url: &str, version: &str, secret: &str) -> ServiceRecord {
         version: version.into(),
         arch: "*".into(),
         owner: "alice".parse().unwrap(),
+        public: false,
         document: document.to_string(),
         updated_at: Timestamp::UNIX_EPOCH,
     }
@@ -84,11 +85,11 @@ fn snapshot(
     nodes: Vec<NodeRecord>,
 ) -> OrgSnapshot {
     OrgSnapshot {
-        default_manager: None,
         revision: Revision(7),
         services,
         policies,
         nodes,
+        ..OrgSnapshot::default()
     }
 }
 
@@ -158,7 +159,7 @@ fn what_a_new_definition_breaks_is_named() {
         &model.definitions_after(&change),
     );
     assert_eq!(broken.len(), 1);
-    assert_eq!(broken[0].0.as_str(), "p");
+    assert_eq!(broken[0].0.to_string(), "p");
     assert!(broken[0].1[0].contains("other"), "{broken:?}");
     let again = Change::PutService(service("uplink", "1.0.0", "cred"));
     let fine = new_faults(
@@ -304,6 +305,7 @@ fn after(model: &Model, before: &OrgSnapshot, change: &Change) -> OrgSnapshot {
     OrgSnapshot {
         default_manager: None,
         revision: Revision(8),
+        patterns: model.patterns.values().map(|r| (**r).clone()).collect(),
         services: model.services.values().map(|r| (**r).clone()).collect(),
         policies: model.policies.values().map(|r| (**r).clone()).collect(),
         nodes,

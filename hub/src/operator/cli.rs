@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use edge_secrets_protocol::{NodeId, PolicyName, UserId};
+use edge_secrets_protocol::{NodeId, PatternName, PolicyName, UserId};
 
 use super::times::{Since, parse_duration};
 use crate::catalog::records::Role;
@@ -52,6 +52,9 @@ pub enum Command {
     /// Publish, list, show and withdraw deployment policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Publish, list, show and withdraw patterns
+    #[command(subcommand)]
+    Pattern(PatternCommand),
     /// Let nodes in, look at them, and shut them out
     #[command(subcommand)]
     Node(NodeCommand),
@@ -152,6 +155,40 @@ pub enum PolicyCommand {
     Rm {
         /// The policy's name
         name: PolicyName,
+        /// Change nothing; show which nodes would lose which secrets
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `edge-secrets pattern …`
+#[derive(Debug, Subcommand)]
+pub enum PatternCommand {
+    /// Publish or replace a pattern in Open Horizon's schema, JSON or YAML
+    #[command(after_help = PATTERN_EXAMPLES)]
+    Publish {
+        /// The pattern's name
+        name: PatternName,
+        /// The pattern's file, or `-` for standard input
+        file: String,
+        /// Change nothing; show which nodes would get which secrets
+        #[arg(long)]
+        dry_run: bool,
+        /// Take secrets that do not exist yet for a warning, as Open Horizon does
+        #[arg(long)]
+        allow_missing: bool,
+    },
+    /// List patterns
+    List,
+    /// Show a pattern
+    Show {
+        /// The pattern's name
+        name: PatternName,
+    },
+    /// Withdraw a pattern; what it delivered is wiped from its nodes
+    Rm {
+        /// The pattern's name
+        name: PatternName,
         /// Change nothing; show which nodes would lose which secrets
         #[arg(long)]
         dry_run: bool,
@@ -279,6 +316,10 @@ const POLICY_EXAMPLES: &str = "\
 Examples:
   edge-secrets policy publish uplink policy.json --dry-run
   edge-secrets policy publish uplink policy.json && edge-secrets rollout uplink --watch";
+const PATTERN_EXAMPLES: &str = "\
+Examples:
+  edge-secrets pattern publish edge pattern.json --dry-run
+  edge-secrets pattern publish edge pattern.json";
 const TOKEN_EXAMPLES: &str = "\
 Only the token goes to standard output.
 
@@ -328,6 +369,7 @@ mod tests {
             "node show ../x",
             "secret show a//b",
             "policy rm a/b",
+            "pattern rm a/b",
             "node token n --ttl 0s",
             "user add a/b --role admin --out f",
             "audit --since yesterday",

@@ -1,4 +1,4 @@
-//! Whether one version of a policy's service can run on one node, with all that it requires.
+//! Whether one version of a service can run on one node, with all that it requires.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,15 @@ use super::board::{Board, Wanted};
 use super::closure::{Member, Whereabouts, closure};
 use super::compat::{ConsumerProperties, Trace, shown};
 use super::definition::ServiceDefinition;
-use super::deployment_policy::{DeploymentPolicy, VersionChoice};
 use super::node::{ALLOW_PRIVILEGED, NodeView};
+use super::offer::{Terms, VersionChoice};
 use super::property::{Properties as _, PropertyValue};
 use super::requirement::{Kind, Sharable};
 
 /// One version that is tried on one node.
 pub(super) struct Attempt<'a, 'b> {
     pub(super) node: &'b NodeView,
-    pub(super) policy: &'a DeploymentPolicy,
+    pub(super) terms: Terms<'a>,
     pub(super) version: &'b VersionChoice,
     pub(super) definition: &'a ServiceDefinition,
     pub(super) services: &'a Services,
@@ -78,10 +78,14 @@ impl<'a> Attempt<'a, '_> {
         fits
     }
 
+    /// A node chooses its pattern for itself: its constraints are for policies alone.
     fn node_agrees<T: Trace>(&self, trace: &mut T) -> bool {
+        let Some(policy) = self.terms.policy else {
+            return true;
+        };
         let consumer = ConsumerProperties {
             definition: self.definition,
-            policy: self.policy,
+            policy,
         };
         let mut agrees = true;
         for constraint in self.node.constraints() {
@@ -151,7 +155,7 @@ impl<'a> Attempt<'a, '_> {
         trace: &mut T,
     ) -> Result<Chosen<'a>, BindingFault> {
         let (definition, own) = (member.definition, member.path.is_empty());
-        let chosen = binding::choose(self.policy.bindings(), definition);
+        let chosen = binding::choose(self.terms.bindings, definition);
         let of = || match own {
             true => format!("version {}", definition.version()),
             false => named(definition),

@@ -85,9 +85,13 @@ impl Binding {
         Ok(bindings)
     }
 
-    /// Every reference that it names.
-    pub(super) fn references(&self) -> impl Iterator<Item = &SecretRef> {
-        self.secrets.values().map(|bound| &bound.reference)
+    /// Every reference that these name, once each, sorted.
+    pub(super) fn all_references(bindings: &[Self]) -> Vec<SecretRef> {
+        let bound = bindings.iter().flat_map(|binding| binding.secrets.values());
+        let mut references: Vec<_> = bound.map(|bound| bound.reference.clone()).collect();
+        references.sort_unstable();
+        references.dedup();
+        references
     }
 
     /// Whether it is meant for this definition.

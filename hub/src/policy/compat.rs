@@ -1,11 +1,12 @@
-//! Whether one policy deploys its service on one node, and which version.
+//! Whether one policy or pattern deploys a service on one node, and which version.
 
 use super::arch::Arch;
 use super::attempt::Attempt;
 use super::board::{Board, Wanted};
 use super::definition::ServiceDefinition;
-use super::deployment_policy::{DeploymentPolicy, VersionChoice};
+use super::deployment_policy::DeploymentPolicy;
 use super::node::NodeView;
+use super::offer::{Offer, Terms, VersionChoice};
 use super::property::{Properties, PropertySet, PropertyValue};
 use super::{Rule, Services};
 
@@ -40,30 +41,31 @@ impl Trace for Vec<Rule> {
     }
 }
 
-/// What the policy deploys on the node beside what is claimed there: its service, and then what that
+/// What is deployed on the node beside what is claimed there: the service, and then what that
 /// requires. The versions are tried by priority; the first whose rules all hold is taken.
 pub(super) fn decide<'a, T: Trace>(
     node: &NodeView,
-    policy: &'a DeploymentPolicy,
+    terms: Terms<'a>,
     services: &'a Services,
     board: &Board<'a>,
     trace: &mut T,
 ) -> Option<Vec<Wanted<'a>>> {
-    let admitted = admits(node, policy, trace);
+    let admitted = admits(node, terms, trace);
     if !admitted && !T::WANTS_ALL {
         return None;
     }
-    for version in policy.versions() {
-        let candidates = defined(policy, version, node.arch(), services);
+    let offer = terms.offer;
+    for version in &offer.versions {
+        let candidates = defined(offer, version, node.arch(), services);
         if candidates.is_empty() {
             trace.note("service version", false, || {
-                undefined(policy, version, node.arch(), services)
+                undefined(offer, version, node.arch(), services)
             });
         }
         for definition in candidates {
             let attempt = Attempt {
                 node,
-                policy,
+                terms,
                 version,
                 definition,
                 services,
@@ -77,21 +79,26 @@ pub(super) fn decide<'a, T: Trace>(
     None
 }
 
-/// Whether the node satisfies what the policy demands of it whatever the version.
-pub(super) fn admits<T: Trace>(node: &NodeView, policy: &DeploymentPolicy, trace: &mut T) -> bool {
-    let arch_fits = policy.arch().admits(node.arch());
+/// Whether the node satisfies what is demanded of it whatever the version.
+pub(super) fn admits<T: Trace>(node: &NodeView, terms: Terms<'_>, trace: &mut T) -> bool {
+    let arch_fits = terms.offer.arch.admits(node.arch());
     let mut admitted = arch_fits;
     trace.note("arch", arch_fits, || {
-        let wanted = shown(Some(policy.arch()));
+        let wanted = shown(Some(&terms.offer.arch));
         format!(
-            "the policy wants {wanted}, the node is {}",
+            "the {} wants {wanted}, the node is {}",
+            terms.kind(),
             shown_node(node.arch())
         )
     });
     if !admitted && !T::WANTS_ALL {
         return false;
     }
-    for constraint in policy.constraints() {
+    for constraint in terms
+        .policy
+        .into_iter()
+        .flat_map(DeploymentPolicy::constraints)
+    {
         let holds = constraint.holds(node.properties());
         admitted &= holds;
         trace.note("policy constraint", holds, || {
@@ -105,9 +112,9 @@ pub(super) fn admits<T: Trace>(node: &NodeView, policy: &DeploymentPolicy, trace
 }
 
 /// The definitions of a version that may run on the node, the best first: one for exactly its
-/// architecture, then one for any; the version as the policy writes it, then other spellings.
+/// architecture, then one for any; the version as the document writes it, then other spellings.
 fn defined<'a>(
-    policy: &DeploymentPolicy,
+    offer: &Offer,
     version: &VersionChoice,
     node: Option<&Arch>,
     services: &'a Services,
@@ -115,9 +122,9 @@ fn defined<'a>(
     let fits = |definition: &&ServiceDefinition| {
         *definition.parsed_version() == version.version
             && definition.parsed_arch().admits(node)
-            && definition.parsed_arch().matches(policy.arch())
+            && definition.parsed_arch().matches(&offer.arch)
     };
-    let of_service = services.of(policy.service()).iter();
+    let of_service = services.of(&offer.service).iter();
     let mut found: Vec<_> = of_service.map(|one| &one.document).filter(fits).collect();
     found.sort_by_key(|definition| {
         let other_spelling = definition.version() != version.text;
@@ -133,19 +140,16 @@ fn defined<'a>(
 }
 
 fn undefined(
-    policy: &DeploymentPolicy,
+    offer: &Offer,
     version: &VersionChoice,
     node: Option<&Arch>,
     services: &Services,
 ) -> String {
-    let same = services
-        .of(policy.service())
-        .iter()
-        .map(|one| &one.document);
+    let same = services.of(&offer.service).iter().map(|one| &one.document);
     let same = same.filter(|definition| *definition.parsed_version() == version.version);
     let mut archs: Vec<&str> = same.map(ServiceDefinition::arch).collect();
     archs.sort_unstable();
-    let name = format!("{} {}", policy.service(), version.text);
+    let name = format!("{} {}", offer.service, version.text);
     if archs.is_empty() {
         format!("{name} is not published")
     } else {

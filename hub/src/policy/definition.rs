@@ -25,6 +25,8 @@ pub struct ServiceDefinition {
     kind: Kind,
     requirements: Vec<Requirement>,
     privileged: bool,
+    /// As written: a stored definition with something odd here goes on being deployed.
+    public: Option<Value>,
     consumers: Vec<Consumer>,
     secret_names: Vec<SecretName>,
     cluster_secrets: Vec<String>,
@@ -81,6 +83,12 @@ impl ServiceDefinition {
         self.arch.as_str()
     }
 
+    /// Whether other organisations may deploy it.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.public == Some(Value::Bool(true))
+    }
+
     /// The names of all declared secrets, once each, sorted.
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
@@ -108,6 +116,11 @@ impl ServiceDefinition {
                 "{} {} has a clusterDeployment alone: it is for cluster nodes and is placed on none of \
                  the machines that an agent of ours runs on",
                 self.id, self.version_text
+            ));
+        }
+        if let Some(odd) = self.public.as_ref().filter(|public| !public.is_boolean()) {
+            notes.push(format!(
+                "public: expected `true` or `false`, found {odd}: it is not public"
             ));
         }
         if !self.cluster_secrets.is_empty() {
@@ -187,6 +200,7 @@ impl ServiceDefinition {
             kind: Kind::new(device.is_there, cluster.is_there),
             requirements,
             privileged: device.privileged,
+            public: root.get("public")?.map(|field| field.value().clone()),
             id,
             version_text,
             version,

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::{ServiceId, UserId};
+use edge_secrets_protocol::{PatternId, ServiceId, UserId};
 
-use super::{Policies, ServiceDefinition};
+use super::{Pattern, Policies, ServiceDefinition};
 use crate::managers::ManagerName;
 
 /// A document with who published it.
@@ -25,6 +25,8 @@ pub struct Definitions {
     pub services: Services,
     /// Every deployment policy, by name.
     pub policies: Policies,
+    /// Every pattern.
+    pub patterns: BTreeMap<PatternId, Arc<Published<Pattern>>>,
     /// The secrets manager that references without one mean; the hub's own when absent.
     pub default_manager: Option<ManagerName>,
 }

@@ -118,7 +118,7 @@ fn settle<'a, T: Trace + Default>(
         let alone = Board::default();
         let board_seen = if earlier.is_some() { &alone } else { &board };
         let services = &definitions.services;
-        let wanted = compat::decide(node, document, services, board_seen, &mut trace);
+        let wanted = compat::decide(node, document.terms(), services, board_seen, &mut trace);
         for bound in wanted
             .iter()
             .flatten()
@@ -157,7 +157,7 @@ fn settle<'a, T: Trace + Default>(
 /// definition is looked at.
 #[must_use]
 pub fn could_place(node: &NodeView, policy: &DeploymentPolicy) -> bool {
-    compat::admits(node, policy, &mut Silent)
+    compat::admits(node, policy.terms(), &mut Silent)
 }
 
 fn placed(

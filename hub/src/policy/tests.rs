@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::*;
 
 mod check;
+mod check_pattern;
 mod explain;
 mod generated;
 mod place;
@@ -42,7 +43,7 @@ fn definitions(services: Vec<Service>, policies: Vec<Policy>) -> Definitions {
     Definitions {
         services: services.into_iter().collect(),
         policies: policies.into_iter().map(policy).collect(),
-        default_manager: None,
+        ..Definitions::default()
     }
 }
 

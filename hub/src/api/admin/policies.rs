@@ -18,7 +18,7 @@ use crate::clock;
 use crate::deploy::model::Model;
 use crate::deploy::plan;
 use crate::hub::Hub;
-use crate::policy::{DeploymentPolicy, check_policy};
+use crate::policy::{DeploymentPolicy, PolicyCheck, check_policy};
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{PolicyInfo, Published, paths};
@@ -67,14 +67,14 @@ async fn show(session: Session) -> Result<Response, ApiError> {
     Ok(document::stored(&record.document))
 }
 
-/// How a policy is published.
+/// How a policy or a pattern is published.
 #[derive(Debug, Default, Deserialize)]
-struct Publishing {
+pub(super) struct Publishing {
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Secrets that are not there yet may be bound, as Open Horizon lets them: each is a warning.
     #[serde(default)]
-    allow_missing: bool,
+    pub(super) allow_missing: bool,
 }
 
 async fn publish(
@@ -88,30 +88,13 @@ async fn publish(
     let text = document::read(&session, request).await?;
     let policy = DeploymentPolicy::parse(&text)
         .map_err(|error| document::refused(&format!("policy \"{name}\""), &error))?;
-    let (missing, odd) = missing_secrets(&session, &policy).await?;
+    let bound = BoundSecrets::look(&session, &policy.references()).await?;
     let user = &session.peer.user;
     let check = |model: &Model| {
         expect_owner(&session, model, &name)?;
-        let mut checked = check_policy(&policy, user, &model.definitions.services);
-        // Another user's private secret is refused as such already: once is enough, and the words
-        // are the same whether it exists or not.
-        let refused_already = !checked.faults.is_empty();
-        for missing in &missing {
-            let fault = missing.fault.clone();
-            match missing.bindable {
-                true if asked.allow_missing => checked.warnings.push(fault),
-                true => checked.faults.push(fault),
-                false if refused_already => {}
-                false => checked.faults.push(fault),
-            }
-        }
-        if checked.faults.is_empty() {
-            checked.warnings.extend(odd.iter().cloned());
-            return Ok(checked.warnings);
-        }
-        let faults = checked.faults.join("; ");
-        let detail = format!("policy \"{name}\" is refused: {faults}");
-        Err(Problem::new(Code::Invalid, detail))
+        let checked = check_policy(&policy, user, &model.definitions.services);
+        let title = format!("policy \"{name}\"");
+        bound.judge(&title, checked, asked.allow_missing)
     };
     let change = Change::PutPolicy(PolicyRecord {
         name: name.clone(),
@@ -145,30 +128,67 @@ async fn remove(
     Ok(Json(published))
 }
 
-/// A bound secret that is not there, as far as the publisher may know.
+/// The secrets that a document binds, as far as the publisher may know.
+pub(super) struct BoundSecrets {
+    missing: Vec<Missing>,
+    /// What is odd with others.
+    odd: Vec<String>,
+}
+
+/// A bound secret that is not there.
 struct Missing {
     bindable: bool,
     fault: String,
 }
 
-/// The bound secrets that are not there, and what is odd with others. For a binding with node-level
-/// secrets enabled it is the common one that must exist. What the publisher may not bind reads as what
-/// does not exist, and its manager is not asked.
-async fn missing_secrets(
-    session: &Session,
-    policy: &DeploymentPolicy,
-) -> Result<(Vec<Missing>, Vec<String>), ApiError> {
-    let (mut missing, mut odd) = (Vec::new(), Vec::new());
-    for written in policy.references() {
-        let reference = session.resolved(&written);
-        let bindable = session.may(Call::Secret(SecretCall::Bind, &reference));
-        match standing(session, &reference, bindable).await? {
-            Bindable::Yes => {}
-            Bindable::But(warning) => odd.push(warning),
-            Bindable::No(fault) => missing.push(Missing { bindable, fault }),
+impl BoundSecrets {
+    /// Looks which are not there. For a binding with node-level secrets enabled it is the common one
+    /// that must exist. What the publisher may not bind reads as what does not exist, and its manager
+    /// is not asked.
+    pub(super) async fn look(
+        session: &Session,
+        references: &[SecretRef],
+    ) -> Result<Self, ApiError> {
+        let (mut missing, mut odd) = (Vec::new(), Vec::new());
+        for written in references {
+            let reference = session.resolved(written);
+            let bindable = session.may(Call::Secret(SecretCall::Bind, &reference));
+            match standing(session, &reference, bindable).await? {
+                Bindable::Yes => {}
+                Bindable::But(warning) => odd.push(warning),
+                Bindable::No(fault) => missing.push(Missing { bindable, fault }),
+            }
         }
+        Ok(Self { missing, odd })
     }
-    Ok((missing, odd))
+
+    /// The warnings of a document that may be published; else its refusal, with every fault.
+    pub(super) fn judge(
+        &self,
+        title: &str,
+        mut checked: PolicyCheck,
+        allow_missing: bool,
+    ) -> Result<Vec<String>, Problem> {
+        // Another user's private secret is refused as such already: once is enough, and the words
+        // are the same whether it exists or not.
+        let refused_already = !checked.faults.is_empty();
+        for missing in &self.missing {
+            let fault = missing.fault.clone();
+            match missing.bindable {
+                true if allow_missing => checked.warnings.push(fault),
+                true => checked.faults.push(fault),
+                false if refused_already => {}
+                false => checked.faults.push(fault),
+            }
+        }
+        if checked.faults.is_empty() {
+            checked.warnings.extend(self.odd.iter().cloned());
+            return Ok(checked.warnings);
+        }
+        let faults = checked.faults.join("; ");
+        let detail = format!("{title} is refused: {faults}");
+        Err(Problem::new(Code::Invalid, detail))
+    }
 }
 
 async fn standing(

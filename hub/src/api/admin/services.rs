@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{Code, PolicyName, Problem, ServiceUrl};
+use edge_secrets_protocol::{Code, Problem, ServiceUrl};
 use serde::Deserialize;
 
 use super::document::{self, DryRun};
@@ -19,6 +19,7 @@ use crate::deploy::plan::new_faults;
 use crate::hub::Hub;
 use crate::policy::{ServiceDefinition, ring, unmet};
 use crate::rights::Call;
+use crate::source::Source;
 use crate::wire::{Published, ServiceInfo, paths};
 
 pub(super) fn router() -> Router<Arc<Hub>> {
@@ -71,6 +72,7 @@ async fn publish(
         version: definition.version().to_owned(),
         arch: definition.arch().to_owned(),
         owner: session.peer.user.clone(),
+        public: definition.is_public(),
         document: definition.to_json(),
         updated_at: clock::now(),
     };
@@ -145,7 +147,7 @@ async fn remove(
         }
         let broken: Vec<_> = broken.into_iter().map(sentence).collect();
         let detail = format!(
-            "The service definition is still needed, change or remove the policies first: {}.",
+            "The service definition is still needed, change or remove the policies and patterns first: {}.",
             broken.join("; ")
         );
         Err(Problem::new(Code::Conflict, detail))
@@ -227,9 +229,13 @@ fn expect_own_service(session: &Session, model: &Model, url: &ServiceUrl) -> Res
     }
 }
 
-fn sentence((policy, faults): (PolicyName, Vec<String>)) -> String {
+fn sentence((source, faults): (Source, Vec<String>)) -> String {
+    let source = match source {
+        Source::Policy(name) => format!("policy \"{name}\""),
+        Source::Pattern(id) => format!("pattern \"{}\"", id.name),
+    };
     format!(
-        "policy \"{policy}\" could not be deployed as it is: {}",
+        "{source} could not be deployed as it is: {}",
         faults.join("; ")
     )
 }

@@ -7,6 +7,7 @@ mod hook;
 mod managed;
 mod metadata;
 mod metrics;
+mod patterns;
 mod people;
 mod secrets;
 mod trouble;

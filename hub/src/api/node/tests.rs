@@ -128,6 +128,7 @@ impl World {
                 version: "1.0.0".into(),
                 arch: "*".into(),
                 owner: alice(),
+                public: false,
                 document: document.to_string(),
                 updated_at: clock::now(),
             }))

@@ -17,6 +17,7 @@ mod follow;
 mod lease;
 mod manager;
 mod node;
+mod pattern;
 mod policy;
 mod remedy;
 mod rollout;
@@ -79,6 +80,7 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<(), Err
         Command::Secret(command) => secret::run(command, session).await,
         Command::Service(command) => service::run(command, session).await,
         Command::Policy(command) => policy::run(command, session).await,
+        Command::Pattern(command) => pattern::run(command, session).await,
         Command::Node(command) => node::run(command, session).await,
         Command::Rollout(args) => rollout::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,

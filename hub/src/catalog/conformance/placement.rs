@@ -5,7 +5,9 @@ use edge_secrets_protocol::Generation;
 use super::Place;
 use super::world::{World, at, audit, node_id, placed, placement, policy};
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Change, NodePlacement, PolicyRecord, Revision, ServiceRecord};
+use crate::catalog::records::{
+    Change, NodePlacement, PatternRecord, PolicyRecord, Revision, ServiceRecord,
+};
 
 fn service(version: &str, document: &str) -> ServiceRecord {
     ServiceRecord {
@@ -13,6 +15,7 @@ fn service(version: &str, document: &str) -> ServiceRecord {
         version: version.into(),
         arch: "*".into(),
         owner: "alice".parse().unwrap(),
+        public: false,
         document: document.into(),
         updated_at: at(5),
     }
@@ -68,6 +71,49 @@ pub(crate) async fn definitions_are_published_replaced_and_removed(place: &mut d
     assert_eq!(
         world.catalog.revision(&world.org).await.unwrap(),
         snapshot.revision
+    );
+}
+
+pub(crate) fn pattern(name: &str, public: bool, document: &str) -> PatternRecord {
+    PatternRecord {
+        name: name.parse().unwrap(),
+        owner: "alice".parse().unwrap(),
+        public,
+        document: document.into(),
+        updated_at: at(5),
+    }
+}
+
+/// Byte for byte: Open Horizon's own copy of a pattern forgets its bindings.
+pub(crate) async fn patterns_are_published_replaced_and_removed(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    let document = r#"{"services":[],"secretBinding":[{"secrets":[{"a":"b"}]}]}"#;
+    let (edge, other) = (pattern("edge", true, document), pattern("a", false, "{}"));
+    for record in [&edge, &other] {
+        let change = Change::PutPattern(record.clone());
+        world.commit(change, vec![]).await.unwrap();
+    }
+    let snapshot = world.catalog.snapshot(&world.org).await.unwrap();
+    assert_eq!(snapshot.patterns, [other.clone(), edge.clone()]);
+    let newer = PatternRecord {
+        owner: "bob".parse().unwrap(),
+        public: false,
+        updated_at: at(6),
+        ..edge
+    };
+    let change = Change::PutPattern(newer.clone());
+    world.commit(change, vec![]).await.unwrap();
+    let snapshot = world.catalog.snapshot(&world.org).await.unwrap();
+    assert_eq!(snapshot.patterns, [other, newer]);
+    assert_eq!(snapshot.revision, Revision(3));
+    let removal = || Change::RemovePattern("edge".parse().unwrap());
+    world.commit(removal(), vec![]).await.unwrap();
+    let again = world.commit(removal(), vec![]).await;
+    assert!(matches!(again, Err(CatalogError::NotFound(_))));
+    let snapshot = world.catalog.snapshot(&world.org).await.unwrap();
+    assert_eq!(
+        (snapshot.patterns.len(), snapshot.revision),
+        (1, Revision(4))
     );
 }
 

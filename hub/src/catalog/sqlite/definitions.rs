@@ -7,8 +7,8 @@ use super::rows::{Columns, to_json};
 use super::{SqliteCatalog, nodes, placement};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Change, Committed, FeedEvent, NewAudit, NodePlacement, OrgSnapshot, PolicyRecord, Revision,
-    ServiceRecord,
+    Change, Committed, FeedEvent, NewAudit, NodePlacement, OrgSnapshot, PatternRecord,
+    PolicyRecord, Revision, ServiceRecord,
 };
 use crate::managers::ManagerName;
 
@@ -22,6 +22,7 @@ pub(super) async fn snapshot(
         default_manager: default_manager(&mut view, org).await?,
         services: services(&mut view, org).await?,
         policies: policies(&mut view, org).await?,
+        patterns: patterns(&mut view, org).await?,
         nodes: nodes::list(&mut view, org).await?,
     })
 }
@@ -149,6 +150,17 @@ async fn apply(
                 return Err(CatalogError::NotFound(format!("policy {name}")));
             }
         }
+        Change::PutPattern(pattern) => put_pattern(conn, org, pattern).await?,
+        Change::RemovePattern(name) => {
+            let gone = sqlx::query("DELETE FROM patterns WHERE org = $1 AND name = $2")
+                .bind(org.as_str())
+                .bind(name.as_str())
+                .execute(conn)
+                .await?;
+            if gone.rows_affected() == 0 {
+                return Err(CatalogError::NotFound(format!("pattern {name}")));
+            }
+        }
         Change::SetDefaultManager(manager) => {
             sqlx::query("UPDATE orgs SET default_manager = $2 WHERE org = $1")
                 .bind(org.as_str())
@@ -202,16 +214,17 @@ async fn put_service(
     service: &ServiceRecord,
 ) -> Result<(), CatalogError> {
     sqlx::query(
-        "INSERT INTO services (org, url, version, arch, owner, document, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO services (org, url, version, arch, owner, public, document, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (org, url, version, arch) DO UPDATE SET owner = excluded.owner,
-             document = excluded.document, updated_at = excluded.updated_at",
+             public = excluded.public, document = excluded.document, updated_at = excluded.updated_at",
     )
     .bind(org.as_str())
     .bind(service.url.as_str())
     .bind(&service.version)
     .bind(&service.arch)
     .bind(service.owner.as_str())
+    .bind(service.public)
     .bind(&service.document)
     .bind(service.updated_at.as_millisecond())
     .execute(conn)
@@ -240,12 +253,34 @@ async fn put_policy(
     Ok(())
 }
 
+async fn put_pattern(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    pattern: &PatternRecord,
+) -> Result<(), CatalogError> {
+    sqlx::query(
+        "INSERT INTO patterns (org, name, owner, public, document, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (org, name) DO UPDATE SET owner = excluded.owner, public = excluded.public,
+             document = excluded.document, updated_at = excluded.updated_at",
+    )
+    .bind(org.as_str())
+    .bind(pattern.name.as_str())
+    .bind(pattern.owner.as_str())
+    .bind(pattern.public)
+    .bind(&pattern.document)
+    .bind(pattern.updated_at.as_millisecond())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 async fn services(
     conn: &mut SqliteConnection,
     org: &OrgId,
 ) -> Result<Vec<ServiceRecord>, CatalogError> {
     sqlx::query(
-        "SELECT url, version, arch, owner, document, updated_at FROM services
+        "SELECT url, version, arch, owner, public, document, updated_at FROM services
          WHERE org = $1 ORDER BY url, version, arch",
     )
     .bind(org.as_str())
@@ -258,6 +293,7 @@ async fn services(
             version: row.text("version")?,
             arch: row.text("arch")?,
             owner: row.name("owner")?,
+            public: row.flag("public")?,
             document: row.text("document")?,
             updated_at: row.time("updated_at")?,
         })
@@ -280,6 +316,30 @@ async fn policies(
         Ok(PolicyRecord {
             name: row.name("name")?,
             owner: row.name("owner")?,
+            document: row.text("document")?,
+            updated_at: row.time("updated_at")?,
+        })
+    })
+    .collect()
+}
+
+async fn patterns(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+) -> Result<Vec<PatternRecord>, CatalogError> {
+    sqlx::query(
+        "SELECT name, owner, public, document, updated_at FROM patterns
+         WHERE org = $1 ORDER BY name",
+    )
+    .bind(org.as_str())
+    .fetch_all(conn)
+    .await?
+    .iter()
+    .map(|row| {
+        Ok(PatternRecord {
+            name: row.name("name")?,
+            owner: row.name("owner")?,
+            public: row.flag("public")?,
             document: row.text("document")?,
             updated_at: row.time("updated_at")?,
         })

@@ -233,17 +233,45 @@ async fn a_look_for_ends_reads_only_the_ends_to_come() {
     }
 }
 
-#[tokio::test]
-async fn secrets_of_an_older_hub_have_no_metadata() {
-    let mut place = SqlitePlace::default();
+/// A database as a hub left it that knew so many migrations.
+async fn older(place: &mut SqlitePlace, migrations: usize) -> SqlitePool {
     let all = sqlx::migrate!("./migrations/sqlite");
-    let first = all.iter().take(1).cloned().collect();
+    let first = all.iter().take(migrations).cloned().collect();
     let options = SqliteConnectOptions::new()
         .filename(place.path())
         .create_if_missing(true);
     let old = pool(1).connect_with(options).await.unwrap();
     let first = sqlx::migrate::Migrator::with_migrations(first);
     first.run(&old).await.unwrap();
+    old
+}
+
+#[tokio::test]
+async fn what_an_older_hub_published_is_as_public_as_it_says() {
+    let mut place = SqlitePlace::default();
+    let old = older(&mut place, 4).await;
+    for statement in [
+        "INSERT INTO orgs (org, revision) VALUES ('o', 4), ('other', 0)",
+        r#"INSERT INTO services VALUES
+             ('o', 'a', '1', '*', 'alice', '{"public":true}', 5),
+             ('o', 'b', '1', '*', 'alice', '{"public":false}', 5),
+             ('o', 'c', '1', '*', 'alice', '{"public":"true"}', 5),
+             ('o', 'd', '1', '*', 'alice', '{}', 5)"#,
+    ] {
+        sqlx::query(statement).execute(&old).await.unwrap();
+    }
+    old.close().await;
+    let catalog = place.open().await;
+    let snapshot = catalog.snapshot(&"o".parse().unwrap()).await.unwrap();
+    let public: Vec<_> = snapshot.services.iter().map(|one| one.public).collect();
+    assert_eq!(public, [true, false, false, false]);
+    assert_eq!(snapshot.patterns, []);
+}
+
+#[tokio::test]
+async fn secrets_of_an_older_hub_have_no_metadata() {
+    let mut place = SqlitePlace::default();
+    let old = older(&mut place, 1).await;
     for statement in [
         "INSERT INTO orgs (org, revision) VALUES ('o', 4)",
         "INSERT INTO secrets VALUES ('o', 'x', 2, 2, 5, 6, 'alice'), ('o', 'y', NULL, 9, 5, 6, 'bob')",

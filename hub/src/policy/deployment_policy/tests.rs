@@ -57,7 +57,12 @@ fn versions_are_tried_by_priority_and_those_without_one_last() {
     document["service"]["serviceVersions"] =
         json!([with("4", 0), with("3", 9), {"version": "5"}, with("1", 1), with("2", 1)]);
     let policy = parse(&document.to_string());
-    let order: Vec<&str> = policy.versions().iter().map(|v| v.text.as_str()).collect();
+    let order: Vec<&str> = policy
+        .offer
+        .versions
+        .iter()
+        .map(|v| v.text.as_str())
+        .collect();
     assert_eq!(order, ["1", "2", "3", "4", "5"]);
 }
 

@@ -1,0 +1,188 @@
+//! Patterns: services that a node has for choosing the pattern, instead of by policies.
+
+use edge_secrets_protocol::{OrgId, PatternName, ServiceId};
+use serde_json::Value;
+
+use super::DocumentError;
+use super::binding::Binding;
+use super::document::{self, Fault};
+use super::field::Field;
+use super::offer::{Offer, Spelling, Terms};
+use super::version::VersionRange;
+use crate::reference::SecretRef;
+
+/// A pattern in Open Horizon's schema.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    name: Option<PatternName>,
+    org: Option<OrgId>,
+    public: bool,
+    offers: Vec<Offer>,
+    agreement_less: Vec<Offer>,
+    bindings: Vec<Binding>,
+    json: String,
+}
+
+impl Pattern {
+    /// Reads a pattern, JSON (when it starts with `{`) or YAML, of at most 1 MiB: 1 to 256 services.
+    ///
+    /// # Errors
+    /// The first fault, with its place.
+    pub fn parse(text: &str) -> Result<Self, DocumentError> {
+        let root = document::read(text)?;
+        let json = document::write(&root)?;
+        Self::read(&Field::root(&root), json).map_err(|fault| fault.in_text(text))
+    }
+
+    /// The whole document as JSON, unknown fields included; `parse` reads it again.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.json.clone()
+    }
+
+    /// The name that the file gives it, where it does: what it is published as decides.
+    #[must_use]
+    pub fn name(&self) -> Option<&PatternName> {
+        self.name.as_ref()
+    }
+
+    /// The organisation that the file gives it, where it does.
+    #[must_use]
+    pub fn org(&self) -> Option<&OrgId> {
+        self.org.as_ref()
+    }
+
+    /// Whether nodes of other organisations may use it.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.public
+    }
+
+    /// The services that it deploys, once each, in the order in which they stand there.
+    #[must_use]
+    pub fn services(&self) -> Vec<&ServiceId> {
+        let mut services = Vec::with_capacity(self.offers.len());
+        for Offer { service, .. } in &self.offers {
+            if !services.contains(&service) {
+                services.push(service);
+            }
+        }
+        services
+    }
+
+    /// Every secret reference that a binding names, once each, sorted.
+    #[must_use]
+    pub fn references(&self) -> Vec<SecretRef> {
+        Binding::all_references(&self.bindings)
+    }
+
+    /// What decides about each service, in the order in which they stand there.
+    pub(super) fn terms(&self) -> impl Iterator<Item = Terms<'_>> {
+        self.offers.iter().map(|offer| Terms {
+            offer,
+            bindings: &self.bindings,
+            policy: None,
+        })
+    }
+
+    /// Services that run without an agreement. Open Horizon binds no secrets to them.
+    pub(super) fn agreement_less(&self) -> &[Offer] {
+        &self.agreement_less
+    }
+
+    pub(super) fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    fn read(root: &Field<'_>, json: String) -> Result<Self, Fault> {
+        for name in ["owner", "label", "description", "clusterNamespace"] {
+            root.text_or_empty(name)?;
+        }
+        for protocol in root.list("agreementProtocols")? {
+            protocol.require("name")?.word(&["Basic"])?;
+        }
+        for input in root.list("userInput")? {
+            read_user_input(&input)?;
+        }
+        let services = root.require("services")?;
+        let items = services.items()?;
+        if items.is_empty() {
+            return Err(services.refuse("expected at least one service"));
+        }
+        if let Some(excess) = items.get(MAX_OFFERS) {
+            return Err(excess.refuse(format!("is one service too many: {MAX_OFFERS} may be")));
+        }
+        let (mut offers, mut agreement_less) = (Vec::new(), Vec::new());
+        for item in &items {
+            let offer = Offer::read(item, &SPELLING)?;
+            read_verification(item)?;
+            match item.flag("agreementLess")? {
+                true => agreement_less.push(offer),
+                false => offers.push(offer),
+            }
+        }
+        Ok(Self {
+            name: optional(root, "name")?,
+            org: optional(root, "org")?,
+            public: root.flag("public")?,
+            offers,
+            agreement_less,
+            bindings: Binding::read_all(&root.list("secretBinding")?)?,
+            json,
+        })
+    }
+}
+
+/// A name that may be absent or empty, as `hzn` writes it.
+fn optional<T>(root: &Field<'_>, name: &str) -> Result<Option<T>, Fault>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    match root.get(name)? {
+        Some(field) if field.value() != &Value::from("") => field.parse().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// How Open Horizon watches over the service. Nothing hangs on it here, but a fault is a fault.
+fn read_verification(service: &Field<'_>) -> Result<(), Fault> {
+    if let Some(verification) = service.get("dataVerification")? {
+        verification.flag("enabled")?;
+        for name in ["URL", "user", "password"] {
+            verification.text_or_empty(name)?;
+        }
+        for name in ["interval", "check_rate"] {
+            verification.count(name)?;
+        }
+    }
+    if let Some(health) = service.get("nodeHealth")? {
+        for name in ["missing_heartbeat_interval", "check_agreement_status"] {
+            health.count(name)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_user_input(input: &Field<'_>) -> Result<(), Fault> {
+    input.require("serviceOrgid")?.parse::<OrgId>()?;
+    input.require("serviceUrl")?.text()?;
+    input.text_or_empty("serviceArch")?;
+    if let Some(range) = input.get("serviceVersionRange")? {
+        range.parse::<VersionRange>()?;
+    }
+    for one in input.list("inputs")? {
+        one.require("name")?.text()?;
+    }
+    Ok(())
+}
+
+const SPELLING: Spelling = Spelling {
+    org: "serviceOrgid",
+    url: "serviceUrl",
+    arch: "serviceArch",
+};
+const MAX_OFFERS: usize = 256;
+
+#[cfg(test)]
+mod tests;
