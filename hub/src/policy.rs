@@ -28,6 +28,9 @@ mod place;
 mod policies;
 mod property;
 mod requirement;
+mod schema;
+mod service_policy;
+mod user_input;
 mod version;
 
 use std::fmt;
@@ -78,8 +81,9 @@ impl fmt::Display for DocumentError {
 /// One rule that was applied, with the values that decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Which rule: `arch`, `policy constraint`, `service version`, `node constraint`, `binding`,
-    /// `secret scope`, `one policy per service`.
+    /// Which rule: `arch`, `policy constraint`, `service version`, `service constraint`, `node
+    /// constraint`, `node type`, `required services`, `shared service`, `privileged`, `binding`, `secret
+    /// scope`, `one policy per service`.
     pub rule: String,
     /// Whether it holds.
     pub holds: bool,

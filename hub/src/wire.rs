@@ -52,6 +52,9 @@ pub mod paths {
     /// `GET`, `DELETE` `?url=&version=&arch=&dry_run=`: one definition's document / → `Published`.
     /// Without `version` or `arch` the one definition that fits is meant; `conflict` if several do.
     pub const SERVICE: &str = "/v1/orgs/{org}/service";
+    /// `GET`, `PUT`, `DELETE` `?url=&version=&arch=&dry_run=`: the policy of a service's own, which its
+    /// definition carries as `servicePolicy` / → `Published`.
+    pub const SERVICE_POLICY: &str = "/v1/orgs/{org}/service-policy";
     /// `GET` list of [`PolicyInfo`](super::PolicyInfo).
     pub const POLICIES: &str = "/v1/orgs/{org}/policies";
     /// `GET` the document, `PUT ?dry_run=` a policy, `DELETE ?dry_run=`: →
@@ -412,6 +415,9 @@ pub struct SecretStanding {
     /// Where it stands at the hub, with the version wanted.
     #[serde(flatten)]
     pub state: SecretState,
+    /// The service runs without it while it is missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     /// The version that the node reported as applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<SecretVersion>,
@@ -557,6 +563,9 @@ pub struct Explanation {
     pub node: NodeId,
     /// One per policy that deploys the service asked for, by policy.
     pub verdicts: Vec<VerdictInfo>,
+    /// What has no effect of what the node says of itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Why one policy does or does not deploy its service on the node.

@@ -1,12 +1,15 @@
 //! What a node should have: its deployments, their bindings and versions, and the fetch of values.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{
-    ConsumerName, DeploymentId, Generation, PolicyName, SecretName, SecretVersion, ServiceId,
+    ConsumerName, DeploymentId, Generation, NameError, PolicyName, SecretName, SecretVersion,
+    ServiceId,
 };
 use crate::problem::Problem;
 use crate::sealed::Sealed;
@@ -67,7 +70,8 @@ pub struct Deployment {
     pub service_version: String,
     /// The policy that placed it.
     pub policy: PolicyName,
-    /// Every secret that the service declares, once, whatever the number of consumers.
+    /// Every secret that the service declares, once, whatever the number of consumers; without those
+    /// optional ones that are not there.
     pub secrets: Vec<BoundSecret>,
     /// Who reads which of them, in which format.
     pub consumers: Vec<Consumer>,
@@ -127,6 +131,69 @@ pub struct ConsumerSecret {
     /// How the file looks.
     #[serde(default)]
     pub format: Format,
+    /// The file's mode, where the service definition asks for one and the node's administrator says
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FileMode>,
+}
+
+/// A mode that a service definition may ask for: its owner reads the file, the owner and the group may
+/// read and write it, others may nothing, and nobody executes it. Written in octal: `0440`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileMode(u16);
+
+impl TryFrom<String> for FileMode {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<FileMode> for String {
+    fn from(mode: FileMode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl FileMode {
+    /// Its bits.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0.into()
+    }
+}
+
+impl FromStr for FileMode {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let refused = |reason| NameError::new("mode", text, reason);
+        let digits = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
+        let plain = |digits: &&str| digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+        let Some(digits) = digits.filter(plain) else {
+            return Err(refused("is not written like 0440"));
+        };
+        let Ok(mode) = u16::from_str_radix(digits, 8) else {
+            return Err(refused("is not octal"));
+        };
+        if mode & 0o400 == 0 {
+            return Err(refused("lets the file's owner not read it"));
+        }
+        if mode & !0o660 != 0 {
+            return Err(refused(
+                "gives more than reading and writing to owner and group",
+            ));
+        }
+        Ok(Self(mode))
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
 }
 
 /// How a secret's file looks.
@@ -196,6 +263,24 @@ mod tests {
         let json = serde_json::to_string(&secret).unwrap();
         assert_eq!(json, r#"{"name":"tlsKey","state":"ready","version":"7"}"#);
         assert_eq!(serde_json::from_str::<BoundSecret>(&json).unwrap(), secret);
+    }
+
+    #[test]
+    fn a_mode_is_octal_and_for_owner_and_group_alone() {
+        for text in ["0400", "0440", "0600", "0640", "0660"] {
+            let mode: FileMode = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(mode.to_string(), text);
+        }
+        assert_eq!("0o440".parse::<FileMode>().unwrap().bits(), 0o440);
+        for text in [
+            "", "0", "440", "00440", "0444", "0404", "0040", "0500", "0550", "04400", "0x44",
+            "0980", "+440", "-0440", "0+40",
+        ] {
+            assert!(text.parse::<FileMode>().is_err(), "{text}");
+        }
+        let plain = r#"{"name":"a","format":"json"}"#;
+        let secret: ConsumerSecret = serde_json::from_str(plain).unwrap();
+        assert_eq!(serde_json::to_string(&secret).unwrap(), plain);
     }
 
     #[test]

@@ -249,6 +249,7 @@ pub(crate) fn deployment(id: &str, url: &str, secrets: &[(&str, &str)]) -> Deplo
                 .map(|(secret, _)| ConsumerSecret {
                     name: name(secret),
                     format: Format::ValueOnly,
+                    mode: None,
                 })
                 .collect(),
         }],

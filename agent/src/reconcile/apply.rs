@@ -243,7 +243,7 @@ impl Reconciler {
             let header = Header {
                 origin: origin.clone(),
                 since: now,
-                shape: shaped.mark.to_owned(),
+                shape: target.mark.clone(),
                 announce: self.planner.announces(consumer),
                 private: shape.private,
             };
@@ -324,7 +324,8 @@ impl Reconciler {
             };
             let shape = self.planner.shape(&page.target.consumer).shape;
             let special = shape.secrets.get(name).and_then(|secret| secret.mode);
-            let mode = special.or(shape.mode).unwrap_or(VALUE_FILE);
+            let asked = page.target.modes.get(name).copied();
+            let mode = special.or(shape.mode).or(asked).unwrap_or(VALUE_FILE);
             let (draft, owner) = (&mut page.draft, page.owner);
             if self.planner.shape(&page.target.consumer).api {
                 let own = Ownership::default();

@@ -102,6 +102,10 @@ pub(super) struct Target {
     pub(super) fresh: BTreeSet<SecretName>,
     /// The templates that are rendered, by their places in the shape; likewise.
     pub(super) rendered: Vec<usize>,
+    /// The modes that the service definition asks for and that stand.
+    pub(super) modes: BTreeMap<SecretName, u32>,
+    /// Equal for equal looks of all files.
+    pub(super) mark: String,
 }
 
 /// Desired and actual, and what is known of the way from one to the other.

@@ -14,6 +14,7 @@ mod patterns;
 mod policies;
 mod rollout;
 mod secrets;
+mod service_policy;
 mod services;
 mod session;
 pub mod standing;
@@ -38,6 +39,7 @@ pub fn router() -> Router<Arc<Hub>> {
         .route(paths::HUB, get(hub_info))
         .merge(secrets::router())
         .merge(services::router())
+        .merge(service_policy::router())
         .merge(policies::router())
         .merge(patterns::router())
         .merge(rollout::router())

@@ -2,9 +2,9 @@
 
 mod managed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use edge_secrets_protocol::binding::{BoundSecret, Consumer};
+use edge_secrets_protocol::binding::{BoundSecret, Consumer, SecretState};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{
@@ -290,6 +290,9 @@ pub struct PlacedBinding {
     pub candidates: Vec<SecretRef>,
     /// The node may not have it: it is another user's.
     pub denied: bool,
+    /// The service runs without it where it is not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// What a write did.
@@ -325,6 +328,21 @@ pub struct BoundDeployment {
     pub resolved: BTreeMap<SecretName, SecretRef>,
     /// What operators should know of a name, where there is anything.
     pub details: BTreeMap<SecretName, BindingDetail>,
+}
+
+impl BoundDeployment {
+    /// The optional secrets that are not there: the service runs without them.
+    #[must_use]
+    pub fn absent_optional(&self) -> BTreeSet<SecretName> {
+        let optional = |name: &SecretName| {
+            let binding = self.placed.bindings.get(name);
+            binding.is_some_and(|binding| binding.optional)
+        };
+        let absent = self.secrets.iter().filter(|secret| {
+            matches!(secret.state, SecretState::Missing) && optional(&secret.name)
+        });
+        absent.map(|secret| secret.name.clone()).collect()
+    }
 }
 
 /// What operators should know of a bound name.

@@ -88,6 +88,7 @@ mod tests {
         let binding = PlacedBinding {
             candidates: vec![reference.parse().unwrap()],
             denied: false,
+            optional: false,
         };
         Placed {
             id: id.parse().unwrap(),

@@ -385,6 +385,7 @@ fn a_definition_that_would_overfill_a_node_is_refused() {
     let binding = crate::catalog::records::PlacedBinding {
         candidates: vec![],
         denied: false,
+        optional: false,
     };
     let mut many = full(1);
     many.deployments[0].bindings = (0..=MAX_NODE_SECRETS)

@@ -112,6 +112,36 @@ pub enum ServiceCommand {
     Show(ServiceArgs),
     /// Remove a service definition
     Rm(ServiceArgs),
+    /// Set, show and remove a service's own policy: its properties, and what it demands of nodes
+    #[command(subcommand)]
+    Policy(ServicePolicyCommand),
+}
+
+/// `edge-secrets service policy …`
+#[derive(Debug, Subcommand)]
+pub enum ServicePolicyCommand {
+    /// Set the policy of a service, in Open Horizon's schema, JSON or YAML
+    Set {
+        /// The service
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// The policy's file, or `-` for standard input
+        file: String,
+        /// Change nothing; show which nodes would get and lose which secrets
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the policy of a service
+    Show(ServiceArgs),
+    /// Remove the policy of a service
+    Rm {
+        /// The service
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// Change nothing; show which nodes would get and lose which secrets
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Which service definition.

@@ -78,7 +78,8 @@ impl<'a> Attempt<'a, '_> {
         fits
     }
 
-    /// A node chooses its pattern for itself: its constraints are for policies alone.
+    /// The service's own policy with the node, and the node with the service and its policies. A node
+    /// chooses its pattern for itself: constraints are for policies alone.
     fn node_agrees<T: Trace>(&self, trace: &mut T) -> bool {
         let Some(policy) = self.terms.policy else {
             return true;
@@ -88,6 +89,17 @@ impl<'a> Attempt<'a, '_> {
             policy,
         };
         let mut agrees = true;
+        for constraint in self.definition.policy().constraints() {
+            let holds = constraint.holds(self.node.properties());
+            agrees &= holds;
+            trace.note("service constraint", holds, || {
+                let detail = constraint.explained(self.node.properties());
+                format!("{detail} (version {})", self.definition.version())
+            });
+            if !agrees && !T::WANTS_ALL {
+                return false;
+            }
+        }
         for constraint in self.node.constraints() {
             let holds = constraint.holds(&consumer);
             agrees &= holds;
@@ -161,14 +173,20 @@ impl<'a> Attempt<'a, '_> {
             false => named(definition),
         };
         // Of what is required there is nothing to say where it has no secrets.
-        if own || chosen.as_ref().map_or(true, |chosen| !chosen.is_empty()) {
+        if own || !definition.declared().is_empty() {
             trace.note("binding", chosen.is_ok(), || match &chosen {
-                Ok(chosen) if chosen.is_empty() => format!("{} declares no secrets", of()),
+                Ok(_) if definition.declared().is_empty() => {
+                    format!("{} declares no secrets", of())
+                }
                 Ok(chosen) => {
                     let pair = |(name, (_, bound)): (_, &(_, &Bound))| {
                         format!("{name} to {} ({})", bound.reference, bound.place)
                     };
-                    let mut text = chosen.iter().map(pair).collect::<Vec<_>>().join(", ");
+                    let unbound = definition.declared().iter();
+                    let unbound = unbound.filter(|name| !chosen.contains_key(name));
+                    let unbound = unbound.map(|name| format!("{name} to nothing, it is optional"));
+                    let told: Vec<_> = chosen.iter().map(pair).chain(unbound).collect();
+                    let mut text = told.join(", ");
                     if !own {
                         // Writing to a string does not fail.
                         write!(text, " of {}", of()).ok();

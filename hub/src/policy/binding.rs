@@ -151,7 +151,7 @@ impl Bound {
     }
 }
 
-/// Chooses a binding for every secret that `definition` declares.
+/// Chooses a binding for every secret that `definition` declares; an optional one may have none.
 pub(super) fn choose<'a>(
     bindings: &'a [Binding],
     definition: &'a ServiceDefinition,
@@ -164,6 +164,7 @@ pub(super) fn choose<'a>(
             Some(bound) => {
                 chosen.insert(name, bound);
             }
+            None if definition.is_optional(name) => {}
             None => unbound.push(name.clone()),
         }
     }

@@ -14,6 +14,8 @@ use super::node::{ALLOW_PRIVILEGED, is_reserved};
 use super::offer::{Offer, Terms, VersionChoice};
 use super::pattern::Pattern;
 use super::requirement::Kind;
+use super::user_input::{self, Told};
+use crate::reference::SecretRef;
 
 /// What keeps a policy or a pattern from being published: every fault, not the first alone. Warnings
 /// are apart.
@@ -23,6 +25,8 @@ pub struct PolicyCheck {
     pub faults: Vec<String>,
     /// Bindings that no service needs, and the like.
     pub warnings: Vec<String>,
+    /// The references that only optional secrets are bound to: nothing waits for them.
+    pub optional: BTreeSet<SecretRef>,
 }
 
 /// Checks a policy against the definitions it deploys: at least one of its versions must be deployable
@@ -39,10 +43,14 @@ pub fn check_policy(
     let mut check = PolicyCheck::default();
     let offered = Offered::new(policy.terms(), services);
     offered.tell(true, &mut check);
+    check.faults.extend(policy.slips());
     check_scopes(policy.bindings(), "policy", publisher, &mut check);
     warn_of_unneeded(policy.bindings(), &offered.deployed, &mut check);
     warn_of_misspelt(policy.bindings(), &mut check);
     warn_of_reserved(policy, &mut check);
+    warn_of_inputs(policy.told(), "policy", &offered.deployed, &mut check);
+    check.warnings.extend(policy.notes());
+    check.optional = optional_references(policy.bindings(), services);
     check
 }
 
@@ -63,10 +71,14 @@ pub fn check_pattern(pattern: &Pattern, publisher: &UserId, services: &Services)
     // What two of its services require is wrong once.
     let mut told = BTreeSet::new();
     check.faults.retain(|fault| told.insert(fault.clone()));
+    check.faults.extend(pattern.slips());
     check_scopes(pattern.bindings(), "pattern", publisher, &mut check);
     warn_of_unneeded(pattern.bindings(), &deployed, &mut check);
     warn_of_misspelt(pattern.bindings(), &mut check);
+    warn_of_inputs(pattern.told(), "pattern", &deployed, &mut check);
+    check.warnings.extend(pattern.notes());
     warn_of_no_agreement(pattern, services, &mut check);
+    check.optional = optional_references(pattern.bindings(), services);
     if pattern.is_public() {
         warn_of_strangers(pattern, &deployed, &mut check);
     }
@@ -129,6 +141,26 @@ impl<'a> Offered<'a> {
         }
         check.faults.extend(self.contradictions.iter().cloned());
     }
+}
+
+/// Those of the bound references that only optional secrets are bound to, as far as definitions are
+/// published.
+fn optional_references(bindings: &[Binding], services: &Services) -> BTreeSet<SecretRef> {
+    let (mut optional, mut needed) = (BTreeSet::new(), BTreeSet::new());
+    for binding in bindings {
+        for (name, bound) in &binding.secrets {
+            let of_service = services.of(&binding.service).iter();
+            let of_service = of_service.map(|one| &one.document);
+            let declare =
+                |one: &&ServiceDefinition| binding.matches(one) && one.declared().contains(name);
+            let mut declaring = of_service.filter(declare).peekable();
+            let all = declaring.peek().is_some() && declaring.all(|one| one.is_optional(name));
+            let found = if all { &mut optional } else { &mut needed };
+            found.insert(bound.reference.clone());
+        }
+    }
+    optional.retain(|reference| !needed.contains(reference));
+    optional
 }
 
 /// Why one definition cannot be deployed.
@@ -250,6 +282,28 @@ fn warn_of_unneeded(
             ));
         }
     }
+}
+
+fn warn_of_inputs(
+    told: &[Told],
+    kind: &str,
+    deployed: &[&ServiceDefinition],
+    check: &mut PolicyCheck,
+) {
+    let mut lacking = BTreeSet::new();
+    for definition in deployed {
+        let untold = user_input::untold(definition, told);
+        if !untold.is_empty() {
+            lacking.insert(format!(
+                "userInput: {} {} wants [{}], which this {kind} does not give: Open Horizon waits until \
+                 the node gives them, edge-secrets does not",
+                definition.id(),
+                definition.version(),
+                untold.join(", ")
+            ));
+        }
+    }
+    check.warnings.extend(lacking);
 }
 
 fn warn_of_misspelt(bindings: &[Binding], check: &mut PolicyCheck) {

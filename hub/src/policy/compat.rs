@@ -158,8 +158,8 @@ fn undefined(
     }
 }
 
-/// What the node's constraints see: the service's built-in properties, which a policy cannot
-/// claim otherwise, then the policy's.
+/// What the node's constraints see: the service's built-in properties, which a policy cannot claim
+/// otherwise, then the deployment policy's, then those of the service's own policy.
 pub(super) struct ConsumerProperties<'a> {
     pub(super) definition: &'a ServiceDefinition,
     pub(super) policy: &'a DeploymentPolicy,
@@ -171,6 +171,7 @@ impl Properties for ConsumerProperties<'_> {
         built_in
             .get(name)
             .or_else(|| self.policy.properties().get(name))
+            .or_else(|| self.definition.policy().properties().get(name))
     }
 }
 

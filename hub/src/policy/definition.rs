@@ -10,9 +10,12 @@ use super::DocumentError;
 use super::arch::Arch;
 use super::document::{self, Fault};
 use super::field::Field;
+use super::node::ALLOW_PRIVILEGED;
 use super::property::{PropertySet, PropertyValue};
 use super::requirement::{Kind, Requirement, Sharable};
+use super::service_policy::ServicePolicy;
 use super::version::Version;
+use super::{schema, user_input};
 
 /// A service definition in Open Horizon's schema.
 #[derive(Debug, Clone)]
@@ -29,8 +32,17 @@ pub struct ServiceDefinition {
     public: Option<Value>,
     consumers: Vec<Consumer>,
     secret_names: Vec<SecretName>,
+    /// Those of them without which it runs. Sorted.
+    optional: Vec<SecretName>,
     cluster_secrets: Vec<String>,
     built_in: PropertySet,
+    policy: ServicePolicy,
+    /// The inputs that somebody must give it.
+    inputs: Vec<String>,
+    /// Fields that are nearly known ones.
+    slips: Vec<DocumentError>,
+    /// Fields that are not known.
+    strangers: Vec<DocumentError>,
     json: String,
 }
 
@@ -62,7 +74,48 @@ impl ServiceDefinition {
 
     fn parse_root(text: &str, root: Value) -> Result<Self, DocumentError> {
         let json = document::write(&root)?;
-        Self::read(&Field::root(&root), json).map_err(|fault| fault.in_text(text))
+        let field = Field::root(&root);
+        let in_text = |fault: Fault| fault.in_text(text);
+        let mut definition = Self::read(&field, json).map_err(in_text)?;
+        let strangers = schema::check_service(&field).map_err(in_text)?;
+        definition.slips = strangers.slips.into_iter().map(in_text).collect();
+        definition.strangers = strangers.others.into_iter().map(in_text).collect();
+        Ok(definition)
+    }
+
+    /// The same definition with this policy of its own, JSON or YAML in Open Horizon's schema, or with
+    /// none.
+    ///
+    /// # Errors
+    /// The first fault, with its place in the policy.
+    pub fn with_policy(&self, text: Option<&str>) -> Result<Self, DocumentError> {
+        let policy = text.map(document::read).transpose()?;
+        if let (Some(text), Some(policy)) = (text, &policy) {
+            let field = Field::root(policy);
+            let in_text = |fault: Fault| fault.in_text(text);
+            ServicePolicy::read(Some(&field), self.privileged).map_err(in_text)?;
+            let strangers = schema::check_service_policy(&field).map_err(in_text)?;
+            if let Some(slip) = strangers.slips.into_iter().next() {
+                return Err(in_text(slip));
+            }
+        }
+        let mut root = document::read(&self.json)?;
+        if let Value::Object(entries) = &mut root {
+            match policy {
+                Some(policy) => entries.insert(OWN_POLICY.to_owned(), policy),
+                None => entries.remove(OWN_POLICY),
+            };
+        }
+        let text = document::write(&root)?;
+        Self::parse_root(&text, root)
+    }
+
+    /// The service's own policy as JSON, where it has one.
+    #[must_use]
+    pub fn policy_json(&self) -> Option<String> {
+        let root: Value = serde_json::from_str(&self.json).ok()?;
+        let policy = root.get(OWN_POLICY).filter(|policy| !policy.is_null());
+        policy.map(Value::to_string)
     }
 
     /// The service.
@@ -107,10 +160,17 @@ impl ServiceDefinition {
         self.json.clone()
     }
 
+    /// The first of its fields that is nearly a known one, which it was meant to be: such a definition is
+    /// not published.
+    #[must_use]
+    pub fn slip(&self) -> Option<&DocumentError> {
+        self.slips.first()
+    }
+
     /// What whoever publishes it should know of parts that have no effect on nodes like ours.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<_> = self.strangers.iter().map(ToString::to_string).collect();
         if self.kind == Kind::Cluster {
             notes.push(format!(
                 "{} {} has a clusterDeployment alone: it is for cluster nodes and is placed on none of \
@@ -136,6 +196,11 @@ impl ServiceDefinition {
         &self.secret_names
     }
 
+    /// Whether it runs without this secret: every container that declares it says so.
+    pub(super) fn is_optional(&self, name: &SecretName) -> bool {
+        self.optional.binary_search(name).is_ok()
+    }
+
     pub(super) fn parsed_version(&self) -> &Version {
         &self.version
     }
@@ -156,9 +221,20 @@ impl ServiceDefinition {
         &self.requirements
     }
 
-    /// Whether a container of its own is privileged or in the host's network.
+    /// Whether it is only for nodes that allow it: a container of its own is privileged or in the host's
+    /// network, or its policy says so.
     pub(super) fn is_privileged(&self) -> bool {
-        self.privileged
+        self.policy.is_privileged()
+    }
+
+    /// Its own policy.
+    pub(super) fn policy(&self) -> &ServicePolicy {
+        &self.policy
+    }
+
+    /// The inputs that have no default.
+    pub(super) fn wanted_inputs(&self) -> &[String] {
+        &self.inputs
     }
 
     /// `openhorizon.service.*`
@@ -195,7 +271,11 @@ impl ServiceDefinition {
             return Err(root.require("deployment")?.refuse(reason));
         }
         Ok(Self {
-            built_in: built_in(&id, &version, &arch),
+            built_in: built_in(&id, &version, &arch, device.privileged),
+            policy: ServicePolicy::read(root.get(OWN_POLICY)?.as_ref(), device.privileged)?,
+            inputs: user_input::read_wanted(&root.list("userInput")?)?,
+            slips: Vec::new(),
+            strangers: Vec::new(),
             sharable: Sharable::read(root)?,
             kind: Kind::new(device.is_there, cluster.is_there),
             requirements,
@@ -207,15 +287,16 @@ impl ServiceDefinition {
             arch,
             consumers,
             secret_names,
+            optional: device.optional,
             cluster_secrets: cluster.secrets,
             json,
         })
     }
 }
 
-fn built_in(id: &ServiceId, version: &Version, arch: &Arch) -> PropertySet {
+fn built_in(id: &ServiceId, version: &Version, arch: &Arch, privileged: bool) -> PropertySet {
     let text = |name: &str, value: &str| (name.to_owned(), PropertyValue::text(value));
-    PropertySet::new([
+    let known = [
         text("openhorizon.service.url", id.url.as_str()),
         text("openhorizon.service.name", id.url.as_str()),
         text("openhorizon.service.org", id.org.as_str()),
@@ -224,9 +305,15 @@ fn built_in(id: &ServiceId, version: &Version, arch: &Arch) -> PropertySet {
             "openhorizon.service.version".to_owned(),
             PropertyValue::Version(version.clone()),
         ),
-    ])
+    ];
+    // What is privileged is so whatever a policy says.
+    let privileged =
+        privileged.then(|| (ALLOW_PRIVILEGED.to_owned(), PropertyValue::Boolean(true)));
+    PropertySet::new(known.into_iter().chain(privileged))
 }
 
+/// Ours: Open Horizon keeps it beside the definition.
+const OWN_POLICY: &str = "servicePolicy";
 const MAX_SECRETS: usize = 512;
 
 #[cfg(test)]

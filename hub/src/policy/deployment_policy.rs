@@ -9,6 +9,8 @@ use super::document::{self, Fault};
 use super::field::Field;
 use super::offer::{Offer, Spelling, Terms};
 use super::property::{PropertySet, read_properties};
+use super::schema;
+use super::user_input::Told;
 use crate::reference::SecretRef;
 
 /// A deployment policy in Open Horizon's schema.
@@ -18,6 +20,11 @@ pub struct DeploymentPolicy {
     properties: PropertySet,
     constraints: Vec<Constraint>,
     bindings: Vec<Binding>,
+    told: Vec<Told>,
+    /// Fields that are nearly known ones.
+    slips: Vec<DocumentError>,
+    /// Fields that are not known.
+    strangers: Vec<DocumentError>,
     json: String,
 }
 
@@ -29,7 +36,13 @@ impl DeploymentPolicy {
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
         let root = document::read(text)?;
         let json = document::write(&root)?;
-        Self::read(&Field::root(&root), json).map_err(|fault| fault.in_text(text))
+        let field = Field::root(&root);
+        let in_text = |fault: Fault| fault.in_text(text);
+        let mut policy = Self::read(&field, json).map_err(in_text)?;
+        let strangers = schema::check_policy(&field).map_err(in_text)?;
+        policy.slips = strangers.slips.into_iter().map(in_text).collect();
+        policy.strangers = strangers.others.into_iter().map(in_text).collect();
+        Ok(policy)
     }
 
     /// The whole document as JSON, unknown fields included; `parse` reads it again.
@@ -71,12 +84,31 @@ impl DeploymentPolicy {
         &self.bindings
     }
 
+    /// What it tells services.
+    pub(super) fn told(&self) -> &[Told] {
+        &self.told
+    }
+
+    /// Its fields that are nearly known ones, which they were meant to be: such a policy is not published.
+    pub(super) fn slips(&self) -> impl Iterator<Item = String> {
+        self.slips.iter().map(ToString::to_string)
+    }
+
+    /// What whoever publishes it should know, whatever the definitions: parts that have no effect here.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let strangers = self.strangers.iter().map(ToString::to_string);
+        strangers.chain(self.offer.idle.iter().cloned())
+    }
+
     fn read(root: &Field<'_>, json: String) -> Result<Self, Fault> {
         Ok(Self {
             offer: Offer::read(&root.require("service")?, &SPELLING)?,
             properties: PropertySet::new(read_properties(&root.list("properties")?)?),
             constraints: read_constraints(root.get("constraints")?)?,
             bindings: Binding::read_all(&root.list("secretBinding")?)?,
+            told: Told::read_all(&root.list("userInput")?)?,
+            slips: Vec::new(),
+            strangers: Vec::new(),
             json,
         })
     }

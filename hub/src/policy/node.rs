@@ -16,6 +16,7 @@ use super::constraint::{Constraint, read_constraints};
 use super::document::{Fault, Step};
 use super::field::Field;
 use super::property::{Properties, PropertySet, PropertyValue, check_name, read_properties};
+use super::schema;
 
 /// A node as placement sees it.
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ pub struct NodeView {
     properties: PropertySet,
     constraints: Vec<Constraint>,
     ignored: Vec<String>,
+    strangers: Vec<String>,
 }
 
 impl NodeView {
@@ -61,6 +63,15 @@ impl NodeView {
         &self.ignored
     }
 
+    /// What whoever administers the node should know of what it says of itself.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let ignored = self.ignored.iter().map(|name| {
+            format!("{name} is the agent's to measure: what the configuration or policy says has no effect")
+        });
+        self.strangers.iter().cloned().chain(ignored).collect()
+    }
+
     pub(super) fn arch(&self) -> Option<&Arch> {
         self.arch.as_ref()
     }
@@ -75,6 +86,7 @@ impl NodeView {
 
     fn read(node: &NodeId, owner: Option<&UserId>, facts: &NodeFacts) -> Result<Self, Fault> {
         let policy = NodePolicy::read(facts.policy.as_ref())?;
+        let strangers = policy.strangers;
         let mut stated = read_facts("properties", &facts.properties)?;
         stated.extend(policy.properties);
         let mut ignored = Vec::new();
@@ -116,6 +128,7 @@ impl NodeView {
             properties,
             constraints: policy.constraints,
             ignored,
+            strangers,
         })
     }
 }
@@ -125,6 +138,7 @@ impl NodeView {
 struct NodePolicy {
     properties: Vec<(String, PropertyValue)>,
     constraints: Vec<Constraint>,
+    strangers: Vec<String>,
 }
 
 impl NodePolicy {
@@ -135,7 +149,11 @@ impl NodePolicy {
             return Ok(Self::default());
         };
         let root = Field::at(policy, vec![Step::Key("policy".to_owned())]);
-        let top = Self::section(&root)?;
+        let mut top = Self::section(&root)?;
+        let strangers = schema::check_node_policy(&root)?;
+        let strangers = strangers.slips.into_iter().chain(strangers.others);
+        let told = strangers.map(|stranger| stranger.without_text().to_string());
+        top.strangers = told.collect();
         // It says who may manage the node, which is nothing to placement; but a fault is a fault.
         if let Some(management) = root.get("management")? {
             Self::section(&management)?;
@@ -144,6 +162,7 @@ impl NodePolicy {
             return Ok(top);
         };
         let mut section = Self::section(&field)?;
+        section.strangers = top.strangers;
         section.properties.extend(top.properties);
         if section.constraints.is_empty() {
             section.constraints = top.constraints;
@@ -155,6 +174,7 @@ impl NodePolicy {
         Ok(Self {
             properties: read_properties(&field.list("properties")?)?,
             constraints: read_constraints(field.get("constraints")?)?,
+            strangers: Vec::new(),
         })
     }
 }

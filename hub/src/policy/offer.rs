@@ -19,6 +19,8 @@ pub(super) struct Offer {
     pub(super) versions: Vec<VersionChoice>,
     /// Where it stands in its document: `service`, `services[2]`.
     pub(super) place: String,
+    /// What of it has no effect here, for whoever publishes it.
+    pub(super) idle: Vec<String>,
 }
 
 /// One version that may be deployed.
@@ -70,6 +72,7 @@ impl Offer {
             arch: Arch::new(field.text_or_empty(spelling.arch)?),
             versions: read_versions(&field.require("serviceVersions")?)?,
             place: path(field.steps()),
+            idle: idle(field)?,
         })
     }
 }
@@ -110,6 +113,27 @@ fn read_priority(priority: &Field<'_>) -> Result<Option<u64>, Fault> {
         }
     }
     Ok((value != 0).then_some(value))
+}
+
+/// Of Open Horizon's ways of upgrading only `immediate` is what happens here.
+fn idle(offer: &Field<'_>) -> Result<Vec<String>, Fault> {
+    let mut idle = Vec::new();
+    for version in offer.list("serviceVersions")? {
+        let Some(upgrade) = version.get("upgradePolicy")? else {
+            continue;
+        };
+        let Some(lifecycle) = upgrade.get("lifecycle")?.filter(|one| one.value() != "") else {
+            continue;
+        };
+        let word = lifecycle.word(&["immediate", "never", "agreement"])?;
+        if word != "immediate" {
+            idle.push(format!(
+                "{}: `{word}` has no effect here: a change is delivered at once",
+                path(lifecycle.steps())
+            ));
+        }
+    }
+    Ok(idle)
 }
 
 const MAX_VERSIONS: usize = 64;

@@ -8,7 +8,8 @@ use super::binding::Binding;
 use super::document::{self, Fault};
 use super::field::Field;
 use super::offer::{Offer, Spelling, Terms};
-use super::version::VersionRange;
+use super::schema;
+use super::user_input::Told;
 use crate::reference::SecretRef;
 
 /// A pattern in Open Horizon's schema.
@@ -20,6 +21,11 @@ pub struct Pattern {
     offers: Vec<Offer>,
     agreement_less: Vec<Offer>,
     bindings: Vec<Binding>,
+    told: Vec<Told>,
+    /// Fields that are nearly known ones.
+    slips: Vec<DocumentError>,
+    /// Fields that are not known.
+    strangers: Vec<DocumentError>,
     json: String,
 }
 
@@ -31,7 +37,13 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
         let root = document::read(text)?;
         let json = document::write(&root)?;
-        Self::read(&Field::root(&root), json).map_err(|fault| fault.in_text(text))
+        let field = Field::root(&root);
+        let in_text = |fault: Fault| fault.in_text(text);
+        let mut pattern = Self::read(&field, json).map_err(in_text)?;
+        let strangers = schema::check_pattern(&field).map_err(in_text)?;
+        pattern.slips = strangers.slips.into_iter().map(in_text).collect();
+        pattern.strangers = strangers.others.into_iter().map(in_text).collect();
+        Ok(pattern)
     }
 
     /// The whole document as JSON, unknown fields included; `parse` reads it again.
@@ -94,15 +106,27 @@ impl Pattern {
         &self.bindings
     }
 
+    /// What it tells services.
+    pub(super) fn told(&self) -> &[Told] {
+        &self.told
+    }
+
+    /// Its fields that are nearly known ones, which they were meant to be: such a pattern is not
+    /// published.
+    pub(super) fn slips(&self) -> impl Iterator<Item = String> {
+        self.slips.iter().map(ToString::to_string)
+    }
+
+    /// What whoever publishes it should know, whatever the definitions: parts that have no effect here.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let strangers = self.strangers.iter().map(ToString::to_string);
+        let idle = self.offers.iter().flat_map(|offer| &offer.idle);
+        strangers.chain(idle.cloned())
+    }
+
     fn read(root: &Field<'_>, json: String) -> Result<Self, Fault> {
-        for name in ["owner", "label", "description", "clusterNamespace"] {
-            root.text_or_empty(name)?;
-        }
         for protocol in root.list("agreementProtocols")? {
             protocol.require("name")?.word(&["Basic"])?;
-        }
-        for input in root.list("userInput")? {
-            read_user_input(&input)?;
         }
         let services = root.require("services")?;
         let items = services.items()?;
@@ -115,7 +139,6 @@ impl Pattern {
         let (mut offers, mut agreement_less) = (Vec::new(), Vec::new());
         for item in &items {
             let offer = Offer::read(item, &SPELLING)?;
-            read_verification(item)?;
             match item.flag("agreementLess")? {
                 true => agreement_less.push(offer),
                 false => offers.push(offer),
@@ -128,6 +151,9 @@ impl Pattern {
             offers,
             agreement_less,
             bindings: Binding::read_all(&root.list("secretBinding")?)?,
+            told: Told::read_all(&root.list("userInput")?)?,
+            slips: Vec::new(),
+            strangers: Vec::new(),
             json,
         })
     }
@@ -143,38 +169,6 @@ where
         Some(field) if field.value() != &Value::from("") => field.parse().map(Some),
         _ => Ok(None),
     }
-}
-
-/// How Open Horizon watches over the service. Nothing hangs on it here, but a fault is a fault.
-fn read_verification(service: &Field<'_>) -> Result<(), Fault> {
-    if let Some(verification) = service.get("dataVerification")? {
-        verification.flag("enabled")?;
-        for name in ["URL", "user", "password"] {
-            verification.text_or_empty(name)?;
-        }
-        for name in ["interval", "check_rate"] {
-            verification.count(name)?;
-        }
-    }
-    if let Some(health) = service.get("nodeHealth")? {
-        for name in ["missing_heartbeat_interval", "check_agreement_status"] {
-            health.count(name)?;
-        }
-    }
-    Ok(())
-}
-
-fn read_user_input(input: &Field<'_>) -> Result<(), Fault> {
-    input.require("serviceOrgid")?.parse::<OrgId>()?;
-    input.require("serviceUrl")?.text()?;
-    input.text_or_empty("serviceArch")?;
-    if let Some(range) = input.get("serviceVersionRange")? {
-        range.parse::<VersionRange>()?;
-    }
-    for one in input.list("inputs")? {
-        one.require("name")?.text()?;
-    }
-    Ok(())
 }
 
 const SPELLING: Spelling = Spelling {

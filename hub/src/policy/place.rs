@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
+use edge_secrets_protocol::binding::{Consumer, ConsumerSecret};
 use edge_secrets_protocol::{DeploymentId, OrgId, PolicyName, SecretName, ServiceId, UserId};
 
 use super::binding::ChosenOne;
@@ -176,7 +177,13 @@ fn placed(
         }
         candidates.push(reference.clone());
         let denied = is_denied(reference, node, owner);
-        ((*name).clone(), PlacedBinding { candidates, denied })
+        let optional = claim.definition.is_optional(name);
+        let binding = PlacedBinding {
+            candidates,
+            denied,
+            optional,
+        };
+        ((*name).clone(), binding)
     };
     let user = |(policy, path): &(&PolicyName, Vec<&ServiceId>)| Requirer {
         policy: (*policy).clone(),
@@ -191,13 +198,23 @@ fn placed(
         policy: policy.clone(),
         service: service.clone(),
         service_version: claim.definition.version().to_owned(),
-        consumers: claim.definition.consumers().to_vec(),
+        consumers: consumers(claim),
         bindings: claim.bindings.iter().map(bind).collect(),
         required_by: match alone {
             true => Vec::new(),
             false => claim.users.iter().map(user).collect(),
         },
     }
+}
+
+/// Who reads what of it: all but those optional secrets that nobody bound.
+fn consumers(claim: &Claim<'_>) -> Vec<Consumer> {
+    let mut consumers = claim.definition.consumers().to_vec();
+    for consumer in &mut consumers {
+        let bound = |secret: &ConsumerSecret| claim.bindings.contains_key(&secret.name);
+        consumer.secrets.retain(bound);
+    }
+    consumers
 }
 
 /// A user's private secret goes only where the user's own policy puts it on the user's own node;

@@ -114,6 +114,17 @@ impl PropertyValue {
     }
 }
 
+impl PropertyValue {
+    /// `true` or `false`, also as a text.
+    pub(super) fn as_flag(&self) -> Option<bool> {
+        match self {
+            Self::Boolean(flag) => Some(*flag),
+            Self::Text(text) => parse_boolean(&text.text),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for PropertyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

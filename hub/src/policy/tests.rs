@@ -14,8 +14,10 @@ mod check;
 mod check_pattern;
 mod explain;
 mod generated;
+mod optional;
 mod place;
 mod required;
+mod service_policy;
 
 fn org() -> OrgId {
     "myorg".parse().unwrap()

@@ -142,8 +142,9 @@ impl Planner {
         let live = self.actual.get(&id);
         let origin = live.and_then(|live| live.manifest.origin.as_ref());
         let own = origin.filter(|origin| origin.deployment == deployment.id);
+        let mark = shaped.mark_of(consumer);
         // What can be built upon: of this very deployment, and of the same look.
-        let base = live.filter(|live| own.is_some() && live.manifest.shape == shaped.mark);
+        let base = live.filter(|live| own.is_some() && live.manifest.shape == mark);
         let mut secrets = BTreeMap::new();
         for secret in &consumer.secrets {
             if let Some(version) = versions.get(&secret.name) {
@@ -203,6 +204,8 @@ impl Planner {
             secrets,
             fresh,
             rendered,
+            modes: shaped.modes(consumer),
+            mark,
         });
     }
 

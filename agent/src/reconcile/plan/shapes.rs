@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use edge_secrets_protocol::binding::{ConsumerSecret, Format};
-use edge_secrets_protocol::{ConsumerName, ServiceId};
+use edge_secrets_protocol::binding::{Consumer, ConsumerSecret, Format};
+use edge_secrets_protocol::{ConsumerName, SecretName, ServiceId};
+use serde::Serialize;
 
 use crate::consumers::profile::{Profile, Shape};
 use crate::consumers::profiles::Profiles;
@@ -85,6 +86,26 @@ impl Shaped<'_> {
         let special = self.shape.secrets.get(&secret.name).and_then(|s| s.format);
         special.or(self.shape.format).unwrap_or(secret.format)
     }
+
+    /// The modes that the service definition asks for, of those secrets of which the profile says
+    /// nothing.
+    pub(super) fn modes(&self, consumer: &Consumer) -> BTreeMap<SecretName, u32> {
+        let told = |name: &SecretName| {
+            let special = self.shape.secrets.get(name).and_then(|s| s.mode);
+            special.or(self.shape.mode).is_some()
+        };
+        let asked = consumer.secrets.iter().filter(|secret| !told(&secret.name));
+        let asked = asked.filter_map(|secret| Some((secret.name.clone(), secret.mode?.bits())));
+        asked.collect()
+    }
+
+    /// Equal for equal looks of all files of the consumer.
+    pub(super) fn mark_of(&self, consumer: &Consumer) -> String {
+        match self.modes(consumer) {
+            modes if modes.is_empty() => self.mark.to_owned(),
+            modes => print(&(self.mark, modes)),
+        }
+    }
 }
 
 /// A consumer without files for its service has no API either: nobody but units read it.
@@ -100,8 +121,12 @@ fn mark(shape: &Shape) -> String {
     if *shape == *PLAIN {
         return String::new();
     }
+    print(shape)
+}
+
+fn print(look: &impl Serialize) -> String {
     // Maps with string keys, strings and numbers: there is nothing that cannot be written.
-    let text = serde_json::to_vec(shape).unwrap_or_default();
+    let text = serde_json::to_vec(look).unwrap_or_default();
     let print = digest(&SHA256, &text);
     HEXLOWER.encode(print.as_ref().get(..MARK_BYTES).unwrap_or_default())
 }

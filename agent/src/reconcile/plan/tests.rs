@@ -284,7 +284,7 @@ impl Model {
                     (FileName::from(&template.name), file)
                 });
             let templates: Vec<_> = templates.collect();
-            let mark = shaped.mark.to_owned();
+            let mark = target.mark.clone();
             let live = self.planner.actual().get(&target.consumer);
             let shown = live.map(|live| &live.manifest.secrets);
             let secrets = target.secrets.iter().map(|(name, (version, format))| {
@@ -442,7 +442,7 @@ impl Model {
                     let live = &planner.actual()[&id];
                     let shaped = planner.shape(&id);
                     assert!(live.damaged.is_empty());
-                    assert_eq!(live.manifest.shape, shaped.mark);
+                    assert_eq!(live.manifest.shape, shaped.mark_of(consumer));
                     for template in &shaped.shape.templates {
                         let file = FileName::from(&template.name);
                         assert!(live.manifest.files.contains_key(&file));
@@ -515,7 +515,7 @@ fn life() -> impl Strategy<Value = Option<u64>> {
 fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
     let secrets = prop::collection::vec((state(), life()), 1..4);
     // A consumer may name a secret that is not declared.
-    let reads = prop::collection::btree_map(0..4usize, any::<bool>(), 0..4);
+    let reads = prop::collection::btree_map(0..4usize, any::<(bool, bool)>(), 0..4);
     let consumers = prop::collection::btree_map(0..3usize, reads, 1..3);
     (0..3usize, 0..3u8, secrets, consumers).prop_map(
         move |(service, version, secrets, consumers)| {
@@ -532,9 +532,10 @@ fn deployment(id: usize) -> impl Strategy<Value = Deployment> {
                 name: format!("c{c}").parse().unwrap(),
                 secrets: reads
                     .into_iter()
-                    .map(|(n, raw)| ConsumerSecret {
+                    .map(|(n, (raw, mode))| ConsumerSecret {
                         name: format!("n{n}").parse().unwrap(),
                         format: if raw { Format::ValueOnly } else { Format::Json },
+                        mode: (mode && n % 2 == 0).then(|| "0440".parse().unwrap()),
                     })
                     .collect(),
             });

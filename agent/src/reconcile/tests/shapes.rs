@@ -11,7 +11,8 @@ use edge_secrets_protocol::status::DeploymentState;
 use super::world::{World, bindings, deployment, json};
 use crate::consumers::lifecycle::Verdict;
 use crate::consumers::profile::{
-    Action, Credentials, Lifecycle, OnChange, Principal, Profile, Shape, Template, Workload,
+    Action, Credentials, Lifecycle, OnChange, Principal, Profile, SecretShape, Shape, Template,
+    Workload,
 };
 use crate::delivery::faults;
 
@@ -53,6 +54,50 @@ fn conf(a: &str, b: &str) -> String {
 
 fn text(world: &World, file: &str) -> Option<String> {
     fs::read_to_string(world.home("uplink").join(file)).ok()
+}
+
+/// The definition's word stands where the profile says nothing.
+#[test]
+fn a_definitions_mode_is_taken_below_the_profiles() {
+    let mut world = World::new();
+    let asking = |a: &str, b: &str| {
+        let mut deployment = of("1", "1", "1");
+        let secrets = &mut deployment.consumers[0].secrets;
+        for (at, mode) in [a, b].into_iter().enumerate() {
+            secrets[at].mode = (!mode.is_empty()).then(|| mode.parse().unwrap());
+        }
+        deployment
+    };
+    let modes = |world: &World| {
+        ["a", "b", "c"].map(|file| {
+            let meta = fs::metadata(world.home("uplink").join(file)).unwrap();
+            meta.permissions().mode() & 0o7777
+        })
+    };
+    world.apply(&bindings(1, [asking("0440", "")]));
+    assert_eq!(modes(&world), [0o440, 0o400, 0o400]);
+    // Another mode alone makes other files.
+    world.apply(&bindings(2, [asking("0640", "0440")]));
+    assert_eq!(modes(&world), [0o640, 0o440, 0o400]);
+    let special = SecretShape {
+        format: None,
+        mode: Some(0o600),
+    };
+    let shape = Shape {
+        secrets: BTreeMap::from([("b".parse().unwrap(), special)]),
+        ..Shape::default()
+    };
+    world.shape(vec![profile(shape)]);
+    world.apply(&bindings(3, [asking("0640", "0440")]));
+    assert_eq!(modes(&world), [0o640, 0o600, 0o400]);
+    let all = Shape {
+        mode: Some(0o400),
+        ..Shape::default()
+    };
+    world.shape(vec![profile(all)]);
+    world.apply(&bindings(4, [asking("0640", "0440")]));
+    assert_eq!(modes(&world), [0o400; 3]);
+    assert_eq!(world.apply(&bindings(5, [asking("0640", "0440")])), 0);
 }
 
 #[test]

@@ -339,6 +339,7 @@ pub(crate) fn deployment(id: &str, service: &str, secrets: &[(&str, &str)]) -> D
     let read = secrets.iter().map(|(name, _)| ConsumerSecret {
         name: name.parse().unwrap(),
         format: Format::Json,
+        mode: None,
     });
     Deployment {
         id: id.parse().unwrap(),

@@ -13,7 +13,7 @@ use super::standing::standing;
 use crate::api::problem::ApiError;
 use crate::deploy::model::{Model, NodeModel};
 use crate::hub::Hub;
-use crate::policy::{DeploymentPolicy, Published, Rule, Verdict, explain};
+use crate::policy::{DeploymentPolicy, NodeView, Published, Rule, Verdict, explain};
 use crate::rights::Call;
 use crate::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
 
@@ -43,6 +43,11 @@ async fn explanation(
         Some(node) => verdicts(&model, node),
         None => Vec::new(),
     };
+    let view = model
+        .nodes
+        .get(&node)
+        .and_then(|node| node.view.as_ref().ok());
+    let notes = view.map_or_else(Vec::new, NodeView::notes);
     let wanted = |service: &ServiceId| match &which.service {
         None => true,
         Some(text) => service.url.as_str() == text || service.to_string() == *text,
@@ -54,6 +59,7 @@ async fn explanation(
     Ok(Json(Explanation {
         verdicts: verdicts.collect(),
         node,
+        notes,
     }))
 }
 

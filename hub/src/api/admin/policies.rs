@@ -137,6 +137,7 @@ pub(super) struct BoundSecrets {
 
 /// A bound secret that is not there.
 struct Missing {
+    written: SecretRef,
     bindable: bool,
     fault: String,
 }
@@ -156,7 +157,11 @@ impl BoundSecrets {
             match standing(session, &reference, bindable).await? {
                 Bindable::Yes => {}
                 Bindable::But(warning) => odd.push(warning),
-                Bindable::No(fault) => missing.push(Missing { bindable, fault }),
+                Bindable::No(fault) => missing.push(Missing {
+                    written: written.clone(),
+                    bindable,
+                    fault,
+                }),
             }
         }
         Ok(Self { missing, odd })
@@ -175,7 +180,9 @@ impl BoundSecrets {
         for missing in &self.missing {
             let fault = missing.fault.clone();
             match missing.bindable {
-                true if allow_missing => checked.warnings.push(fault),
+                true if allow_missing || checked.optional.contains(&missing.written) => {
+                    checked.warnings.push(fault);
+                }
                 true => checked.faults.push(fault),
                 false if refused_already => {}
                 false => checked.faults.push(fault),

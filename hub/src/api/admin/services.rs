@@ -58,6 +58,14 @@ async fn publish(
     let text = document::read(&session, request).await?;
     let definition = ServiceDefinition::parse_for(&text, &session.org)
         .map_err(|error| document::refused("service definition", &error))?;
+    if let Some(slip) = definition.slip() {
+        return Err(document::refused("service definition", slip));
+    }
+    let kept_from_before = definition.policy_json().is_none();
+    let definition = match kept_from_before {
+        true => with_kept_policy(&session, definition).await?,
+        false => definition,
+    };
     let id = definition.id();
     if id.org != session.org {
         let detail = format!(
@@ -80,8 +88,14 @@ async fn publish(
     let audit = session.audit(PUBLISH, object(&session, &record));
     let change = Change::PutService(record);
     let probe = change.clone();
+    let kept = definition.policy_json();
     let check = |model: &Model| {
         expect_owner(&session, model.services.get(&key))?;
+        // A policy that came meanwhile must not be lost.
+        let present = model.services.get(&key).filter(|_| kept_from_before);
+        if present.is_some_and(|present| own_policy(present) != kept) {
+            return Err(Problem::new(Code::Conflict, MEANWHILE));
+        }
         expect_own_service(&session, model, &key.0)?;
         let after = model.definitions_after(&probe);
         if let Some(ring) = ring(definition.id(), &after) {
@@ -105,14 +119,44 @@ async fn publish(
 
 /// Which definition is meant.
 #[derive(Deserialize)]
-struct Which {
-    url: ServiceUrl,
+pub(super) struct Which {
+    pub(super) url: ServiceUrl,
     #[serde(default)]
     version: String,
     #[serde(default)]
     arch: String,
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
+}
+
+/// The definition with the policy of its own that the one in whose place it comes has, unless it brings
+/// one: as in Open Horizon, publishing a definition leaves its policy alone.
+async fn with_kept_policy(
+    session: &Session,
+    definition: ServiceDefinition,
+) -> Result<ServiceDefinition, ApiError> {
+    let url = definition.id().url.clone();
+    let key = (
+        url,
+        definition.version().to_owned(),
+        definition.arch().to_owned(),
+    );
+    let model = current(session).await?;
+    let Some(kept) = model
+        .services
+        .get(&key)
+        .and_then(|present| own_policy(present))
+    else {
+        return Ok(definition);
+    };
+    definition.with_policy(Some(&kept)).map_err(|error| {
+        document::refused("service definition, with the service's policy,", &error)
+    })
+}
+
+fn own_policy(record: &ServiceRecord) -> Option<String> {
+    let definition = ServiceDefinition::parse(&record.document).ok()?;
+    definition.policy_json()
 }
 
 async fn show(session: Session, Params(which): Params<Which>) -> Result<Response, ApiError> {
@@ -157,13 +201,13 @@ async fn remove(
     Ok(Json(published))
 }
 
-async fn current(session: &Session) -> Result<Arc<Model>, ApiError> {
+pub(super) async fn current(session: &Session) -> Result<Arc<Model>, ApiError> {
     let hub = &session.hub;
     Ok(hub.models.current(&*hub.catalog, &session.org).await?)
 }
 
 /// The one definition that fits; an exact fit before others.
-fn find(model: &Model, which: &Which) -> Result<Arc<ServiceRecord>, ApiError> {
+pub(super) fn find(model: &Model, which: &Which) -> Result<Arc<ServiceRecord>, ApiError> {
     let Which {
         url, version, arch, ..
     } = which;
@@ -201,7 +245,10 @@ fn find(model: &Model, which: &Which) -> Result<Arc<ServiceRecord>, ApiError> {
 }
 
 /// Denied unless the caller may put something in this record's place.
-fn expect_owner(session: &Session, present: Option<&Arc<ServiceRecord>>) -> Result<(), Problem> {
+pub(super) fn expect_owner(
+    session: &Session,
+    present: Option<&Arc<ServiceRecord>>,
+) -> Result<(), Problem> {
     let owner = present.map(|record| &record.owner);
     if session.may(Call::Define { owner }) {
         Ok(())
@@ -240,7 +287,7 @@ fn sentence((source, faults): (Source, Vec<String>)) -> String {
     )
 }
 
-fn object(session: &Session, record: &ServiceRecord) -> String {
+pub(super) fn object(session: &Session, record: &ServiceRecord) -> String {
     let ServiceRecord {
         url, version, arch, ..
     } = record;
@@ -249,5 +296,7 @@ fn object(session: &Session, record: &ServiceRecord) -> String {
         .to_owned()
 }
 
+pub(super) const MEANWHILE: &str =
+    "The service definition was changed meanwhile: look and try again.";
 const PUBLISH: &str = "service.publish";
 const REMOVE: &str = "service.remove";

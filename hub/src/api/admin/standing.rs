@@ -60,6 +60,8 @@ fn stand(
                 trouble: detail.and_then(|detail| detail.trouble.clone()),
                 reference: reference.cloned(),
                 state: secret.state.clone(),
+                optional: (bound.placed.bindings.get(&secret.name))
+                    .is_some_and(|binding| binding.optional),
                 // The version of another reference stays as the node told it: it is none of this
                 // one's, whatever its number.
                 applied: applied.map(|applied| {
@@ -116,6 +118,8 @@ fn decide(
 fn is_applied(secret: &SecretStanding) -> bool {
     match &secret.state {
         SecretState::Ready { version } => secret.applied.as_ref() == Some(version),
+        // What it had of it is wiped.
+        SecretState::Missing if secret.optional => secret.applied.is_none(),
         SecretState::Pending | SecretState::Missing | SecretState::Denied | SecretState::Failed => {
             false
         }
@@ -127,6 +131,7 @@ fn obstacle(secret: &SecretStanding) -> Option<DeploymentError> {
     let name = &secret.name;
     let code = match secret.state {
         SecretState::Ready { .. } | SecretState::Pending => return None,
+        SecretState::Missing if secret.optional => return None,
         SecretState::Missing => Code::Missing,
         SecretState::Denied => Code::Denied,
         SecretState::Failed => Code::Failed,

@@ -83,6 +83,16 @@ fn answer(bindings: NodeBindings, since: Option<Generation>) -> Bindings {
 
 /// What the node needs of a deployment. The references stay here.
 fn deployment(mut bound: BoundDeployment, now: Timestamp) -> Deployment {
+    // To the node an optional secret that is not there is none that it should have.
+    let absent = bound.absent_optional();
+    bound
+        .secrets
+        .retain(|secret| !absent.contains(&secret.name));
+    for consumer in &mut bound.placed.consumers {
+        consumer
+            .secrets
+            .retain(|secret| !absent.contains(&secret.name));
+    }
     for secret in &mut bound.secrets {
         if !matches!(secret.state, SecretState::Ready { .. }) {
             secret.expires_at = None;

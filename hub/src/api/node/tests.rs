@@ -117,22 +117,7 @@ impl World {
         let world = self;
         world.set("db", "hunter2").await;
         world.set("more", "s3cr3t").await;
-        let document = json!({
-            "org": "myorg", "url": "com.example.uplink", "version": "1.0.0", "arch": "*",
-            "deployment": { "services": { "main": { "image": "x", "secrets": {
-                "cred": { "description": "x" }, "extra": { "description": "x" } } } } },
-        });
-        world
-            .change(Change::PutService(ServiceRecord {
-                url: "com.example.uplink".parse().unwrap(),
-                version: "1.0.0".into(),
-                arch: "*".into(),
-                owner: alice(),
-                public: false,
-                document: document.to_string(),
-                updated_at: clock::now(),
-            }))
-            .await;
+        world.change(Change::PutService(uplink())).await;
         world.bind(&[("cred", "db"), ("extra", "more")]).await;
         world.enrol("edge-01", "berlin").await
     }
@@ -317,6 +302,23 @@ impl Answer {
         assert_eq!(problem.status, self.status.as_u16());
         assert_eq!(problem.status, problem.code.status());
         problem
+    }
+}
+
+fn uplink() -> ServiceRecord {
+    let document = json!({
+        "org": "myorg", "url": "com.example.uplink", "version": "1.0.0", "arch": "*",
+        "deployment": { "services": { "main": { "image": "x", "secrets": {
+            "cred": { "description": "x" }, "extra": { "description": "x" } } } } },
+    });
+    ServiceRecord {
+        url: "com.example.uplink".parse().unwrap(),
+        version: "1.0.0".into(),
+        arch: "*".into(),
+        owner: alice(),
+        public: false,
+        document: document.to_string(),
+        updated_at: clock::now(),
     }
 }
 

@@ -228,6 +228,7 @@ pub(crate) fn placed(id: &str, bindings: &[&str]) -> Placed {
         let binding = PlacedBinding {
             candidates: candidates.map(secret_ref).collect(),
             denied,
+            optional: name.starts_with("optional"),
         };
         (name.parse().unwrap(), binding)
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_secrets_protocol::binding::{Consumer, ConsumerSecret, Format};
+use edge_secrets_protocol::binding::{Consumer, ConsumerSecret, FileMode, Format};
 use edge_secrets_protocol::{NameError, SecretName};
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ pub(super) struct Device {
     pub(super) is_there: bool,
     /// The containers that declare secrets, sorted by name, as are their secrets.
     pub(super) consumers: Vec<Consumer>,
+    /// The secrets that every container that declares them can do without. Sorted.
+    pub(super) optional: Vec<SecretName>,
     /// Whether a container has the host's privileges or its network.
     pub(super) privileged: bool,
 }
@@ -63,10 +65,11 @@ fn read_device(deployment: &Field<'_>) -> Result<Device, Fault> {
         return Ok(device);
     };
     let mut consumers = BTreeMap::new();
+    let mut needless: BTreeMap<SecretName, bool> = BTreeMap::new();
     for (container, field) in services.entries()? {
         device.is_there = true;
-        let is = |name: &str, value: &Value| field.value().get(name) == Some(value);
-        device.privileged |= is("privileged", &true.into()) || is("network", &"host".into());
+        let network = field.text_or_empty("network")?;
+        device.privileged |= field.flag("privileged")? || network == "host";
         let Some(secrets) = field.get("secrets")? else {
             continue;
         };
@@ -74,8 +77,9 @@ fn read_device(deployment: &Field<'_>) -> Result<Device, Fault> {
         for (secret, declaration) in secrets.entries()? {
             let refused = |error: NameError| declaration.refuse(error.to_string());
             let name: SecretName = secret.parse().map_err(refused)?;
-            let format = read_format(&declaration)?;
-            declared.insert(name.clone(), ConsumerSecret { name, format });
+            let (optional, secret) = read_secret(name, &declaration)?;
+            *needless.entry(secret.name.clone()).or_insert(true) &= optional;
+            declared.insert(secret.name.clone(), secret);
         }
         if declared.is_empty() {
             continue;
@@ -95,6 +99,8 @@ fn read_device(deployment: &Field<'_>) -> Result<Device, Fault> {
         return Err(services.refuse(reason));
     }
     device.consumers = consumers.into_values().collect();
+    needless.retain(|_, needless| *needless);
+    device.optional = needless.into_keys().collect();
     Ok(device)
 }
 
@@ -114,10 +120,23 @@ fn read_cluster_deployment(deployment: &Field<'_>) -> Result<Cluster, Fault> {
     Ok(Cluster { is_there, secrets })
 }
 
-fn read_format(declaration: &Field<'_>) -> Result<Format, Fault> {
+/// How a container reads a secret, and whether it can do without. `optional` and `mode` are ours: without
+/// them a declaration means what it means to Open Horizon.
+fn read_secret(name: SecretName, declaration: &Field<'_>) -> Result<(bool, ConsumerSecret), Fault> {
     if declaration.value().is_null() {
-        return Ok(Format::Json);
+        let (format, mode) = (Format::Json, None);
+        return Ok((false, ConsumerSecret { name, format, mode }));
     }
+    let mode = declaration.get("mode")?;
+    let secret = ConsumerSecret {
+        format: read_format(declaration)?,
+        mode: mode.map(|mode| mode.parse::<FileMode>()).transpose()?,
+        name,
+    };
+    Ok((declaration.flag("optional")?, secret))
+}
+
+fn read_format(declaration: &Field<'_>) -> Result<Format, Fault> {
     match declaration.get("format")? {
         None => Ok(Format::Json),
         Some(format) if format.value() == "" => Ok(Format::Json),

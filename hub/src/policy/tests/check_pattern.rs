@@ -144,3 +144,36 @@ fn what_others_do_not_get_of_a_public_pattern_is_told() {
         "{faults:?}"
     );
 }
+
+/// As of a policy.
+#[test]
+fn a_patterns_slips_are_refused_and_what_has_no_effect_is_told() {
+    let mut text = edge();
+    text["secretBindings"] = text["secretBinding"].take();
+    text["services"][0]["serviceVersion"] = json!([]);
+    let told = check(&text, &edge_services());
+    let slips: Vec<_> = told
+        .faults
+        .iter()
+        .filter(|one| one.contains("is no field"))
+        .collect();
+    assert_eq!(slips.len(), 1, "{told:#?}");
+    assert!(
+        slips[0].starts_with(
+            "secretBindings: is no field that is known; did you mean `secretBinding`?"
+        )
+    );
+    let mut text = edge();
+    text["ofTomorrow"] = json!(1);
+    text["services"][0]["serviceVersions"][0]["upgradePolicy"] = json!({"lifecycle": "never"});
+    let warnings = check(&text, &edge_services()).warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|one| one.starts_with("ofTomorrow: is no field")),
+        "{warnings:#?}"
+    );
+    let lifecycle = "services[0].serviceVersions[0].upgradePolicy.lifecycle: `never` has no effect here: a \
+                     change is delivered at once";
+    assert!(warnings.iter().any(|one| one == lifecycle), "{warnings:#?}");
+}

@@ -5,7 +5,7 @@ use edge_secrets_protocol::binding::BoundSecret;
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::records::Placed;
+use crate::catalog::records::{Placed, PlacedBinding};
 
 fn ready(version: &str) -> SecretState {
     SecretState::Ready {
@@ -95,6 +95,37 @@ fn applied_needs_every_wanted_version() {
         let state = state_of(&states, Some(&report));
         assert_eq!(state, DeploymentState::Pending, "{too_little:?}");
     }
+}
+
+/// The node is told of none, so that having none of it is all that it should have.
+#[test]
+fn an_optional_secret_that_is_missing_blocks_nothing() {
+    let with = |state: SecretState| {
+        let mut bound = bound("d", &[ready("2"), state]);
+        let binding = PlacedBinding {
+            candidates: vec!["x".parse().unwrap()],
+            denied: false,
+            optional: true,
+        };
+        let name = bound.secrets[1].name.clone();
+        bound.placed.bindings.insert(name, binding);
+        bound
+    };
+    let state = |secret: SecretState, applied: &[(&str, &str)]| {
+        let report = report(5, vec![reported("d", DeploymentState::Applied, applied)]);
+        standing(&wanted(vec![with(secret)]), Some(&report))[0].state
+    };
+    let missing = || SecretState::Missing;
+    assert_eq!(state(missing(), &[("a", "2")]), DeploymentState::Applied);
+    let kept = state(missing(), &[("a", "2"), ("b", "1")]);
+    assert_eq!(kept, DeploymentState::Pending, "it is to be wiped");
+    // What is there is needed like every other, and what is denied or fails is a fault.
+    assert_eq!(state(ready("1"), &[("a", "2")]), DeploymentState::Pending);
+    for fault in [SecretState::Denied, SecretState::Failed] {
+        assert_eq!(state(fault, &[("a", "2")]), DeploymentState::Blocked);
+    }
+    assert_eq!(with(missing()).absent_optional().len(), 1);
+    assert_eq!(with(SecretState::Denied).absent_optional().len(), 0);
 }
 
 #[test]

@@ -342,3 +342,93 @@ async fn services_that_require_each_other_are_refused() {
         "{detail}"
     );
 }
+
+#[tokio::test]
+async fn a_services_own_policy_is_set_kept_and_removed_beside_its_definition() {
+    let world = World::new().await;
+    world.enrol("n1", "berlin", None).await;
+    world.publish_samples().await;
+    let path = "service-policy?url=com.example.uplink";
+    world.get("bob", path).await.refused(Code::NotFound);
+    let own = json!({"constraints": ["site == paris"]});
+    let dry = format!("{path}&dry_run=true");
+    let asked: Published = world.put("alice", &dry, &own).await.json();
+    assert_eq!(changes(&asked)[0].1, ChangeKind::Undeploy);
+    world.get("bob", path).await.refused(Code::NotFound);
+    world.put("bob", path, &own).await.refused(Code::Denied);
+    let done: Published = world.put("alice", path, &own).await.json();
+    assert_eq!(changes(&done), changes(&asked));
+    let shown: Value = world.get("bob", path).await.json();
+    assert_eq!(shown, own);
+
+    // Publishing the definition again leaves it alone, unless the definition brings its own.
+    let mut definition = service("1.0.0", &["cred"]);
+    let again: Published = world.post("alice", "services", &definition).await.json();
+    assert_eq!(changes(&again), []);
+    assert_eq!(world.get("bob", path).await.json::<Value>(), own);
+    definition["servicePolicy"] = json!({"constraints": ["site == berlin"]});
+    let brought: Published = world.post("alice", "services", &definition).await.json();
+    assert_eq!(changes(&brought)[0].1, ChangeKind::Deploy);
+
+    let bad = json!({"constraints": ["site ="]});
+    let told = world.put("alice", path, &bad).await.refused(Code::Invalid);
+    let expected = "The service policy is refused: constraints[0]: constraint, character ";
+    assert!(told.starts_with(expected), "{told}");
+    world.delete("bob", path).await.refused(Code::Denied);
+    world.delete("alice", path).await.ok();
+    world.delete("alice", path).await.refused(Code::NotFound);
+    world.get("bob", path).await.refused(Code::NotFound);
+    let trail = world.trail("myorg").await;
+    let of_policy = trail
+        .iter()
+        .filter(|line| line.starts_with("service.policy."));
+    let object = "service/myorg/com.example.uplink 1.0.0 amd64";
+    let expected = [
+        format!("service.policy.set {object} denied"),
+        format!("service.policy.set {object} ok"),
+        format!("service.policy.remove {object} denied"),
+        format!("service.policy.remove {object} ok"),
+    ];
+    assert_eq!(of_policy.cloned().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_definition_with_a_slip_is_refused_and_one_with_a_note_is_told() {
+    let world = World::new().await;
+    let mut slip = service("1.0.0", &["cred"]);
+    slip["sharabel"] = json!("singleton");
+    let told = world
+        .post("alice", "services", &slip)
+        .await
+        .refused(Code::Invalid);
+    assert!(
+        told.contains("sharabel: is no field that is known; did you mean `sharable`? (line 1"),
+        "{told}"
+    );
+    let mut note = service("1.0.0", &["cred"]);
+    note["ofTomorrow"] = json!(1);
+    let published: Published = world.post("alice", "services", &note).await.json();
+    assert!(
+        published.warnings[0].starts_with("ofTomorrow: is no field"),
+        "{published:?}"
+    );
+}
+
+/// Nothing waits for a secret that nobody needs.
+#[tokio::test]
+async fn an_optional_secret_may_be_bound_before_it_is_there() {
+    let world = World::new().await;
+    world.set("root", "db", "x").await.ok();
+    let mut definition = service("1.0.0", &["cred", "extra"]);
+    definition["deployment"]["services"]["uplink"]["secrets"]["extra"] = json!({"optional": true});
+    world.post("alice", "services", &definition).await.ok();
+    let bound = policy("1.0.0", &[("cred", "db"), ("extra", "later")]);
+    let published: Published = world.put("alice", "policies/uplink", &bound).await.json();
+    assert_eq!(published.warnings, [r#"secret "later" does not exist"#]);
+    let needed = policy("1.0.0", &[("cred", "later"), ("extra", "db")]);
+    let told = world
+        .put("alice", "policies/uplink", &needed)
+        .await
+        .refused(Code::Invalid);
+    assert!(told.contains(r#"secret "later" does not exist"#), "{told}");
+}

@@ -33,6 +33,46 @@ async fn bindings_name_versions_and_no_references() {
     assert_eq!(deployment.consumers[0].name.as_str(), "main");
 }
 
+/// It comes and goes with what it is bound to; its mode goes with it.
+#[tokio::test]
+async fn an_optional_secret_that_is_not_there_is_none_that_the_node_should_have() {
+    let (world, node) = World::deployed().await;
+    let mut service = uplink();
+    service.document = service
+        .document
+        .replace(r#""extra":{"#, r#""extra":{"optional":true,"mode":"0440","#);
+    world.change(Change::PutService(service)).await;
+    world.bind(&[("cred", "db"), ("extra", "later")]).await;
+    let names = async || {
+        let bindings = bindings(&world, &node, "").await;
+        let deployment = &bindings.deployments[0];
+        let read = deployment.consumers[0].secrets.iter();
+        let modes: Vec<_> = read
+            .map(|s| (s.name.to_string(), s.mode.is_some()))
+            .collect();
+        let bound = deployment.secrets.iter().map(|s| s.name.to_string());
+        assert!(bound.eq(modes.iter().map(|(name, _)| name.clone())));
+        (bindings.generation, modes)
+    };
+    let cred = || ("cred".to_owned(), false);
+    let (before, without) = names().await;
+    assert_eq!(without, [cred()]);
+    world.set("later", "s3cr3t").await;
+    let (after, with) = names().await;
+    assert!(after > before);
+    assert_eq!(with, [cred(), ("extra".to_owned(), true)]);
+    let (org, later) = (org(), "later".parse().unwrap());
+    let catalog = &world.hub.catalog;
+    let removed = catalog.remove_secret(&org, &later, audit("remove"));
+    removed.await.unwrap();
+    let (last, without) = names().await;
+    assert!(last > after);
+    assert_eq!(without, [cred()]);
+    // It is still bound, and its absence is no trouble to anybody.
+    world.bind(&[("cred", "db")]).await;
+    assert_eq!(names().await.1, [cred()]);
+}
+
 #[tokio::test]
 async fn a_node_that_has_the_generation_gets_no_body() {
     let (world, node) = World::deployed().await;

@@ -35,7 +35,9 @@ fn render(explanation: &Explanation, service: Option<&str>, now: Timestamp) -> S
         .iter()
         .map(|found| verdict(found, explanation.node.as_str(), now))
         .collect();
-    blocks.join("\n")
+    let notes = explanation.notes.iter();
+    let notes = notes.map(|note| format!("\nnote: {}: {note}\n", explanation.node));
+    blocks.join("\n") + &notes.collect::<String>()
 }
 
 fn verdict(verdict: &VerdictInfo, node: &str, now: Timestamp) -> String {
@@ -161,6 +163,7 @@ mod tests {
                  "rules": [{"rule": "policy constraint", "holds": false,
                             "detail": "site == munich, and site is berlin"}]},
             ],
+            "notes": ["x has no effect"],
         }))
         .unwrap();
         assert_eq!(
@@ -173,7 +176,9 @@ mod tests {
                  tls     -          missing\n\
              \n\
              Service myorg/com.example.uplink is not deployed on edge-01 by policy uplink-eu\n  \
-               ✗ policy constraint: site == munich, and site is berlin\n"
+               ✗ policy constraint: site == munich, and site is berlin\n\
+             \n\
+             note: edge-01: x has no effect\n"
         );
         let none = Explanation {
             verdicts: vec![],

@@ -4,7 +4,7 @@ use edge_secrets_hub::wire::{Published, ServiceInfo, paths};
 use http::Method;
 
 use super::{Session, changes};
-use crate::cli::{ServiceArgs, ServiceCommand};
+use crate::cli::{ServiceArgs, ServiceCommand, ServicePolicyCommand};
 use crate::client::{Target, at};
 use crate::error::Error;
 use crate::input::read_document;
@@ -17,7 +17,45 @@ pub(super) async fn run(command: ServiceCommand, session: &mut Session<'_>) -> R
         ServiceCommand::List => list(session).await,
         ServiceCommand::Show(args) => show(&args, session).await,
         ServiceCommand::Rm(args) => remove(&args, session).await,
+        ServiceCommand::Policy(command) => own_policy(command, session).await,
     }
+}
+
+/// `edge-secrets service policy …`
+async fn own_policy(command: ServicePolicyCommand, session: &mut Session<'_>) -> Result<(), Error> {
+    let (name, published) = match command {
+        ServicePolicyCommand::Show(args) => {
+            let (_, target) = find(&args, session, paths::SERVICE_POLICY).await?;
+            return show_document(target, session).await;
+        }
+        ServicePolicyCommand::Set {
+            service,
+            file,
+            dry_run,
+        } => {
+            let document = read_document(&file.as_str().into(), session.ui)?;
+            let (name, target) = find(&service, session, paths::SERVICE_POLICY).await?;
+            let target = target.with("dry_run", dry_run);
+            let published: Published = session
+                .client
+                .send_document(Method::PUT, target, document.media_type, document.body)
+                .await
+                .map_err(|error| error.about(&document.name))?;
+            (name, published)
+        }
+        ServicePolicyCommand::Rm { service, dry_run } => {
+            let (name, target) = find(&service, session, paths::SERVICE_POLICY).await?;
+            if !dry_run {
+                let question = format!("Remove the policy of service {name}?");
+                session.ui.confirm(&question)?;
+            }
+            let target = target.with("dry_run", dry_run);
+            (name, session.client.ask(Method::DELETE, target).await?)
+        }
+    };
+    let did = format!("The policy of service {name} is changed");
+    let would = format!("Changing the policy of service {name}");
+    changes::show(&published, &did, &would, session.ui)
 }
 
 async fn publish(file: &str, dry_run: bool, session: &mut Session<'_>) -> Result<(), Error> {
@@ -59,7 +97,11 @@ async fn list(session: &mut Session<'_>) -> Result<(), Error> {
 }
 
 async fn show(args: &ServiceArgs, session: &mut Session<'_>) -> Result<(), Error> {
-    let (_, target) = find(args, session).await?;
+    let (_, target) = find(args, session, paths::SERVICE).await?;
+    show_document(target, session).await
+}
+
+async fn show_document(target: Target, session: &mut Session<'_>) -> Result<(), Error> {
     // A YAML value keeps the order in which the definition was written.
     let document: serde_yaml::Value = session.client.get(target).await?;
     session.ui.show(&document, |_| {
@@ -68,7 +110,7 @@ async fn show(args: &ServiceArgs, session: &mut Session<'_>) -> Result<(), Error
 }
 
 async fn remove(args: &ServiceArgs, session: &mut Session<'_>) -> Result<(), Error> {
-    let (name, target) = find(args, session).await?;
+    let (name, target) = find(args, session, paths::SERVICE).await?;
     session
         .ui
         .confirm(&format!("Remove the definition of service {name}?"))?;
@@ -82,10 +124,14 @@ async fn remove(args: &ServiceArgs, session: &mut Session<'_>) -> Result<(), Err
 }
 
 /// The one definition that is meant.
-async fn find(args: &ServiceArgs, session: &mut Session<'_>) -> Result<(String, Target), Error> {
+async fn find(
+    args: &ServiceArgs,
+    session: &mut Session<'_>,
+    path: &'static str,
+) -> Result<(String, Target), Error> {
     let services = fetch(session).await?;
     let service = choose(args, session.client.org().as_str(), &services)?;
-    let target = at(paths::SERVICE, &[session.client.org().as_str()])
+    let target = at(path, &[session.client.org().as_str()])
         .with("url", &service.url)
         .with("version", &service.version)
         .with("arch", &service.arch);

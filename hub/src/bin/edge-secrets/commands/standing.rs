@@ -33,6 +33,12 @@ pub(super) fn secret(standing: &SecretStanding) -> String {
             };
         }
         SecretState::Pending => "pending at its manager",
+        SecretState::Missing if standing.optional => {
+            return match applied {
+                Some(applied) => format!("missing, and optional; {applied} is to go"),
+                None => "missing, and optional".to_owned(),
+            };
+        }
         SecretState::Missing => "missing",
         SecretState::Denied => "denied",
         SecretState::Failed => "failed at its manager",
@@ -94,6 +100,14 @@ mod tests {
                 "missing, 6 stays applied",
             ),
             (json!({"state": "missing"}), "missing"),
+            (
+                json!({"state": "missing", "optional": true}),
+                "missing, and optional",
+            ),
+            (
+                json!({"state": "missing", "optional": true, "applied": "6"}),
+                "missing, and optional; 6 is to go",
+            ),
             (json!({"state": "denied"}), "denied"),
             (json!({"state": "pending"}), "pending at its manager"),
             (json!({"state": "failed"}), "failed at its manager"),
