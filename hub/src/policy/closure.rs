@@ -1,8 +1,8 @@
 //! A service with all that it requires, directly and through others.
 //!
 //! Of each required service the highest version is taken that lies in the ranges of all who require
-//! it, and that runs where the top runs; one that runs on the node already is taken as it is. A
-//! service stands in a closure once.
+//! it, of those that are taken themselves, and that runs where the top runs; one that runs on the node
+//! already is taken as it is. A service stands in a closure once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use edge_secrets_protocol::ServiceId;
 
 use super::arch::Arch;
 use super::definition::ServiceDefinition;
-use super::requirement::Requirement;
+use super::requirement::{Kind, Requirement};
 use super::{Definitions, Services};
 
 /// One service of a closure.
@@ -53,6 +53,10 @@ pub(super) enum ClosureFault {
         "it requires more than {MAX_MEMBERS} services, or through more than {MAX_DEPTH} others"
     )]
     TooMany,
+    #[error(
+        "no choice of versions settles what it requires: each rules out another whose requirements led to it"
+    )]
+    Unsettled,
 }
 
 /// Where a closure is to run.
@@ -80,26 +84,28 @@ pub(super) fn closure<'a>(
             path: Vec::new(),
         }]);
     }
-    let mut wanted = Wanted::default();
-    // Each round knows more of who requires what; the last one meets nothing new.
-    for _ in 0..MAX_MEMBERS {
+    let mut known = Wanted::default();
+    // Each round chooses by what those who were chosen in the round before require. Once a round meets
+    // what the one before met, nobody's choice changes any more; faults before that may be those of
+    // versions that are not taken in the end.
+    for _ in 0..MAX_ROUNDS {
         let mut walk = Walk {
             place,
             services,
             pins,
-            known: &wanted,
+            known: &known,
             met: Wanted::default(),
             members: Vec::new(),
             path: Vec::new(),
+            fault: None,
         };
-        walk.visit(top)?;
-        let (met, members) = (walk.met, walk.members);
-        if met.is_known_to(&wanted) {
-            return Ok(members);
+        walk.visit(top);
+        if walk.met.is_same_as(&known) {
+            return walk.fault.map_or(Ok(walk.members), Err);
         }
-        wanted.learn(met);
+        known = walk.met;
     }
-    Err(ClosureFault::TooMany)
+    Err(ClosureFault::Unsettled)
 }
 
 /// The ring in which services require each other since this one was published, if there is one.
@@ -163,17 +169,14 @@ impl<'a> Wanted<'a> {
             .copied()
     }
 
-    fn is_known_to(&self, other: &Self) -> bool {
-        self.0.iter().all(|(service, wishes)| {
-            let known = other.0.get(service);
-            known.is_some_and(|known| wishes.keys().all(|key| known.contains_key(key)))
-        })
-    }
-
-    fn learn(&mut self, met: Self) {
-        for (service, wishes) in met.0 {
-            self.0.entry(service).or_default().extend(wishes);
-        }
+    fn is_same_as(&self, other: &Self) -> bool {
+        let keys = |wanted: &Self| -> Vec<_> {
+            let of_service = |(service, wishes): (&&'a ServiceId, &BTreeMap<_, _>)| {
+                (*service, wishes.keys().copied().collect::<Vec<_>>())
+            };
+            wanted.0.iter().map(of_service).collect()
+        };
+        keys(self) == keys(other)
     }
 }
 
@@ -185,19 +188,22 @@ struct Walk<'a, 'w> {
     met: Wanted<'a>,
     members: Vec<Member<'a>>,
     path: Vec<&'a ServiceDefinition>,
+    /// The first one; the walk goes on without what it is about.
+    fault: Option<ClosureFault>,
 }
 
 impl<'a> Walk<'a, '_> {
-    fn visit(&mut self, definition: &'a ServiceDefinition) -> Result<(), ClosureFault> {
+    fn visit(&mut self, definition: &'a ServiceDefinition) {
         if self
             .members
             .iter()
             .any(|m| m.definition.id() == definition.id())
         {
-            return Ok(());
+            return;
         }
         if self.members.len() == MAX_MEMBERS || self.path.len() == MAX_DEPTH {
-            return Err(ClosureFault::TooMany);
+            self.fault.get_or_insert(ClosureFault::TooMany);
+            return;
         }
         self.members.push(Member {
             definition,
@@ -210,12 +216,15 @@ impl<'a> Walk<'a, '_> {
                 requirement,
             };
             self.met.add(wish);
-            self.expect_no_ring(&requirement.service)?;
-            let required = self.choose(wish)?;
-            self.visit(required)?;
+            let ring = self.expect_no_ring(&requirement.service);
+            match ring.and_then(|()| self.choose(wish)) {
+                Ok(required) => self.visit(required),
+                Err(fault) => {
+                    self.fault.get_or_insert(fault);
+                }
+            }
         }
         self.path.pop();
-        Ok(())
     }
 
     fn expect_no_ring(&self, service: &ServiceId) -> Result<(), ClosureFault> {
@@ -251,6 +260,8 @@ impl<'a> Walk<'a, '_> {
         }
         let published = self.services.of(service);
         let runs = |definition: &&ServiceDefinition| match self.place {
+            // None of our nodes is a cluster.
+            _ if definition.kind() == Kind::Cluster => false,
             Whereabouts::Node(arch) => definition.parsed_arch().admits(arch),
             Whereabouts::Anywhere => self
                 .path
@@ -302,6 +313,8 @@ impl fmt::Display for Member<'_> {
 
 const MAX_MEMBERS: usize = 64;
 const MAX_DEPTH: usize = 16;
+/// What is required through others settles in a round for each level.
+const MAX_ROUNDS: usize = 4 * MAX_DEPTH;
 
 #[cfg(test)]
 mod tests;

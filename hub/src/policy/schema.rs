@@ -143,7 +143,7 @@ fn note(
     strangers: &mut Strangers,
 ) {
     let absent = known.iter().map(|(name, _)| *name);
-    let absent = absent.filter(|name| map.value().get(name).is_none());
+    let absent = absent.filter(|name| map.value().get(name).is_none_or(Value::is_null));
     match nearest(key, absent) {
         Some(meant) => {
             let reason = format!("is no field that is known; did you mean `{meant}`?");

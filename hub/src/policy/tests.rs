@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::*;
 
+mod bulk;
 mod check;
 mod check_pattern;
 mod explain;

@@ -95,6 +95,54 @@ fn all_who_require_a_service_decide_its_version() {
     );
 }
 
+/// `b 3` cannot be had and `b 2` is bound to an old `d`; neither is taken, as `c` wants `b 1`.
+#[test]
+fn only_what_is_taken_has_a_say() {
+    let lines = [
+        "a 1.0.0 -> b *; c *",
+        "b 1.0.0 -> d *",
+        "b 2.0.0 -> d [1.0.0,2.0.0)",
+        "c 1.0.0 -> b [1.0.0,2.0.0)",
+        "d 1.0.0",
+        "d 2.0.0",
+    ];
+    let taken = ["o/a 1.0.0", "o/b 1.0.0", "o/d 2.0.0", "o/c 1.0.0"];
+    assert_eq!(of(&services(&lines), "a").unwrap(), taken);
+    let missing = [&lines[..], &["b 3.0.0 -> nowhere *"]].concat();
+    assert_eq!(of(&services(&missing), "a").unwrap(), taken);
+    let ring = [&lines[..], &["b 3.0.0 -> a *"]].concat();
+    assert_eq!(of(&services(&ring), "a").unwrap(), taken);
+}
+
+/// `b 2` leads to `c`, which rules `b 2` out; without it nobody asks for `c`.
+#[test]
+fn what_cannot_be_settled_is_refused() {
+    let published = services(&[
+        "a 1.0.0 -> b *",
+        "b 1.0.0",
+        "b 2.0.0 -> c *",
+        "c 1.0.0 -> d *",
+        "d 1.0.0 -> b [1.0.0,2.0.0)",
+    ]);
+    assert_eq!(
+        of(&published, "a").unwrap_err(),
+        "no choice of versions settles what it requires: each rules out another whose requirements led to it"
+    );
+    let published = services(&[
+        "a 1.0.0 -> b *; e *",
+        "b 1.0.0",
+        "b 2.0.0 -> c *",
+        "c 1.0.0",
+        "e 1.0.0 -> c *; b *",
+        "e 2.0.0 -> b [1.0.0,2.0.0)",
+    ]);
+    // What leads to nothing that rules it out is settled.
+    assert_eq!(
+        of(&published, "a").unwrap(),
+        ["o/a 1.0.0", "o/b 1.0.0", "o/e 2.0.0"]
+    );
+}
+
 #[test]
 fn what_is_not_published_here_is_named_with_who_requires_it() {
     let published = services(&["a 1.0.0 -> b *", "b 1.0.0 arm64"]);
