@@ -66,7 +66,7 @@ pub(super) fn decide(situation: Situation<'_>) -> Step {
         LeaseState::Live if over => Step::Revoke,
         LeaseState::Live => superseded(situation),
         // It was tried, or its manager is left alone.
-        LeaseState::Ending if over && lease.trouble.is_some() => Step::Bury,
+        LeaseState::Ending if is_dead(lease, now) && lease.trouble.is_some() => Step::Bury,
         LeaseState::Ending => match patience(lease) {
             Some(until) if until > now => Step::Wait(Some(until)),
             _ => Step::Revoke,
@@ -145,6 +145,19 @@ fn due(lease: &LeaseRecord, effect: Effect) -> Option<Timestamp> {
     };
     // Not all at once that were made at once; the same for one lease however often it is asked.
     Some(after(granted, life.mul_f64(share * (1.0 - spread(lease)))))
+}
+
+/// Whether a credential is dead of itself, as its manager may see it: a renewal whose answer was lost
+/// may have made it live once more as long.
+fn is_dead(lease: &LeaseRecord, now: Timestamp) -> bool {
+    let Some(ends) = lease.ends_at else {
+        return false;
+    };
+    let life = lease
+        .granted_at
+        .filter(|_| lease.renewable)
+        .map(|granted| Duration::try_from(ends.duration_since(granted)).unwrap_or_default());
+    after(ends, life.unwrap_or_default()) <= now
 }
 
 /// Up to a tenth: the same for one lease however often it is asked, and another for each.

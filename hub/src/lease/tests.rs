@@ -1,5 +1,6 @@
 //! Leases over a real catalog, with a manager that counts.
 
+mod races;
 mod scene;
 mod single;
 

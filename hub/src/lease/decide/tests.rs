@@ -190,12 +190,29 @@ fn what_fails_is_tried_again_later_and_later_until_its_end() {
         );
         assert_eq!(late, Step::Revoke, "{attempts}");
     }
+    ending.renewable = false;
     assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
     // Also when its manager was left alone all the time; and not without a try, should the clock lie.
     ending.attempts = 0;
     assert_eq!(decide(situation(&ending, 10_000)), Step::Bury);
     ending.trouble = None;
     assert_eq!(decide(situation(&ending, 10_000)), Step::Revoke);
+}
+
+#[test]
+fn what_may_have_been_renewed_is_tried_until_it_must_be_dead() {
+    let mut ending = lease(LeaseState::Ending);
+    ending.attempts = 1;
+    ending.trouble = Some(Trouble {
+        fault: Fault::Unreachable,
+        detail: "…".into(),
+        since: at(290),
+    });
+    // It was to end at 300, and lives to 600 if the answer to a renewal was lost just before that.
+    assert_eq!(
+        steps(&ending, &[300, 599, 600]),
+        [Step::Revoke, Step::Revoke, Step::Bury]
+    );
 }
 
 proptest! {
@@ -208,7 +225,7 @@ proptest! {
             LeaseState::Wanted, LeaseState::Live, LeaseState::Ending, LeaseState::Refused,
         ]),
         current: bool, present: bool, renewable: bool, in_use: bool, same: bool, followed: bool,
-        attempts in 0_u32..20, second in 0_i64..400, failed in 0_i64..400, id in 0_u64..1_000,
+        attempts in 0_u32..20, second in 0_i64..700, failed in 0_i64..400, id in 0_u64..1_000,
     ) {
         let mut lease = lease(state);
         lease.id = LeaseId(id);
@@ -234,12 +251,16 @@ proptest! {
         if let Step::Wait(Some(until)) = step {
             prop_assert!(until > at(second), "{step:?}");
         }
-        let made = matches!(state, LeaseState::Live | LeaseState::Ending);
-        if made && second >= 300 {
+        let over = second >= 300;
+        let tried_again = state == LeaseState::Ending && renewable && attempts > 0;
+        if over && matches!(state, LeaseState::Live | LeaseState::Ending) && !tried_again {
             prop_assert!(
                 matches!(step, Step::Replace | Step::Bury | Step::Revoke),
                 "{step:?}"
             );
+        }
+        if step == Step::Bury {
+            prop_assert!(second >= if renewable { 600 } else { 300 }, "{step:?}");
         }
         if state == LeaseState::Live && current && second < 150 && same {
             prop_assert!(matches!(step, Step::Wait(Some(_))), "{step:?}");

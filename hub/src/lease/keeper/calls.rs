@@ -260,12 +260,17 @@ impl Keeper {
         want: Duration,
         term: Term,
     ) -> Result<(), CatalogError> {
-        if lease.state != LeaseState::Live {
+        if !matches!(lease.state, LeaseState::Live | LeaseState::Ending) {
             return Ok(());
         }
         lease.granted_at = Some(asked);
         lease.ends_at = Some(after(asked, term.duration));
         lease.renewable = term.renewable;
+        if lease.state == LeaseState::Ending {
+            // It was to end meanwhile, and lives longer now: so long its end is tried.
+            let change = vec![LeaseChange::Set(Box::new(lease))];
+            return self.change(change, Vec::new()).await;
+        }
         lease.attempts = 0;
         lease.trouble = None;
         let id = lease.id;

@@ -32,9 +32,11 @@ pub(super) struct Mint {
     pub(super) usable_after: Mutex<Duration>,
     /// Every mint gives the first one again.
     pub(super) reused: Mutex<bool>,
-    /// How long a mint takes, how many are under way, and how many were at most.
+    /// How long a mint or a renewal takes, how many are under way, and how many were at most.
     pub(super) takes: Mutex<Duration>,
     under_way: AtomicUsize,
+    /// How often a longer life was asked for.
+    pub(super) renewals: AtomicUsize,
     /// How often it was asked for one.
     pub(super) asked: AtomicUsize,
     pub(super) at_once: AtomicUsize,
@@ -55,6 +57,7 @@ impl Mint {
             reused: Mutex::default(),
             takes: Mutex::default(),
             under_way: AtomicUsize::new(0),
+            renewals: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
         })
@@ -135,6 +138,9 @@ impl SecretManager for Mint {
 
     async fn renew(&self, handle: &LeaseHandle, want: Duration) -> Result<Term, ManagerError> {
         self.well()?;
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         if !self.alive.lock().unwrap().contains(handle.as_str()) {
             return Err(ManagerError::new(Fault::LeaseGone, "it is gone"));
         }
