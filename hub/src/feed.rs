@@ -11,18 +11,23 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_secrets_protocol::{Generation, NodeId, OrgId};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::catalog::records::{FeedEntry, FeedEvent};
+use crate::clock;
 pub use follow::follow;
 
 /// The watching nodes of this process. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Feed(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     closed: bool,
+    /// Before it nothing is known of who watched.
+    opened: Timestamp,
+    /// When those nodes left that have watched and do not any more.
+    left: HashMap<(OrgId, NodeId), Timestamp>,
     /// A sender per node that somebody watches, shared by all of its watchers.
     nodes: HashMap<(OrgId, NodeId), watch::Sender<News>>,
     /// A count per organisation that somebody waits for.
@@ -40,6 +45,18 @@ pub struct News {
     pub revoked: bool,
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            closed: false,
+            opened: clock::now(),
+            left: HashMap::new(),
+            nodes: HashMap::new(),
+            orgs: HashMap::new(),
+        })))
+    }
+}
+
 impl Feed {
     /// A feed that nobody watches yet.
     #[must_use]
@@ -52,6 +69,7 @@ impl Feed {
     pub fn watch(&self, org: &OrgId, node: &NodeId) -> Watcher {
         let key = (org.clone(), node.clone());
         let mut state = self.lock();
+        state.left.remove(&key);
         let news = if state.closed {
             closed_receiver()
         } else {
@@ -79,6 +97,23 @@ impl Feed {
     #[must_use]
     pub fn is_connected(&self, org: &OrgId, node: &NodeId) -> bool {
         self.lock().nodes.contains_key(&(org.clone(), node.clone()))
+    }
+
+    /// Since when the node does not watch this process, at least; `None` while it does. What was before
+    /// this process began is not known, and not counted.
+    #[must_use]
+    pub fn away_since(&self, org: &OrgId, node: &NodeId) -> Option<Timestamp> {
+        let (state, key) = (self.lock(), (org.clone(), node.clone()));
+        match state.nodes.contains_key(&key) {
+            true => None,
+            false => Some(state.left.get(&key).copied().unwrap_or(state.opened)),
+        }
+    }
+
+    /// As if the node had left then.
+    #[cfg(test)]
+    pub(crate) fn left(&self, org: &OrgId, node: &NodeId, at: Timestamp) {
+        self.lock().left.insert((org.clone(), node.clone()), at);
     }
 
     /// How many nodes of the organisation watch this process now.
@@ -113,8 +148,11 @@ impl Feed {
 
     /// Passes announcements on to those who watch.
     pub(crate) fn announce(&self, entries: &[FeedEntry], spread_ms: u32) {
-        let state = self.lock();
+        let mut state = self.lock();
         for entry in entries {
+            if entry.event == FeedEvent::Revoked {
+                state.left.remove(&(entry.org.clone(), entry.node.clone()));
+            }
             if let Some(org) = state.orgs.get(&entry.org) {
                 org.send_modify(|count| *count += 1);
             }
@@ -174,6 +212,7 @@ impl Drop for Watcher {
             .is_some_and(|sender| sender.receiver_count() == 0)
         {
             state.nodes.remove(&self.key);
+            state.left.insert(self.key.clone(), clock::now());
         }
     }
 }
@@ -225,6 +264,24 @@ mod tests {
         let news = ready(watcher.next()).unwrap().unwrap();
         assert_eq!((news.generation, news.spread_ms), (Generation(5), 7));
         assert_eq!(ready(watcher.next()), None);
+    }
+
+    #[test]
+    fn a_node_is_away_from_when_its_last_watcher_went() {
+        let (org, node) = names();
+        let before = clock::now();
+        let feed = Feed::new();
+        let opened = feed.away_since(&org, &node).unwrap();
+        assert!(opened >= before);
+        let (one, two) = (feed.watch(&org, &node), feed.watch(&org, &node));
+        drop(one);
+        assert_eq!(feed.away_since(&org, &node), None);
+        drop(two);
+        assert!(feed.away_since(&org, &node).unwrap() >= opened);
+        assert_eq!(feed.lock().left.len(), 1);
+        // Of one that is gone for good nothing is kept.
+        feed.announce(&[entry(FeedEvent::Revoked)], 0);
+        assert_eq!(feed.lock().left.len(), 0);
     }
 
     #[test]

@@ -64,6 +64,18 @@ pub struct DocumentError {
     pub reason: String,
 }
 
+impl DocumentError {
+    /// The same of a document that stands in a field of another one.
+    fn within(self, field: &str) -> Self {
+        let path = match self.path.as_str() {
+            "" => field.to_owned(),
+            path if path.starts_with('[') => format!("{field}{path}"),
+            path => format!("{field}.{path}"),
+        };
+        Self { path, ..self }
+    }
+}
+
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {

@@ -380,6 +380,9 @@ pub struct Rollout {
     pub applied: usize,
     /// How many nodes it touches.
     pub total: usize,
+    /// After how many seconds its `nodeHealth` wants to know of a node that is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<u64>,
     /// Each of them, by name.
     pub nodes: Vec<RolloutNode>,
 }
@@ -402,6 +405,10 @@ pub struct RolloutNode {
     /// When the node last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported_at: Option<Timestamp>,
+    /// Since when the node is away, where that is longer than the policy's `heartbeat`. It keeps what it
+    /// has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<Timestamp>,
 }
 
 /// Where one secret of a deployment stands.

@@ -25,7 +25,8 @@ pub struct NodeFacts {
     /// What the agent measured: `openhorizon.arch`, `openhorizon.cpu`, `openhorizon.memory`, …
     #[serde(default)]
     pub built_in: Vec<Property>,
-    /// The node policy file as it is, in Open Horizon's schema.
+    /// The node policy in Open Horizon's schema: the file's text, JSON or YAML, so that the hub can name line
+    /// and column of a fault; or the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<serde_json::Value>,
     /// The agent's version.

@@ -57,6 +57,12 @@ impl DeploymentPolicy {
         &self.offer.service
     }
 
+    /// After how many seconds a node that is away is to be told of: its `nodeHealth`.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<u64> {
+        self.offer.heartbeat
+    }
+
     /// Every secret reference that a binding names, once each, sorted.
     #[must_use]
     pub fn references(&self) -> Vec<SecretRef> {

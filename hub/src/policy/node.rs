@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::DocumentError;
 use super::arch::Arch;
 use super::constraint::{Constraint, read_constraints};
-use super::document::{Fault, Step};
+use super::document::{self, Fault, Step};
 use super::field::Field;
 use super::property::{Properties, PropertySet, PropertyValue, check_name, read_properties};
 use super::schema;
@@ -35,13 +35,14 @@ impl NodeView {
     ///
     /// # Errors
     /// The first property or constraint that is none, with its place in the facts: `properties[0]`,
-    /// `policy.constraints[1]`.
+    /// `policy.constraints[1]`; of a policy that came as its text also with line and column there.
     pub fn new(
         node: &NodeId,
         owner: Option<&UserId>,
         facts: &NodeFacts,
     ) -> Result<Self, DocumentError> {
-        Self::read(node, owner, facts).map_err(Fault::without_text)
+        let policy = NodePolicy::open(facts.policy.as_ref())?;
+        Self::read(node, owner, facts, policy).map_err(Fault::without_text)
     }
 
     /// The node.
@@ -84,8 +85,12 @@ impl NodeView {
         &self.constraints
     }
 
-    fn read(node: &NodeId, owner: Option<&UserId>, facts: &NodeFacts) -> Result<Self, Fault> {
-        let policy = NodePolicy::read(facts.policy.as_ref())?;
+    fn read(
+        node: &NodeId,
+        owner: Option<&UserId>,
+        facts: &NodeFacts,
+        policy: NodePolicy,
+    ) -> Result<Self, Fault> {
         let strangers = policy.strangers;
         let mut stated = read_facts("properties", &facts.properties)?;
         stated.extend(policy.properties);
@@ -142,18 +147,38 @@ struct NodePolicy {
 }
 
 impl NodePolicy {
+    /// Reads a policy that came as a document, or as the text of one, JSON or YAML.
+    fn open(policy: Option<&Value>) -> Result<Self, DocumentError> {
+        match policy {
+            None | Some(Value::Null) => Ok(Self::default()),
+            Some(Value::String(text)) => {
+                let within = |error: DocumentError| error.within(POLICY);
+                let root = document::read(text).map_err(within)?;
+                let told = |fault: Fault| within(fault.in_text(text));
+                Self::read(&Field::root(&root), told)
+            }
+            Some(policy) => {
+                let root = Field::at(policy, vec![Step::Key(POLICY.to_owned())]);
+                Self::read(&root, Fault::without_text)
+            }
+        }
+    }
+
     /// Reads the flat form, the form with sections, and both mixed: a section's properties come
     /// before the top-level ones of the same name, its constraints replace the top-level ones.
-    fn read(policy: Option<&Value>) -> Result<Self, Fault> {
-        let Some(policy) = policy.filter(|policy| !policy.is_null()) else {
-            return Ok(Self::default());
-        };
-        let root = Field::at(policy, vec![Step::Key("policy".to_owned())]);
-        let mut top = Self::section(&root)?;
-        let strangers = schema::check_node_policy(&root)?;
+    fn read(
+        root: &Field<'_>,
+        told: impl Fn(Fault) -> DocumentError,
+    ) -> Result<Self, DocumentError> {
+        let mut policy = Self::sections(root).map_err(&told)?;
+        let strangers = schema::check_node_policy(root).map_err(&told)?;
         let strangers = strangers.slips.into_iter().chain(strangers.others);
-        let told = strangers.map(|stranger| stranger.without_text().to_string());
-        top.strangers = told.collect();
+        policy.strangers = strangers.map(|one| told(one).to_string()).collect();
+        Ok(policy)
+    }
+
+    fn sections(root: &Field<'_>) -> Result<Self, Fault> {
+        let top = Self::section(root)?;
         // It says who may manage the node, which is nothing to placement; but a fault is a fault.
         if let Some(management) = root.get("management")? {
             Self::section(&management)?;
@@ -162,7 +187,6 @@ impl NodePolicy {
             return Ok(top);
         };
         let mut section = Self::section(&field)?;
-        section.strangers = top.strangers;
         section.properties.extend(top.properties);
         if section.constraints.is_empty() {
             section.constraints = top.constraints;
@@ -197,6 +221,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
     name.starts_with("openhorizon.")
 }
 
+const POLICY: &str = "policy";
 pub(super) const ALLOW_PRIVILEGED: &str = "openhorizon.allowPrivileged";
 
 #[cfg(test)]

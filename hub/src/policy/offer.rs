@@ -19,6 +19,8 @@ pub(super) struct Offer {
     pub(super) versions: Vec<VersionChoice>,
     /// Where it stands in its document: `service`, `services[2]`.
     pub(super) place: String,
+    /// Seconds after which a node that is away is to be told of; none where it does not say.
+    pub(super) heartbeat: Option<u64>,
     /// What of it has no effect here, for whoever publishes it.
     pub(super) idle: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Offer {
             arch: Arch::new(field.text_or_empty(spelling.arch)?),
             versions: read_versions(&field.require("serviceVersions")?)?,
             place: path(field.steps()),
+            heartbeat: heartbeat(field)?,
             idle: idle(field)?,
         })
     }
@@ -113,6 +116,14 @@ fn read_priority(priority: &Field<'_>) -> Result<Option<u64>, Fault> {
         }
     }
     Ok((value != 0).then_some(value))
+}
+
+fn heartbeat(offer: &Field<'_>) -> Result<Option<u64>, Fault> {
+    let Some(health) = offer.get("nodeHealth")? else {
+        return Ok(None);
+    };
+    let seconds = health.count("missing_heartbeat_interval")?;
+    Ok((seconds != 0).then_some(seconds))
 }
 
 /// Of Open Horizon's ways of upgrading only `immediate` is what happens here.

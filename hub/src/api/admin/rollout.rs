@@ -18,6 +18,7 @@ use super::session::{Params, Session};
 use super::standing::standing;
 use crate::api::problem::ApiError;
 use crate::catalog::records::Report;
+use crate::clock;
 use crate::deploy::plan;
 use crate::hub::Hub;
 use crate::rights::Call;
@@ -65,6 +66,13 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
     if !model.policies.contains_key(policy) {
         return Err(absent(policy));
     }
+    let published = model.definitions.policies.get(policy);
+    let heartbeat = published.and_then(|published| published.document.heartbeat());
+    let away_since = |node: &NodeId| {
+        let since = hub.feed.away_since(org, node)?;
+        let allowed = i64::try_from(heartbeat?).ok()?;
+        (clock::now().as_second() - since.as_second() > allowed).then_some(since)
+    };
     let wanted = policy.clone();
     let candidates = tokio::task::spawn_blocking(move || plan::candidates(&model, &wanted))
         .await
@@ -87,7 +95,10 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
             .filter(|one| one.is_required_by(policy))
             .collect();
         let own = own.into_iter().next();
-        nodes.extend(own.map(|own| row(&node, own, required, report)));
+        nodes.extend(own.map(|own| RolloutNode {
+            away_since: away_since(&node),
+            ..row(&node, own, required, report)
+        }));
     }
     let states = nodes.iter().map(|node: &RolloutNode| node.state);
     let applied = states
@@ -99,6 +110,7 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
         tag: tag(&nodes)?,
         applied,
         total: nodes.len(),
+        heartbeat,
         nodes,
     })
 }
@@ -133,6 +145,7 @@ fn row(
         secrets: own.secrets,
         required,
         reported_at: report.map(|report| report.at),
+        away_since: None,
     }
 }
 

@@ -76,12 +76,7 @@ pub(super) fn view(node: &NodeId, facts: &NodeFacts) -> Result<(), ApiError> {
     NodeView::new(node, None, facts)
         .map(|_| ())
         .map_err(|error| {
-            let place = if error.path.is_empty() {
-                String::new()
-            } else {
-                format!(" at {}", error.path)
-            };
-            let detail = format!("What the node says of itself is refused{place}: {error}.");
+            let detail = format!("What the node says of itself is refused: {error}.");
             ApiError::new(Code::Invalid, detail)
         })
 }

@@ -120,6 +120,48 @@ fn a_fault_is_named_with_its_place_in_the_facts() {
     assert_eq!(error, "policy: expected a map, found a list of 0");
 }
 
+/// Agents send the file as it is.
+#[test]
+fn a_policy_that_comes_as_its_text_has_lines() {
+    let with = |text: &str| NodeFacts {
+        policy: Some(text.into()),
+        ..NodeFacts::default()
+    };
+    let text = "properties:\n- {name: site, value: berlin}\nconstraints:\n- tier == prod\n";
+    let seen = view(&with(text));
+    assert_eq!(shown(&seen, "site").as_deref(), Some("\"berlin\""));
+    assert_eq!(seen.constraints().len(), 1);
+    assert_eq!(seen.notes(), [""; 0]);
+    let sections = view(&with(include_str!("../fixtures/sections.node-policy.json")));
+    assert_eq!(shown(&sections, "rack").as_deref(), Some("7"));
+    let slip = view(&with("constraint:\n- tier == prod\n"));
+    assert_eq!(
+        slip.notes(),
+        [
+            "policy.constraint: is no field that is known; did you mean `constraints`? (line 2, column 1)"
+        ]
+    );
+    let node = "edge-01".parse().unwrap();
+    for (text, told) in [
+        (
+            "properties: []\nconstraints:\n- a ==\n",
+            "policy.constraints[0]: constraint, character 5: expected a value, found the end (line 3, column 3)",
+        ),
+        (
+            "{\n \"properties\": [{\"value\": 1}]\n}",
+            "policy.properties[0]: needs the field `name` (line 2, column 17)",
+        ),
+        (
+            "properties: []\nproperties: []\n",
+            "policy: has the key \"properties\" twice (line 1, column 1)",
+        ),
+        ("[]", "policy: expected a map, found a list of 0"),
+    ] {
+        let error = NodeView::new(&node, None, &with(text)).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+}
+
 proptest! {
     #[test]
     fn no_facts_make_it_panic(

@@ -47,6 +47,29 @@ async fn a_rollout_counts_what_is_applied_and_a_rotation_takes_it_back() {
         .refused(Code::NotFound);
 }
 
+/// What it delivers stays where it is.
+#[tokio::test]
+async fn a_rollout_tells_of_nodes_that_are_away_for_longer_than_node_health_lets_pass() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    world.enrol("n1", "berlin", None).await;
+    let (org, node) = ("myorg".parse().unwrap(), "n1".parse().unwrap());
+    let gone = clock::now() - jiff::SignedDuration::from_mins(10);
+    world.hub.feed.left(&org, &node, gone);
+    let mut asking = policy("1.0.0", &[("cred", "db")]);
+    for (heartbeat, told) in [(None, None), (Some(3600), None), (Some(599), Some(gone))] {
+        if let Some(seconds) = heartbeat {
+            asking["service"]["nodeHealth"] = json!({"missing_heartbeat_interval": seconds});
+            world.put("alice", "policies/uplink", &asking).await.ok();
+        }
+        let now = rollout(&world).await;
+        assert_eq!((now.heartbeat, now.nodes[0].away_since), (heartbeat, told));
+    }
+    let watching = world.hub.feed.watch(&org, &node);
+    assert_eq!(rollout(&world).await.nodes[0].away_since, None);
+    drop(watching);
+}
+
 #[tokio::test]
 async fn a_rollout_is_held_back_until_there_is_news() {
     let world = World::new().await;

@@ -14,7 +14,7 @@ use crate::cli::RolloutArgs;
 use crate::client::at;
 use crate::error::Error;
 use crate::output::{Table, count};
-use crate::times::age_or_never;
+use crate::times::{age, age_or_never};
 
 pub(super) async fn run(args: RolloutArgs, session: &mut Session<'_>) -> Result<(), Error> {
     let segments = [session.client.org().to_string(), args.policy.to_string()];
@@ -63,10 +63,24 @@ fn render(rollout: &Rollout, now: Timestamp) -> String {
         ]);
     }
     format!(
-        "Policy {policy}: applied {applied}/{total}\n{}{}",
+        "Policy {policy}: applied {applied}/{total}\n{}{}{}",
         table.render(),
-        troubles(&rollout.nodes, now)
+        troubles(&rollout.nodes, now),
+        away(rollout, now)
     )
+}
+
+/// Who is away for longer than the policy's `nodeHealth` lets pass.
+fn away(rollout: &Rollout, now: Timestamp) -> String {
+    let line = |node: &RolloutNode| {
+        let since = age(node.away_since?, now);
+        let allowed = rollout.heartbeat.unwrap_or_default();
+        Some(format!(
+            "! {} went away {since} (nodeHealth: {allowed}s); it keeps what it has\n",
+            node.node
+        ))
+    };
+    rollout.nodes.iter().filter_map(line).collect()
 }
 
 /// What the service reads, and what it requires reads.
@@ -162,8 +176,10 @@ mod tests {
                 {"node": "edge-01", "state": "applied", "secrets": cred("7"),
                  "reported_at": "2026-03-01T11:59:18Z"},
                 {"node": "edge-02", "state": "failed", "secrets": cred("6"),
+                 "away_since": "2026-03-01T11:40:00Z",
                  "error": {"code": "failed", "detail": "tmpfs is full"}},
             ],
+            "heartbeat": 600,
         }))
         .unwrap();
         assert_eq!(
@@ -172,7 +188,8 @@ mod tests {
              NODE     STATE    SECRETS                               REPORTED  REASON\n\
              edge-01  applied  cred: applied 7                       42s ago   -\n\
              edge-02  failed   cred: version 7 is due, 6 is applied  never     \
-             failed: tmpfs is full\n"
+             failed: tmpfs is full\n\
+             ! edge-02 went away 20m ago (nodeHealth: 600s); it keeps what it has\n"
         );
     }
 }
