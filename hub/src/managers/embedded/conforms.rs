@@ -19,13 +19,20 @@ use crate::reference::SecretRef;
 
 struct Own {
     manager: Arc<Embedded>,
+    scope: &'static str,
     _dir: TempDir,
 }
 
-const SECRET: &str = "team/db";
+/// The organisation's own, a user's, a node's, and a user's for one node.
+const SCOPES: [&str; 4] = [
+    "",
+    "user/alice/",
+    "node/edge-01/",
+    "user/alice/node/edge-01/",
+];
 
 impl Own {
-    async fn new() -> Self {
+    async fn new(scope: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(&dir.path().join("catalog.db")).await;
         let catalog: Arc<dyn Catalog> = Arc::new(catalog.unwrap());
@@ -34,6 +41,7 @@ impl Own {
         let manager = Embedded::new(catalog, MasterKey::generate().unwrap());
         let own = Self {
             manager: Arc::new(manager),
+            scope,
             _dir: dir,
         };
         own.set(CANARY).await;
@@ -70,11 +78,11 @@ impl World for Own {
     }
 
     fn pure(&self) -> SecretRef {
-        SECRET.parse().unwrap()
+        format!("{}team/db", self.scope).parse().unwrap()
     }
 
     fn absent(&self) -> SecretRef {
-        "team/absent".parse().unwrap()
+        format!("{}team/absent", self.scope).parse().unwrap()
     }
 
     fn absence(&self) -> Fault {
@@ -129,5 +137,7 @@ impl World for Own {
 
 #[tokio::test]
 async fn the_hubs_own_manager_does_what_every_manager_does() {
-    conformance::run(async || Own::new().await).await;
+    for scope in SCOPES {
+        conformance::run(async || Own::new(scope).await).await;
+    }
 }
