@@ -150,8 +150,8 @@ impl Agent {
             return Ok(());
         };
         let wanted = self.reconciler.desire(desired, Now::read());
-        // An end may have come nearer, and a fetch may take long.
-        self.set_alarm();
+        // A fetch may take long: what has gone is told nobody meanwhile, and an end may have come nearer.
+        self.tick();
         let nothing_wanted = wanted.is_empty();
         let fetched = self.fetch(&session.connection, wanted).await?;
         self.tick();

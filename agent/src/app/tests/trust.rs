@@ -60,6 +60,31 @@ async fn a_revoked_node_wipes_even_while_a_call_hangs() {
 }
 
 #[tokio::test]
+async fn what_was_withdrawn_is_served_no_more_even_while_a_call_hangs() {
+    let mut hub = FakeHub::start().await;
+    set(&hub, 1, vec![deployment("d1", "svc", &[("cred", "1")])]);
+    value(&hub, "cred", "one");
+    let mut node = Node::new(&hub);
+    node.extra = "open_horizon: { secrets_api: true }\n".into();
+    node.start(&hub);
+    settled(&mut hub, 1).await;
+    let door = node.dir.path().join("run/ess/myorg/svc/main");
+    assert!(door.join("essapi.sock").exists());
+    hub.answers().hang = Some(routes::SECRETS);
+    set(&hub, 2, vec![deployment("d2", "other", &[("cred", "1")])]);
+    push(&hub, 2);
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    assert_eq!(node.read("svc", "cred"), None);
+    for name in ["essapi.sock", "auth.json", "cert.pem", "env"] {
+        assert!(!door.join(name).exists(), "{name}");
+    }
+    // Who comes instead can be started meanwhile.
+    let other = node.dir.path().join("run/ess/myorg/other/main");
+    assert!(other.join("essapi.sock").exists());
+}
+
+#[tokio::test]
 async fn a_node_that_learns_of_its_revocation_by_a_problem_wipes_too() {
     let (mut hub, mut node) = delivered().await;
     hub.stop().await;
