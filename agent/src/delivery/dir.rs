@@ -19,7 +19,7 @@ use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat,
 };
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, fchownat, getegid, geteuid, linkat, symlinkat, unlinkat};
 
 use super::owner::Ownership;
 use super::random_name;
@@ -335,13 +335,19 @@ impl Dir {
         placed.map(|()| listener)
     }
 
-    /// Sets owner and mode of what stands under `name`, which is no link.
+    /// Sets owner and mode of what stands under `name`, which is no link. Where no owner is said it is
+    /// the agent's own again, whoever had it before.
     pub(crate) fn give_away(&self, name: &str, mode: u32, owner: Ownership) -> Result<(), FsError> {
         let name = self.name(OsStr::new(name), "give away")?;
         let failed = |errno| self.error("give away", name, errno);
-        if owner != Ownership::default() {
+        let (uid, gid) = (
+            owner.uid.unwrap_or_else(geteuid),
+            owner.gid.unwrap_or_else(getegid),
+        );
+        let found = self.stat(name)?;
+        if (found.st_uid, found.st_gid) != (uid.as_raw(), gid.as_raw()) {
             let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-            step(|| fchownat(&self.fd, name, owner.uid, owner.gid, flags)).map_err(failed)?;
+            step(|| fchownat(&self.fd, name, Some(uid), Some(gid), flags)).map_err(failed)?;
         }
         let mode = Mode::from_bits_truncate(mode);
         step(|| fchmodat(&self.fd, name, mode, FchmodatFlags::FollowSymlink)).map_err(failed)

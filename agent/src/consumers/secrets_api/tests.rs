@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
@@ -499,6 +499,40 @@ async fn files_are_for_the_owner_alone_and_hidden_ones_for_the_agent() {
         told.body, r#"{"key":"","value":"canary a 1"}"#,
         "also of raw bytes"
     );
+}
+
+#[tokio::test]
+async fn a_former_owner_and_group_have_nothing_left_of_it() {
+    use crate::consumers::profile::Principal;
+    if !nix::unistd::geteuid().is_root() {
+        // Only root gives files away.
+        return;
+    }
+    let mut served = Served::new();
+    let shape = |owner: Option<u32>, group: Option<u32>| Shape {
+        owner: owner.map(Principal::Id),
+        group: group.map(Principal::Id),
+        mode: Some(0o440),
+        ..Shape::default()
+    };
+    let own = nix::unistd::getegid().as_raw();
+    // Over every way from one to another, there and back.
+    let steps = [
+        ((Some(1234), Some(4321)), (1234, 4321)),
+        ((None, Some(4321)), (0, 4321)),
+        ((Some(1234), Some(4321)), (1234, 4321)),
+        ((None, None), (0, own)),
+    ];
+    for (generation, ((owner, group), wanted)) in (1..).zip(steps) {
+        served.world.shape(vec![profile(None, shape(owner, group))]);
+        served.apply(generation, [uplink(&[("a", "1")])]);
+        for name in ["essapi.sock", "auth.json"] {
+            let found = fs::symlink_metadata(served.dir("uplink").join(name)).unwrap();
+            let found = (found.uid(), found.gid());
+            assert_eq!(found, wanted, "{name} of {owner:?} {group:?}");
+        }
+        assert_eq!(served.client("uplink").secret("a").await.status, 200);
+    }
 }
 
 #[tokio::test]
