@@ -254,6 +254,7 @@ const BOUNDS: Bounds = Bounds {
     short_all: 128,
     waits_each: 64,
     waits_all: 128,
+    waits_sure: 0,
 };
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 

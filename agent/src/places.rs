@@ -26,6 +26,8 @@ pub(crate) struct Bounds {
     pub(crate) waits_each: usize,
     /// The same of all callers together.
     pub(crate) waits_all: usize,
+    /// Of `waits_each`, those that a caller may have however many the others have.
+    pub(crate) waits_sure: usize,
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +126,8 @@ impl Place {
         let mut taken = self.places.taken();
         let all: usize = taken.waits.values().sum();
         let own = taken.waits.entry(self.caller).or_default();
-        if *own >= bounds.waits_each || all >= bounds.waits_all {
+        let crowded = all >= bounds.waits_all && *own >= bounds.waits_sure;
+        if *own >= bounds.waits_each || crowded {
             return None;
         }
         *own += 1;
@@ -180,6 +183,7 @@ mod tests {
             short_all: MAX_SHORT,
             waits_each: MAX_WAITS_PER_USER,
             waits_all: MAX_WAITS,
+            waits_sure: 0,
         })
     }
 
@@ -242,5 +246,26 @@ mod tests {
         let second: Vec<_> = two.iter().filter_map(Place::wait).collect();
         assert_eq!(second.len(), MAX_WAITS - MAX_WAITS_PER_USER);
         assert!(third.wait().is_none(), "all together are bounded too");
+    }
+
+    #[test]
+    fn what_a_caller_is_sure_of_the_others_cannot_take() {
+        let places = Places::new(Bounds {
+            short_each: 8,
+            short_all: 64,
+            waits_each: 8,
+            waits_all: 16,
+            waits_sure: 1,
+        });
+        let held: Vec<_> = (0..24).map(|number| places.take(number / 8)).collect();
+        let (greedy, late) = held.split_at(16);
+        let mut waits: Vec<_> = greedy.iter().filter_map(Place::wait).collect();
+        assert_eq!(waits.len(), 16, "all there are for everybody");
+        let sure = late[0].wait();
+        assert!(sure.is_some());
+        assert!(late[1].wait().is_none(), "one is sure and no more");
+        // When the others have gone the rest is there for who comes.
+        waits.clear();
+        assert!(late[1].wait().is_some());
     }
 }

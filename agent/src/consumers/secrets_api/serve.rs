@@ -115,6 +115,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
     short_all: 64,
     waits_each: 8,
     waits_all: 64,
+    waits_sure: 1,
 };
 /// How long a handshake may take, and then the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
