@@ -359,13 +359,12 @@ impl Reconciler {
 
     fn tell(&self, consumer: &ConsumerId, origin: Origin, live: Option<&Manifest>) -> Told {
         let shape = self.planner.shape(consumer).shape;
-        let secrets = live.iter().flat_map(|manifest| {
-            let hidden = |name: &SecretName| manifest.files.contains_key(&FileName::hidden(name));
-            manifest
-                .secrets
-                .iter()
-                .filter(move |(name, _)| hidden(name))
+        // What was delivered before there was an API cannot be told, and is delivered once more.
+        let live = live.filter(|manifest| {
+            let mut names = manifest.secrets.keys();
+            names.all(|name| manifest.files.contains_key(&FileName::hidden(name)))
         });
+        let secrets = live.iter().flat_map(|manifest| &manifest.secrets);
         Told {
             generation: live.map(|manifest| {
                 let directory = self.delivery.directory(consumer);

@@ -39,6 +39,9 @@ impl Delivery {
         let own = self.root().ensure_dir(OWN, OWN_DIR)?;
         let own = ensure_place(&own, consumer, OWN_DIR)?;
         own.require_memory()?;
+        for dir in [&shown, &own] {
+            sweep(dir)?;
+        }
         Ok(Door { shown, own })
     }
 
@@ -139,6 +142,16 @@ impl Door {
     }
 }
 
+/// Wipes what a former life was killed in the middle of writing.
+fn sweep(dir: &Dir) -> Result<(), FsError> {
+    for (name, _) in dir.list()? {
+        if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+            wipe_now(dir, &name)?;
+        }
+    }
+    Ok(())
+}
+
 fn replace(
     dir: &Dir,
     name: &str,
@@ -147,7 +160,7 @@ fn replace(
     owner: Ownership,
 ) -> Result<(), FsError> {
     dir.require_memory()?;
-    let temporary = random_name("..new.");
+    let temporary = random_name(TEMPORARY);
     let written = dir
         .write_new(&temporary, content, mode, owner)
         .and_then(|_| dir.rename(&temporary, dir, name));
@@ -159,6 +172,8 @@ fn replace(
 
 /// What Open Horizon calls the socket.
 pub(crate) const SOCKET: &str = "essapi.sock";
+/// What files begin with, here and at the socket's, until they are whole.
+const TEMPORARY: &str = "..new.";
 const SHOWN: &str = "ess";
 const OWN: &str = "ess-own";
 const MAX_OWN: u64 = 4 * 1024 * 1024;

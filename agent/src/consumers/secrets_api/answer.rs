@@ -71,12 +71,8 @@ impl Answers {
 
     /// The names of what has changed; waits for some where it is asked to.
     async fn list(&self, query: &str, place: &Place) -> Answer {
-        let wait = match value_of(query, "wait").map(str::parse::<u64>) {
-            None => Duration::ZERO,
-            Some(Ok(seconds)) => Duration::from_secs(seconds).min(MAX_WAIT),
-            Some(Err(_)) => {
-                return say(StatusCode::BAD_REQUEST, "wait is a number of seconds");
-            }
+        let Some(wait) = value_of(query, "wait").map_or(Some(Duration::ZERO), seconds) else {
+            return say(StatusCode::BAD_REQUEST, "wait is a whole number of seconds");
         };
         // First, so that nothing falls between the look and the wait.
         let mut bell = self.room.bell();
@@ -161,6 +157,13 @@ fn value_of<'q>(query: &'q str, key: &str) -> Option<&'q str> {
     pairs
         .find(|(found, _)| *found == key)
         .map(|(_, value)| value)
+}
+
+/// How long to wait, however large the number; none when it is none.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse().map_or(MAX_WAIT, Duration::from_secs);
+    is_number.then_some(seconds.min(MAX_WAIT))
 }
 
 fn not_allowed(allow: &'static str) -> Answer {

@@ -15,6 +15,9 @@ pub(super) struct Notes {
     /// Whose they are; none before the first.
     deployment: Option<DeploymentId>,
     secrets: BTreeMap<SecretName, Note>,
+    /// Whether there was something before that nobody knows any more.
+    #[serde(skip)]
+    lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,14 @@ struct Note {
 }
 
 impl Notes {
+    /// In the place of what cannot be read any more: all that comes is news, since any of it may be.
+    pub(super) fn lost() -> Self {
+        Self {
+            lost: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes what can be read now, and says whether that is something else than before. What is there
     /// when a consumer begins is no news: its service begins with it.
     pub(super) fn take(
@@ -38,7 +49,7 @@ impl Notes {
         secrets: &BTreeMap<SecretName, SecretVersion>,
     ) -> bool {
         let before = self.clone();
-        let begins = self.deployment.is_none();
+        let begins = self.deployment.is_none() && !std::mem::take(&mut self.lost);
         // Of another deployment nothing is the same, whatever it is called.
         let another = !begins && self.deployment.as_ref() != Some(deployment);
         self.deployment = Some(deployment.clone());
@@ -178,6 +189,16 @@ mod tests {
         // Changed while the agent was not there.
         assert!(take(&mut notes, "d", &[("a", "3"), ("b", "2")]));
         assert_eq!(updated(&mut notes), ["a", "b"]);
+    }
+
+    #[test]
+    fn after_notes_that_were_lost_everything_is_news() {
+        let mut notes = Notes::lost();
+        assert!(take(&mut notes, "d", &[("a", "2")]));
+        assert_eq!(updated(&mut notes), ["a"]);
+        assert_eq!(receive(&mut notes, "a"), Some(true));
+        assert!(!take(&mut notes, "d", &[("a", "2")]));
+        assert!(updated(&mut notes).is_empty());
     }
 
     #[test]

@@ -31,13 +31,15 @@ struct Standing {
 impl Room {
     /// Takes over what a former life noted.
     pub(super) fn new(consumer: &ConsumerId, door: Door) -> Self {
-        let noted = door.remembered(NOTES);
-        let noted = noted.and_then(|notes| serde_json::from_slice(&notes).ok());
+        let notes = match door.remembered(NOTES) {
+            Some(noted) => serde_json::from_slice(&noted).unwrap_or_else(|_| Notes::lost()),
+            None => Notes::default(),
+        };
         Self {
             consumer: consumer.clone(),
             standing: Mutex::new(Standing {
                 door,
-                notes: noted.unwrap_or_default(),
+                notes,
                 told: None,
             }),
             bell: watch::Sender::new(()),
@@ -53,11 +55,14 @@ impl Room {
         }
         // What has ended, or waits for its service to start, is not gone for good: what comes after it
         // is compared with it.
-        let news = told.generation.is_some()
-            && standing.notes.take(&told.origin.deployment, &told.secrets);
+        let readable = told.generation.is_some();
+        let news = readable && standing.notes.take(&told.origin.deployment, &told.secrets);
         standing.told = Some(told.clone());
         if news {
             self.note(&standing);
+        }
+        if readable {
+            // Also without news: what was on the list before may be told again.
             self.bell.send_replace(());
         }
     }

@@ -307,14 +307,49 @@ async fn a_wait_is_answered_by_a_change_and_by_the_end() {
     served.apply(2, [uplink(&[("a", "2")])]);
     let told = answer(waiting).await;
     assert_eq!((told.status, &*told.body), (200, r#"["a"]"#));
-    // What is not acknowledged is waited for no longer.
-    assert_eq!(client.call("GET", wait).await.status, 200);
+    // What is not acknowledged is waited for no longer, for however long one would wait.
+    for seconds in ["300", "301", "99999999999999999999999999"] {
+        let path = format!("/api/v1/secrets?wait={seconds}");
+        assert_eq!(client.call("GET", &path).await.status, 200, "{seconds}");
+    }
     assert_eq!(client.receive("a").await, 201);
 
     let waiting = client.send("GET", wait, "").await;
     assert_eq!(client.updated().await, None);
     served.apply(3, []);
     assert_eq!(answer(waiting).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_wait_is_answered_when_a_stopped_service_has_its_news_again() {
+    let mut served = Served::new();
+    let tied = Profile {
+        lifecycle: Some(Lifecycle {
+            workload: Workload::Container("uplink".parse().unwrap()),
+            linger: std::time::Duration::ZERO,
+        }),
+        ..profile(None, Shape::default())
+    };
+    served.world.shape(vec![tied]);
+    let lives = |served: &mut Served, verdict| {
+        let key = ("myorg/uplink".parse().unwrap(), None);
+        let (now, stances) = (served.world.now(), [(key, verdict)].into());
+        served.world.reconciler().live_by(stances, now);
+    };
+    lives(&mut served, Verdict::Deliver);
+    served.apply(1, [uplink(&[("a", "1")])]);
+    served.apply(2, [uplink(&[("a", "2")])]);
+    let client = served.client("uplink");
+    assert_eq!(client.updated().await.as_deref(), Some(r#"["a"]"#));
+    lives(&mut served, Verdict::Withhold);
+    served.apply(3, [uplink(&[("a", "2")])]);
+    // Its next process asks before it has been seen.
+    let waiting = client.send("GET", "/api/v1/secrets?wait=30", "").await;
+    assert_eq!(client.updated().await, None);
+    lives(&mut served, Verdict::Deliver);
+    served.apply(4, [uplink(&[("a", "2")])]);
+    let told = answer(waiting).await;
+    assert_eq!((told.status, &*told.body), (200, r#"["a"]"#));
 }
 
 #[tokio::test]
@@ -364,6 +399,7 @@ async fn a_restart_keeps_clients_and_acknowledgements() {
 async fn what_a_former_life_left_malformed_is_made_anew() {
     let mut served = Served::new();
     served.apply(1, [uplink(&[("a", "1")])]);
+    served.apply(2, [uplink(&[("a", "2")])]);
     let before = served.client("uplink");
     let own = served.world.dir().join("ess-own/myorg/uplink/main");
     for name in ["token", "key.der", "certificate.der", "notes.json"] {
@@ -374,6 +410,61 @@ async fn what_a_former_life_left_malformed_is_made_anew() {
     assert!(before.connect().await.is_err());
     let after = served.client("uplink");
     assert_eq!(after.secret("a").await.status, 200);
+    // What was acknowledged is not known any more: told once too often is better than never.
+    assert_eq!(after.updated().await.as_deref(), Some(r#"["a"]"#));
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_was_just_writing_is_wiped_by_the_next_one() {
+    let mut served = Served::new();
+    served.apply(1, [uplink(&[("a", "1")])]);
+    let own = served.world.dir().join("ess-own/myorg/uplink/main");
+    let left = [served.dir("uplink"), own].map(|dir| dir.join("..new.0123456789abcdef"));
+    for file in &left {
+        fs::write(file, "half a token").unwrap();
+    }
+    let client = served.client("uplink");
+    served.restart();
+    for file in &left {
+        assert!(!file.exists(), "{}", file.display());
+    }
+    assert_eq!(client.secret("a").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_revoked_node_serves_nothing_and_one_that_comes_back_does() {
+    let mut served = Served::new();
+    served.apply(1, [uplink(&[("a", "1")])]);
+    let client = served.client("uplink");
+    let waiting = client.send("GET", "/api/v1/secrets?wait=300", "").await;
+    assert_eq!(client.updated().await, None);
+    let now = served.world.now().wall;
+    served.world.reconciler().wipe_all(now).unwrap();
+    served.follow();
+    assert_eq!(answer(waiting).await.status, 404);
+    assert!(client.connect().await.is_err());
+    served.world.assert_nothing_is_left();
+    served.apply(2, [uplink(&[("a", "1")])]);
+    let again = served.client("uplink");
+    assert_ne!(again.credential, client.credential);
+    assert_eq!(again.secret("a").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_api_that_is_switched_on_begins_with_what_is_there() {
+    let mut served = Served::new();
+    served.world.serve_apis(false);
+    served.apply(1, [uplink(&[("a", "1")])]);
+    served.world.serve_apis(true);
+    // The door is there before all fields lie beside the files.
+    served.follow();
+    let client = served.client("uplink");
+    assert_eq!(client.secret("a").await.status, 404);
+    served.apply(2, [uplink(&[("a", "1")])]);
+    assert_eq!(client.secret("a").await.status, 200);
+    assert_eq!(client.updated().await, None, "the service begins with this");
+    served.apply(3, [uplink(&[("a", "2")])]);
+    assert_eq!(client.updated().await.as_deref(), Some(r#"["a"]"#));
 }
 
 #[tokio::test]
@@ -664,6 +755,39 @@ async fn what_is_no_tls_or_no_request_is_let_go() {
     huge.read_to_end(&mut answer).await.ok();
     assert!(!answer.starts_with(b"HTTP/1.1 2"), "{answer:?}");
     assert_eq!(client.secret("a").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_has_one_answer_whatever_else_is_sent_over_it() {
+    let mut served = Served::new();
+    served.apply(1, [uplink(&[("a", "1")])]);
+    served.apply(2, [uplink(&[("a", "2")])]);
+    let client = served.client("uplink");
+    assert_eq!(client.updated().await.as_deref(), Some(r#"["a"]"#));
+    let credential = BASE64.encode(client.credential.as_bytes());
+    let second = format!(
+        "POST /api/v1/secrets/a?received=true HTTP/1.1\r\nhost: a\r\n\
+         authorization: Basic {credential}\r\n\r\n"
+    );
+    for more in [
+        format!("\r\n{second}"),
+        format!("content-length: {}\r\n\r\n{second}", second.len()),
+        format!("content-length: 0\r\ncontent-length: 5\r\n\r\n{second}"),
+        format!("content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{second}"),
+        format!("transfer-encoding: chunked, x\r\n\r\n0\r\n\r\n{second}"),
+    ] {
+        let mut stream = client.connect().await.unwrap();
+        let first = format!(
+            "GET /api/v1/secrets HTTP/1.1\r\nhost: a\r\nauthorization: Basic {credential}\r\n{more}"
+        );
+        stream.write_all(first.as_bytes()).await.unwrap();
+        let mut told = Vec::new();
+        stream.read_to_end(&mut told).await.ok();
+        let told = String::from_utf8(told).unwrap();
+        assert_eq!(told.matches("HTTP/1.1 ").count(), 1, "{more}: {told}");
+        let listed = client.updated().await;
+        assert_eq!(listed.as_deref(), Some(r#"["a"]"#), "{more}");
+    }
 }
 
 #[tokio::test]
