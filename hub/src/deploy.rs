@@ -7,6 +7,7 @@
 pub mod difference;
 pub mod model;
 pub mod plan;
+mod rivals;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,7 +41,7 @@ pub struct Preview {
     pub changes: Vec<DeploymentChange>,
     /// How many nodes keep what they have.
     pub untouched_nodes: usize,
-    /// What is odd, but allowed: what the check gave.
+    /// What is odd, but allowed: what the check gave, and which other policies want the same.
     pub warnings: Vec<String>,
 }
 
@@ -226,7 +227,8 @@ impl fmt::Debug for Models {
 }
 
 impl Preview {
-    fn new(plan: Plan, warnings: Vec<String>) -> Self {
+    fn new(plan: Plan, mut warnings: Vec<String>) -> Self {
+        warnings.extend(plan.rivals);
         Self {
             changes: plan.changes,
             untouched_nodes: plan.untouched,

@@ -8,6 +8,7 @@ use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId};
 
 use super::difference::difference;
 use super::model::{Model, NodeModel};
+use super::rivals::Rivals;
 use crate::catalog::records::{Change, NodePlacement, Placed, PolicyRecord};
 use crate::policy::{
     Definitions, DeploymentPolicy, NodeView, PolicyCheck, Published, Services, check_pattern,
@@ -29,6 +30,8 @@ pub struct Plan {
     pub definitions: Arc<Definitions>,
     /// The node that it makes or changes.
     pub node: Option<(NodeId, NodeModel)>,
+    /// Of a policy, which others want its service on the same nodes, and who has it.
+    pub rivals: Vec<String>,
 }
 
 /// Works out what `change` does.
@@ -40,6 +43,7 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
         untouched: 0,
         definitions: model.definitions_after(change),
         node: model.node_after(change),
+        rivals: Vec::new(),
     };
     match node_of(change) {
         Some(node) => plan.one_node(model, node, change),
@@ -137,6 +141,7 @@ impl Plan {
         let concerned = Concerned::by(change, [&model.definitions, &after]);
         // What else stands on a node neither changes nor is met by what can change.
         let [before, related] = related(change, [&model.definitions, &after]);
+        let mut rivals = Rivals::of(change, &after);
         for (id, node) in &model.nodes {
             // Where a policy could place nothing, it neither wins nor makes another one lose.
             let Some(view) = node.placeable().filter(|view| concerned.reach(view)) else {
@@ -145,6 +150,9 @@ impl Plan {
             };
             let old = place(&model.org, view, &before);
             let new = place(&model.org, view, &related);
+            if let Some(rivals) = &mut rivals {
+                rivals.meet(&model.org, view, &old, &new);
+            }
             let changes = difference(id, &old, &new);
             if changes.is_empty() {
                 self.untouched += 1;
@@ -156,6 +164,7 @@ impl Plan {
                 deployments: place(&model.org, view, &after),
             });
         }
+        self.rivals = rivals.map_or_else(Vec::new, Rivals::told);
     }
 }
 
@@ -247,7 +256,7 @@ fn services_of(change: &Change, definitions: &Definitions) -> BTreeSet<ServiceId
 }
 
 /// The definitions with this one policy alone.
-fn alone(definitions: &Definitions, policy: &PolicyName) -> Definitions {
+pub(super) fn alone(definitions: &Definitions, policy: &PolicyName) -> Definitions {
     let only = definitions.policies.get(policy);
     Definitions {
         policies: only

@@ -127,6 +127,61 @@ fn a_policy_touches_the_nodes_it_matches_and_no_revoked_one() {
     assert_eq!(kinds, [ChangeKind::Undeploy, ChangeKind::Deploy]);
 }
 
+/// Whose name comes first has it; both publishers are told.
+#[test]
+fn policies_that_want_the_same_service_are_told_of_each_other() {
+    let snapshot = snapshot(
+        vec![
+            service("uplink", "1.0.0", "cred"),
+            service("other", "1.0.0", "cred"),
+        ],
+        vec![
+            policy("m", "uplink", "1.0.0", "berlin", "cred"),
+            policy("o", "other", "1.0.0", "berlin", "cred"),
+        ],
+        vec![
+            node("n1", "berlin", false),
+            node("n2", "berlin", false),
+            node("n3", "paris", false),
+        ],
+    );
+    let model = Model::load(&org(), snapshot, None);
+    let told = |name: &str, url: &str, site: &str, secret: &str| {
+        let record = policy(name, url, "1.0.0", site, secret);
+        let plan = plan(&model, &Change::PutPolicy(record));
+        (plan.rivals, plan.changes.len())
+    };
+    assert_eq!(
+        told("z", "uplink", "berlin", "cred"),
+        (
+            vec![
+                "myorg/uplink stays with policy m on 2 nodes, which this one matches too: its name comes \
+                 before z"
+                    .to_owned()
+            ],
+            0
+        )
+    );
+    assert_eq!(
+        told("a", "uplink", "berlin", "cred"),
+        (
+            vec![
+                "myorg/uplink is taken from policy m on 2 nodes: its name comes after a".to_owned()
+            ],
+            4
+        )
+    );
+    // Elsewhere, for another service, or where it could not be deployed anyway, it is nobody's rival.
+    for (name, url, site, secret) in [
+        ("z", "uplink", "paris", "cred"),
+        ("z", "other", "munich", "cred"),
+        ("z", "uplink", "berlin", "another"),
+        ("m", "uplink", "berlin", "cred"),
+    ] {
+        assert_eq!(told(name, url, site, secret).0, [""; 0]);
+    }
+}
+
 #[test]
 fn a_node_that_moves_leaves_the_others_alone() {
     let model = sample();
