@@ -14,6 +14,7 @@ mod formats;
 mod identity;
 mod killing;
 mod managers;
+mod open_horizon;
 mod operators;
 mod rights;
 mod scale;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         identity::trials,
         killing::trials,
         managers::trials,
+        open_horizon::trials,
         operators::trials,
         rights::trials,
         scale::trials,

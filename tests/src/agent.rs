@@ -113,6 +113,15 @@ impl TestAgent {
         )
     }
 
+    /// Enrols in the place of a former identity.
+    #[must_use]
+    pub fn enrol_anew(&self, token: &str) -> Ended {
+        run(
+            &mut self.command(&["enroll", "--token", "-", "--force"]),
+            token.as_bytes(),
+        )
+    }
+
     /// Runs the daemon.
     pub fn run(&mut self) {
         self.daemon = Some(Daemon::start(&mut self.command(&["run"]), &self.log()));

@@ -12,9 +12,14 @@ use crate::catalog::records::Role;
 
 pub use managers::{CreateArgs, CredentialType, EngineArgs, LeaseCommand, ManagerCommand};
 pub use secret::{GenerateArgs, MetaArgs, SecretCommand, SetArgs, Setting};
+pub use secrets_manager::{
+    AddArgs, Named, NodeArg, OnCommandLine, SecretsManagerArgs, SecretsManagerCommand,
+    TheirSecretCommand,
+};
 
 mod managers;
 mod secret;
+mod secrets_manager;
 
 /// Operate an edge-secrets hub: secrets, services, policies and nodes.
 #[derive(Debug, Parser)]
@@ -38,14 +43,17 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one, as long as the process"
-)]
 pub enum Command {
     /// Set, generate, rotate, edit, list, show, restore and remove secrets
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Add, list, read and remove secrets as `hzn secretsmanager` does, for scripts written for it
+    #[command(
+        name = "secretsmanager",
+        visible_alias = "sm",
+        after_help = secrets_manager::SECRETS_MANAGER_EXAMPLES
+    )]
+    SecretsManager(SecretsManagerArgs),
     /// Publish, list, show and remove service definitions
     #[command(subcommand)]
     Service(ServiceCommand),

@@ -22,6 +22,7 @@ mod policy;
 mod remedy;
 mod rollout;
 mod secret;
+mod secrets_manager;
 mod service;
 mod standing;
 mod user;
@@ -78,6 +79,7 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), Error> {
 async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
         Command::Secret(command) => secret::run(command, session).await,
+        Command::SecretsManager(args) => secrets_manager::run(args, session).await,
         Command::Service(command) => service::run(command, session).await,
         Command::Policy(command) => policy::run(command, session).await,
         Command::Pattern(command) => pattern::run(command, session).await,

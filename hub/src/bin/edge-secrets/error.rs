@@ -9,6 +9,9 @@ use edge_secrets_protocol::{Code, Problem};
 /// What ended a command. Never holds a value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// What was asked for is not there, and standard output says so already.
+    #[error("it is not there")]
+    Absent,
     /// The hub's answer is not one that this version understands.
     #[error("the hub's answer to {0} is not what this version of edge-secrets understands")]
     Answer(String),
@@ -76,6 +79,14 @@ pub(crate) enum Error {
     /// What was asked for cannot be done that way.
     #[error("{0}")]
     Usage(String),
+    /// The hub refused, said in the words that scripts written for Open Horizon look for.
+    #[error("{text}")]
+    Worded {
+        /// Why.
+        code: Code,
+        /// The words.
+        text: String,
+    },
 }
 
 impl Error {
@@ -86,14 +97,22 @@ impl Error {
             Self::Context { .. } | Self::Untrusted { .. } | Self::Usage(_) => USAGE,
             Self::Unavailable { .. } => UNAVAILABLE,
             Self::Refused { .. } => DENIED,
-            Self::Problem { problem, .. } => match problem.code {
-                Code::Denied | Code::NotEnrolled | Code::CertificateExpired | Code::NodeRevoked => {
-                    DENIED
-                }
-                Code::Unavailable | Code::Pending | Code::RateLimited => UNAVAILABLE,
-                _ => FAILED,
-            },
-            Self::Answer(_) | Self::Declined | Self::Failed(_) | Self::Write { .. } => FAILED,
+            Self::Problem { problem, .. } => code_of(problem.code),
+            Self::Worded { code, .. } => code_of(*code),
+            Self::Absent
+            | Self::Answer(_)
+            | Self::Declined
+            | Self::Failed(_)
+            | Self::Write { .. } => FAILED,
+        }
+    }
+
+    /// Why the hub refused, where it was the hub.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Problem { problem, .. } => Some(problem.code),
+            Self::Worded { code, .. } => Some(*code),
+            _ => None,
         }
     }
 
@@ -115,11 +134,13 @@ impl Error {
                  administrator gave out; do not go on if they are right",
             ),
             Self::Problem { problem, .. } => problem_hint(problem.code),
-            Self::Closed
+            Self::Absent
+            | Self::Closed
             | Self::Declined
             | Self::Failed(_)
             | Self::Write { .. }
-            | Self::Usage(_) => None,
+            | Self::Usage(_)
+            | Self::Worded { .. } => None,
         }
     }
 
@@ -157,6 +178,14 @@ pub(crate) fn usage_exit(shown: &clap::Error) -> ExitCode {
         ExitCode::from(USAGE)
     } else {
         ExitCode::from(DONE)
+    }
+}
+
+fn code_of(code: Code) -> u8 {
+    match code {
+        Code::Denied | Code::NotEnrolled | Code::CertificateExpired | Code::NodeRevoked => DENIED,
+        Code::Unavailable | Code::Pending | Code::RateLimited => UNAVAILABLE,
+        _ => FAILED,
     }
 }
 

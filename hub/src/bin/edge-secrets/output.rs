@@ -155,7 +155,7 @@ impl Ui {
 
     /// Says what ended the command and what to do about it.
     pub(crate) fn fail(&mut self, error: &Error) {
-        if matches!(error, Error::Closed) {
+        if matches!(error, Error::Absent | Error::Closed) {
             return;
         }
         self.note(&format!("error: {error}"));
@@ -189,6 +189,17 @@ impl Ui {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(Error::Declined),
         }
+    }
+
+    /// Asks on standard error, and takes the answer from standard input whether a person is there or a
+    /// script answers, as Open Horizon's command does. Everything but `y` is no; `--yes` is yes.
+    pub(crate) fn answer(&mut self, question: &str) -> bool {
+        if self.yes {
+            return true;
+        }
+        write!(self.err, "{} [y/N]: ", tame(question)).ok();
+        self.err.flush().ok();
+        self.line().trim().eq_ignore_ascii_case("y")
     }
 
     /// One short line of input.

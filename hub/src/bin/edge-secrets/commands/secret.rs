@@ -1,5 +1,7 @@
 //! `edge-secrets secret …`
 
+use std::fmt;
+
 use edge_secrets_hub::generator::Generator;
 use edge_secrets_hub::metadata::{Label, Labels, MetaChange};
 use edge_secrets_hub::reference::SecretRef;
@@ -23,6 +25,42 @@ mod managed;
 mod metadata;
 mod payload;
 mod reveal;
+
+pub(super) use managed::is_managed;
+pub(super) use reveal::AsText;
+
+/// Asks for a value at the terminal, without echo.
+///
+/// # Errors
+/// When it cannot be read or is too large.
+pub(super) fn prompt(name: &impl fmt::Display) -> Result<Secret, Error> {
+    payload::prompt(name)
+}
+
+/// Fetches the value that is delivered: its fields.
+///
+/// # Errors
+/// When it is denied, or what comes is not what was asked for.
+pub(super) async fn reveal(name: &SecretRef, session: &mut Session<'_>) -> Result<Secret, Error> {
+    reveal::fetch(name, None, session).await
+}
+
+/// Sets a secret to these fields; what is known of it beside its value stays.
+///
+/// # Errors
+/// When the hub refuses.
+pub(super) async fn set_payload(
+    name: &SecretRef,
+    payload: Secret,
+    session: &mut Session<'_>,
+) -> Result<SecretSet, Error> {
+    let value = Value {
+        payload,
+        meta: MetaChange::default(),
+        generator: None,
+    };
+    value.put(name, None, session).await
+}
 
 pub(super) async fn run(command: SecretCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
@@ -99,13 +137,24 @@ struct Value {
 }
 
 impl Value {
-    /// Seals it to the hub and sets it, only over the version `over` where one is named.
+    /// Sets it, only over the version `over` where one is named, and says so.
     async fn send(
         self,
         name: &SecretRef,
         over: Option<&SecretVersion>,
         session: &mut Session<'_>,
     ) -> Result<(), Error> {
+        let done = self.put(name, over, session).await?;
+        show_set(name, &done, session)
+    }
+
+    /// Seals it to the hub and sets it.
+    async fn put(
+        self,
+        name: &SecretRef,
+        over: Option<&SecretVersion>,
+        session: &mut Session<'_>,
+    ) -> Result<SecretSet, Error> {
         let Self {
             payload,
             meta,
@@ -131,8 +180,7 @@ impl Value {
         };
         let target = route(paths::SECRET, name, session);
         let client = &mut session.client;
-        let done: SecretSet = client.send_over(Method::PUT, target, &body, over).await?;
-        show_set(name, &done, session)
+        client.send_over(Method::PUT, target, &body, over).await
     }
 }
 

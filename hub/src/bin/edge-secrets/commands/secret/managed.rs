@@ -18,7 +18,10 @@ use crate::times::age;
 
 /// The reference as the hub will take it, and whether a manager outside the hub keeps it. Asks the hub
 /// only where no manager is named.
-pub(super) async fn is_managed(name: &SecretRef, session: &mut Session<'_>) -> Result<bool, Error> {
+pub(in crate::commands) async fn is_managed(
+    name: &SecretRef,
+    session: &mut Session<'_>,
+) -> Result<bool, Error> {
     if let Some(manager) = name.manager() {
         return Ok(!manager.is_embedded());
     }

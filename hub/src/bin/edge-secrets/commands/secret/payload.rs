@@ -110,7 +110,7 @@ fn from_object(text: &Secret) -> Result<Secret, Error> {
     encode(&fields)
 }
 
-fn prompt(name: &impl fmt::Display) -> Result<Secret, Error> {
+pub(super) fn prompt(name: &impl fmt::Display) -> Result<Secret, Error> {
     let value = rpassword::prompt_password(format!("Value of {name}: "))
         .map_err(|error| Error::Failed(format!("the terminal cannot be read: {error}")))?;
     let value = Secret::new(value.into_bytes());

@@ -16,7 +16,7 @@ use super::{Session, route};
 use crate::error::Error;
 use crate::output::{Format, Ui};
 
-/// Fetches a value, sealed to a key that lives as long as this call, and writes it out.
+/// Fetches a value and writes it out.
 ///
 /// # Errors
 /// When it is denied, or what comes is not what was asked for.
@@ -25,6 +25,16 @@ pub(super) async fn run(
     version: Option<SecretVersion>,
     session: &mut Session<'_>,
 ) -> Result<(), Error> {
+    let payload = fetch(name, version, session).await?;
+    write(&payload, session.ui)
+}
+
+/// Fetches a value, sealed to a key that lives as long as this call.
+pub(super) async fn fetch(
+    name: &SecretRef,
+    version: Option<SecretVersion>,
+    session: &mut Session<'_>,
+) -> Result<Secret, Error> {
     let info = session.hub_info().await?;
     let key = SealingKey::generate();
     let request = RevealSecret {
@@ -49,11 +59,10 @@ pub(super) async fn run(
         reference: &reference,
         version: &answer.version,
     };
-    let payload = answer
+    answer
         .sealed
         .open(&key, &place)
-        .map_err(|error| Error::Failed(error.to_string()))?;
-    write(&payload, session.ui)
+        .map_err(|error| Error::Failed(error.to_string()))
 }
 
 fn write(payload: &Secret, ui: &mut Ui) -> Result<(), Error> {
@@ -138,12 +147,21 @@ impl Serialize for Object<'_> {
         let fields = self.0.expose();
         let mut object = serializer.serialize_map(Some(fields.len()))?;
         for (name, value) in fields {
-            match std::str::from_utf8(value) {
-                Ok(text) => object.serialize_entry(name, text)?,
-                Err(_) => object.serialize_entry(name, &Bytes(value))?,
-            }
+            object.serialize_entry(name, &AsText(value))?;
         }
         object.end()
+    }
+}
+
+/// A field's value: a string, or `{"base64": "…"}` for what is no text.
+pub(in crate::commands) struct AsText<'a>(pub(in crate::commands) &'a [u8]);
+
+impl Serialize for AsText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => Bytes(self.0).serialize(serializer),
+        }
     }
 }
 
