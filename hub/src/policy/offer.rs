@@ -122,8 +122,10 @@ fn heartbeat(offer: &Field<'_>) -> Result<Option<u64>, Fault> {
     let Some(health) = offer.get("nodeHealth")? else {
         return Ok(None);
     };
-    let seconds = health.count("missing_heartbeat_interval")?;
-    Ok((seconds != 0).then_some(seconds))
+    // What is no number is refused with the rest of the document.
+    let seconds = health.get("missing_heartbeat_interval")?;
+    let seconds = seconds.and_then(|seconds| seconds.value().as_u64());
+    Ok(seconds.filter(|seconds| *seconds != 0))
 }
 
 /// Of Open Horizon's ways of upgrading only `immediate` is what happens here.
