@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod body;
-mod either;
 pub mod exchange;
 pub mod hook;
 pub mod metrics;

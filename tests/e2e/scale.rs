@@ -8,7 +8,10 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    crate::trials![fifty_services_with_two_hundred_secrets_are_delivered_and_kept_apart]
+    crate::trials![
+        fifty_services_with_two_hundred_secrets_are_delivered_and_kept_apart,
+        a_thousand_secrets_of_five_services_are_delivered_and_kept_apart,
+    ]
 }
 
 fn fifty_services_with_two_hundred_secrets_are_delivered_and_kept_apart() {
@@ -62,4 +65,38 @@ fn fifty_services_with_two_hundred_secrets_are_delivered_and_kept_apart() {
         .filter(|r| r["action"] == "secret.fetch" && r["result"] == "ok")
         .count();
     assert!(served <= 201, "values are fetched once: {served}");
+}
+
+fn a_thousand_secrets_of_five_services_are_delivered_and_kept_apart() {
+    let hub = TestHub::start();
+    let mut admin = hub.admin();
+    let names: Vec<String> = (0..200).map(|name| format!("n{name}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for service in 0..5 {
+        let url = format!("com.example.s{service}");
+        let references: Vec<_> = names
+            .iter()
+            .map(|name| format!("s{service}/{name}"))
+            .collect();
+        for reference in &references {
+            admin.set(reference, reference.as_bytes());
+        }
+        admin
+            .post("services", &plain_service(&url, &names))
+            .ok::<Value>();
+        let bound = names.iter().copied();
+        let bound: Vec<_> = bound.zip(references.iter().map(String::as_str)).collect();
+        admin
+            .put(&format!("policies/s{service}"), &policy(&url, &[], &bound))
+            .ok::<Value>();
+    }
+    let agent = TestAgent::start(&hub, "edge-01", &[]);
+    for service in 0..5 {
+        hub.await_rollout(&format!("s{service}"), 1);
+        let consumer = agent.consumer(&format!("com.example.s{service}"), "main");
+        for name in &names {
+            let content = fs::read_to_string(consumer.join(name)).expect("readable");
+            assert_eq!(content, format!("s{service}/{name}"));
+        }
+    }
 }

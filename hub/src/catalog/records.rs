@@ -8,8 +8,8 @@ use edge_secrets_protocol::binding::{BoundSecret, Consumer, SecretState};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PatternId, PatternName, PolicyName, PublicKey,
-    SecretName, SecretVersion, ServiceId, ServiceUrl, Source, UserId,
+    DeploymentId, Generation, NodeId, OrgId, PatternName, PolicyName, PublicKey, SecretName,
+    SecretVersion, ServiceId, ServiceUrl, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -88,21 +88,12 @@ pub struct NewToken {
     pub org: OrgId,
     /// The node that may enrol.
     pub node: NodeId,
-    /// What the node will be.
-    pub belongs: Belonging,
+    /// The user who will own the node.
+    pub owner: Option<UserId>,
     /// SHA-256 of the token's secret half.
     pub hash: [u8; 32],
     /// When it stops working.
     pub expires_at: Timestamp,
-}
-
-/// Whose a node is, and what decides what it gets: the operator's to say, not the node's.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Belonging {
-    /// Whose it is; the organisation's when absent.
-    pub owner: Option<UserId>,
-    /// The pattern that it is on; when absent it is on policies.
-    pub pattern: Option<PatternId>,
 }
 
 /// A service definition as it was published.
@@ -157,8 +148,8 @@ pub struct PatternRecord {
 pub struct NodeRecord {
     /// The name.
     pub node: NodeId,
-    /// Whose it is, and what it is on.
-    pub belongs: Belonging,
+    /// Whose it is; the organisation's when absent.
+    pub owner: Option<UserId>,
     /// Whether it was revoked.
     pub revoked: bool,
     /// What it last said of itself.
@@ -222,13 +213,6 @@ pub enum Change {
         /// All of it.
         facts: Box<NodeFacts>,
     },
-    /// Put a node on a pattern, or on policies.
-    SetPattern {
-        /// The node.
-        node: NodeId,
-        /// The pattern.
-        pattern: Option<PatternId>,
-    },
     /// Revoke a node: it keeps its certificates so that it can be told.
     RevokeNode(NodeId),
     /// Forget a node, its certificates, its report and its tokens.
@@ -242,8 +226,6 @@ pub struct Enrolment {
     pub node: NodeId,
     /// SHA-256 of the token's secret half.
     pub token_hash: [u8; 32],
-    /// What the token says that the node will be, see [`Catalog::promised`](super::Catalog::promised).
-    pub belongs: Belonging,
     /// The certificate that it will get.
     pub certificate: NewCertificate,
     /// Where values are sealed to.
@@ -263,13 +245,13 @@ pub struct NodePlacement {
     pub deployments: Vec<Placed>,
 }
 
-/// One service placed on one node by one policy or pattern, as the pure core decides it.
+/// One service placed on one node by one policy, as the pure core decides it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     /// The deployment.
     pub id: DeploymentId,
-    /// The policy or pattern.
-    pub policy: Source,
+    /// The policy.
+    pub policy: PolicyName,
     /// The service.
     pub service: ServiceId,
     /// The service's version.
@@ -278,26 +260,26 @@ pub struct Placed {
     pub consumers: Vec<Consumer>,
     /// Every declared secret's binding, by name.
     pub bindings: BTreeMap<SecretName, PlacedBinding>,
-    /// Every policy or pattern that has it; empty where it is its own service and no other's.
+    /// Every policy that has it; empty where it is the policy's own service and no other's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_by: Vec<Requirer>,
 }
 
 impl Placed {
-    /// Every policy or pattern that has it.
-    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+    /// Every policy that has it.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyName> {
         let own = self.required_by.is_empty().then_some(&self.policy);
         let others = self.required_by.iter().map(|requirer| &requirer.policy);
         own.into_iter().chain(others)
     }
 }
 
-/// A policy or pattern that has a service which runs once for all who need it.
+/// A policy that has a service which runs once for all who need it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirer {
-    /// The policy or pattern.
-    pub policy: Source,
-    /// From its own service to it, without itself; empty for its own.
+    /// The policy.
+    pub policy: PolicyName,
+    /// From the policy's own service to it, without itself; empty for its own.
     pub path: Vec<ServiceId>,
 }
 

@@ -192,6 +192,11 @@ impl ServiceDefinition {
         notes
     }
 
+    /// The services that it requires itself, in the order in which they are written.
+    pub fn required(&self) -> impl Iterator<Item = &ServiceId> {
+        self.requirements.iter().map(|required| &required.service)
+    }
+
     pub(super) fn declared(&self) -> &[SecretName] {
         &self.secret_names
     }

@@ -95,6 +95,13 @@ impl DeploymentPolicy {
         &self.told
     }
 
+    /// The first of its fields that is nearly a known one, which it was meant to be: such a policy is not
+    /// published.
+    #[must_use]
+    pub fn slip(&self) -> Option<&DocumentError> {
+        self.slips.first()
+    }
+
     /// Its fields that are nearly known ones, which they were meant to be: such a policy is not published.
     pub(super) fn slips(&self) -> impl Iterator<Item = String> {
         self.slips.iter().map(ToString::to_string)

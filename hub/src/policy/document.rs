@@ -49,7 +49,10 @@ impl Fault {
 /// Reads a document: JSON when it starts with `{`, else YAML. A key that stands twice in a map,
 /// more than 1 MiB of text, nesting deeper than 64 and aliases that unfold to too much are refused,
 /// and so is YAML with very many brackets that close late or seem to.
-pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
+///
+/// # Errors
+/// The first fault, with its place.
+pub fn read(text: &str) -> Result<Value, DocumentError> {
     let whole = |reason: String| DocumentError {
         path: String::new(),
         line: None,

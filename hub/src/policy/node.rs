@@ -6,15 +6,16 @@
 //! to say. For all other names the agent's configuration decides before the node policy file, and
 //! within that its `deployment` section before its top level.
 
+use std::collections::BTreeSet;
+
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::{NodeId, PatternId, UserId};
+use edge_secrets_protocol::{NodeId, UserId};
 use serde_json::Value;
 
 use super::DocumentError;
 use super::arch::Arch;
 use super::constraint::{Constraint, read_constraints};
 use super::document::{self, Fault, Step};
-use super::either;
 use super::field::Field;
 use super::property::{Properties, PropertySet, PropertyValue, check_name, read_properties};
 use super::schema;
@@ -24,8 +25,6 @@ use super::schema;
 pub struct NodeView {
     id: NodeId,
     owner: Option<UserId>,
-    pattern: Option<PatternId>,
-    policy_place: Option<String>,
     arch: Option<Arch>,
     properties: PropertySet,
     constraints: Vec<Constraint>,
@@ -46,26 +45,6 @@ impl NodeView {
     ) -> Result<Self, DocumentError> {
         let policy = NodePolicy::open(facts.policy.as_ref())?;
         Self::read(node, owner, facts, policy).map_err(Fault::without_text)
-    }
-
-    /// The same node on this pattern, or on policies.
-    #[must_use]
-    pub fn on(self, pattern: Option<PatternId>) -> Self {
-        Self { pattern, ..self }
-    }
-
-    /// The pattern that it is on: then no policy is asked. Its own constraints and the properties that it
-    /// states are for policies alone.
-    #[must_use]
-    pub fn pattern(&self) -> Option<&PatternId> {
-        self.pattern.as_ref()
-    }
-
-    /// Where its node policy says something about deployments (`policy.constraints`): a node that has such
-    /// a policy cannot be on a pattern.
-    #[must_use]
-    pub fn policy_place(&self) -> Option<&str> {
-        self.policy_place.as_deref()
     }
 
     /// The node.
@@ -152,8 +131,6 @@ impl NodeView {
         Ok(Self {
             id: node.clone(),
             owner: owner.cloned(),
-            pattern: None,
-            policy_place: policy.place,
             arch,
             properties,
             constraints: policy.constraints,
@@ -163,14 +140,32 @@ impl NodeView {
     }
 }
 
+/// Reads a node policy as it stands in a file, JSON or YAML. The names in it that only the agent may give,
+/// and that have no effect; sorted, once each.
+///
+/// # Errors
+/// The first fault with its place in the text; a field that is nearly a known one is one.
+pub fn check_node_policy(text: &str) -> Result<Vec<String>, DocumentError> {
+    let root = document::read(text)?;
+    let field = Field::root(&root);
+    let in_text = |fault: Fault| fault.in_text(text);
+    let policy = NodePolicy::sections(&field).map_err(in_text)?;
+    let strangers = schema::check_node_policy(&field).map_err(in_text)?;
+    if let Some(slip) = strangers.slips.into_iter().next() {
+        return Err(in_text(slip));
+    }
+    let names = policy.properties.into_iter().map(|(name, _)| name);
+    let ignored = names.filter(|name| is_reserved(name) && name != ALLOW_PRIVILEGED);
+    let ignored: BTreeSet<String> = ignored.collect();
+    Ok(ignored.into_iter().collect())
+}
+
 /// What a node policy says about deployments.
 #[derive(Default)]
 struct NodePolicy {
     properties: Vec<(String, PropertyValue)>,
     constraints: Vec<Constraint>,
     strangers: Vec<String>,
-    /// Where it says anything of this.
-    place: Option<String>,
 }
 
 impl NodePolicy {
@@ -201,7 +196,6 @@ impl NodePolicy {
         let strangers = schema::check_node_policy(root).map_err(&told)?;
         let strangers = strangers.slips.into_iter().chain(strangers.others);
         policy.strangers = strangers.map(|one| told(one).to_string()).collect();
-        policy.place = either::place(root.value());
         Ok(policy)
     }
 
@@ -227,7 +221,6 @@ impl NodePolicy {
             properties: read_properties(&field.list("properties")?)?,
             constraints: read_constraints(field.get("constraints")?)?,
             strangers: Vec::new(),
-            place: None,
         })
     }
 }

@@ -82,12 +82,6 @@ impl Pattern {
         services
     }
 
-    /// After how many seconds one of its services wants to know of a node that is away; the shortest.
-    #[must_use]
-    pub fn heartbeat(&self) -> Option<u64> {
-        self.offers.iter().filter_map(|offer| offer.heartbeat).min()
-    }
-
     /// Every secret reference that a binding names, once each, sorted.
     #[must_use]
     pub fn references(&self) -> Vec<SecretRef> {
@@ -115,6 +109,13 @@ impl Pattern {
     /// What it tells services.
     pub(super) fn told(&self) -> &[Told] {
         &self.told
+    }
+
+    /// The first of its fields that is nearly a known one, which it was meant to be: such a pattern is not
+    /// published.
+    #[must_use]
+    pub fn slip(&self) -> Option<&DocumentError> {
+        self.slips.first()
     }
 
     /// Its fields that are nearly known ones, which they were meant to be: such a pattern is not

@@ -11,11 +11,14 @@ use super::secrets_manager::add;
 pub(super) fn trials() -> Vec<Trial> {
     crate::trials![
         oh_24_a_policy_and_its_service_go_together,
+        oh_25_a_pattern_and_its_two_services_go_together,
         oh_26_a_secret_that_nothing_binds_is_incompatible,
     ]
 }
 
 const LOCATION: &str = "https://bluehorizon.network/services/location";
+
+const GPS: &str = "https://bluehorizon.network/services/gps";
 
 /// A hub with the secrets of the original's fixtures, and the definition.
 fn hub_with(definition: &Value) -> (TestHub, Operator) {
@@ -77,6 +80,51 @@ fn oh_24_a_policy_and_its_service_go_together() {
         json!([]),
         "it was only asked"
     );
+}
+
+fn oh_25_a_pattern_and_its_two_services_go_together() {
+    let (_hub, admin) = hub_with(&location(&["loc_secret1", "loc_secret2"]));
+    admin.publish_service(&service(GPS, "2.0.3", &[("gps", &[("gps_secret", None)])]));
+    let offered = |url: &str, version: &str| {
+        json!({ "serviceUrl": url, "serviceOrgid": ORG, "serviceArch": "*",
+            "serviceVersions": [{ "version": version, "priority": {}, "upgradePolicy": {} }],
+            "dataVerification": {}, "nodeHealth": {} })
+    };
+    let bound = |url: &str, secrets: Value| {
+        json!({ "serviceOrgid": ORG, "serviceUrl": url, "serviceArch": "*",
+            "serviceVersionRange": "2.0.3", "secrets": secrets })
+    };
+    let pattern = json!({
+        "name": "sloc", "org": ORG, "label": "location and gps", "description": "", "public": false,
+        "services": [offered(LOCATION, "2.0.7"), offered(GPS, "2.0.3")],
+        "agreementProtocols": [{ "name": "Basic" }],
+        "userInput": [{ "serviceOrgid": ORG, "serviceUrl": LOCATION,
+            "serviceVersionRange": "2.0.3", "inputs": [{ "name": "test", "value": "testValue" }] }],
+        "secretBinding": [
+            bound(LOCATION, json!([{ "loc_secret1": "user/admin/aitoken" }, { "loc_secret2": "sqltoken" },
+                { "extra": "extratoken" }])),
+            bound(GPS, json!([{ "gps_secret": "sqltoken" }])),
+        ],
+    });
+    let check = |pattern: &Value| {
+        let line = ["pattern", "publish", "sloc", "-", "--dry-run"];
+        admin.run(&line, pattern.to_string())
+    };
+    let ended = check(&pattern);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let said = ended.stdout + &ended.stderr;
+    assert!(
+        said.contains("The following secret bindings are not required by any services: [extra]"),
+        "{said}"
+    );
+    assert_eq!(admin.json(&["pattern", "list"]), json!([]));
+    // One of the two without its binding, and they do not.
+    let mut unbound = pattern.clone();
+    unbound["secretBinding"] = json!([pattern["secretBinding"][0]]);
+    let ended = check(&unbound);
+    assert_ne!(ended.code, 0, "{ended:?}");
+    let words = "No secret binding found for the following service secrets: [gps_secret]";
+    assert!(ended.stderr.contains(words), "{ended:?}");
 }
 
 fn oh_26_a_secret_that_nothing_binds_is_incompatible() {

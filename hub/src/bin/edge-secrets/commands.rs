@@ -14,6 +14,7 @@ mod audit;
 mod changes;
 mod explain;
 mod follow;
+mod import;
 mod lease;
 mod manager;
 mod node;
@@ -80,6 +81,7 @@ async fn dispatch(command: Command, session: &mut Session<'_>) -> Result<(), Err
     match command {
         Command::Secret(command) => secret::run(command, session).await,
         Command::SecretsManager(args) => secrets_manager::run(args, session).await,
+        Command::Import(command) => import::run(command, session).await,
         Command::Service(command) => service::run(command, session).await,
         Command::Policy(command) => policy::run(command, session).await,
         Command::Pattern(command) => pattern::run(command, session).await,

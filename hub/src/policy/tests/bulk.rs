@@ -156,7 +156,7 @@ fn shown(placed: &crate::catalog::records::Placed) -> String {
         top,
         placed.service.url.as_str(),
         &placed.service_version,
-        &placed.policy.to_string(),
+        placed.policy.as_str(),
         &bindings,
         &read,
         &users,
