@@ -25,8 +25,10 @@ use tempfile::TempDir;
 pub(crate) fn conforms() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = Arc::new(Server::new());
-    runtime.block_on(server.mount());
-    let suite = conformance::run(async || Real::new(Arc::clone(&server)).await);
+    let suite = async {
+        server.mount().await;
+        conformance::run(async || Real::new(Arc::clone(&server)).await).await;
+    };
     let passed = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(suite)));
     // Whether it passed or not, nothing is left behind.
     runtime.block_on(server.unmount());
