@@ -210,7 +210,7 @@ fn services(text: &mut Exposition, status: &AgentStatus) {
             let labels = [
                 ("org", service.org.as_str()),
                 ("service", service.url.as_str()),
-                ("policy", policy.as_str()),
+                ("policy", &policy.to_string()),
                 ("state", word),
             ];
             text.sample("service_state", &labels, u8::from(now.contains(&state)));
@@ -244,7 +244,7 @@ fn ends(text: &mut Exposition, status: &AgentStatus) {
         let labels = [
             ("org", service.org.as_str()),
             ("service", service.url.as_str()),
-            ("policy", policy.as_str()),
+            ("policy", &policy.to_string()),
         ];
         text.sample("service_expiry_timestamp_seconds", &labels, end.as_second());
     }

@@ -2,8 +2,8 @@
 
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
 use edge_secrets_protocol::{
-    ConsumerName, DeploymentId, Generation, NodeId, OrgId, PolicyName, SecretName, SecretVersion,
-    ServiceId,
+    ConsumerName, DeploymentId, Generation, NodeId, OrgId, SecretName, SecretVersion, ServiceId,
+    Source,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ pub struct ServiceStatus {
     pub service: ServiceId,
     /// The service's version.
     pub service_version: String,
-    /// The policy that placed it.
-    pub policy: PolicyName,
+    /// The policy or pattern that placed it.
+    pub policy: Source,
     /// Where it stands.
     pub state: DeploymentState,
     /// Since when the state is what it is.

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use edge_secrets_hub::catalog::records::{
-    Change, NodeRecord, OrgSnapshot, PolicyRecord, Revision, ServiceRecord,
+    Belonging, Change, NodeRecord, OrgSnapshot, PolicyRecord, Revision, ServiceRecord,
 };
 use edge_secrets_hub::deploy::model::Model;
 use edge_secrets_hub::deploy::plan::plan;
@@ -171,7 +171,7 @@ fn policy_record(at: usize, secret: &str) -> PolicyRecord {
 fn node_record(at: usize) -> NodeRecord {
     NodeRecord {
         node: format!("edge-{at:05}").parse().unwrap(),
-        owner: None,
+        belongs: Belonging::default(),
         revoked: false,
         facts: facts(at),
         generation: Generation(1),

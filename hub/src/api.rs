@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod body;
+mod either;
 pub mod exchange;
 pub mod hook;
 pub mod metrics;

@@ -25,10 +25,11 @@ use crate::managers::ManagerName;
 use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
-    LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta, NewToken,
-    NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
-    Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Belonging, Bound, Change, Committed, EncryptedVersion, Expiry,
+    FeedEntry, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta,
+    NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed,
+    OrgSnapshot, Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord,
+    VersionRecord,
 };
 
 /// Why the catalog did not do it.
@@ -109,6 +110,10 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Keeps the hash of a new enrolment token; earlier unused tokens of the node stop working.
     async fn add_token(&self, token: &NewToken, audit: NewAudit) -> Result<(), CatalogError>;
+
+    /// What a node will be that enrols with the token of this hash; `None` when there is no such token.
+    /// Whether the token still works, the enrolment finds out.
+    async fn promised(&self, hash: &[u8; 32]) -> Result<Option<Belonging>, CatalogError>;
 
     // --- definitions and placement ---
 

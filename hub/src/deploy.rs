@@ -14,12 +14,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edge_secrets_protocol::limits::{MAX_DEPLOYMENTS, MAX_NODE_SECRETS};
-use edge_secrets_protocol::node::NodeFacts;
-use edge_secrets_protocol::{Code, NodeId, OrgId, Problem};
+use edge_secrets_protocol::{Code, OrgId, Problem};
 use tokio::sync::watch;
-use tracing::warn;
 
-use crate::catalog::records::{Actor, Change, Committed, NewAudit, NodePlacement};
+use crate::catalog::records::{Change, Committed, NewAudit, NodePlacement};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::hub::Hub;
@@ -80,6 +78,20 @@ pub async fn apply(
 ///
 /// # Errors
 /// What `check` refused with, or those of [`apply`].
+pub async fn apply_checked(
+    hub: &Hub,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
+    check: &Check<'_>,
+) -> Result<Committed, DeployError> {
+    apply_checked_to(&*hub.catalog, &hub.models, org, change, audit, check).await
+}
+
+/// The same, and says what the change does.
+///
+/// # Errors
+/// What `check` refused with, or those of [`apply`].
 pub async fn publish(
     hub: &Hub,
     org: &OrgId,
@@ -121,10 +133,25 @@ pub async fn apply_to(
     change: Change,
     audit: NewAudit,
 ) -> Result<Committed, CatalogError> {
+    let applied = apply_checked_to(catalog, models, org, change, audit, UNCHECKED).await;
+    applied.map_err(in_catalog)
+}
+
+async fn apply_checked_to(
+    catalog: &dyn Catalog,
+    models: &Models,
+    org: &OrgId,
+    change: Change,
+    audit: NewAudit,
+    check: &Check<'_>,
+) -> Result<Committed, DeployError> {
     let slot = models.slot(org);
     let _turn = slot.turn.lock().await;
-    let applied = apply_in_turn(catalog, &slot, org, change, audit).await;
-    if matches!(applied, Err(CatalogError::NotFound(_))) {
+    let applied = apply_in_turn(catalog, &slot, org, change, audit, check).await;
+    if matches!(
+        applied,
+        Err(DeployError::Catalog(CatalogError::NotFound(_)))
+    ) {
         // Perhaps the organisation itself: a stranger's enrolment may name any.
         models.forget_unknown(org);
     }
@@ -137,7 +164,8 @@ async fn apply_in_turn(
     org: &OrgId,
     change: Change,
     audit: NewAudit,
-) -> Result<Committed, CatalogError> {
+    check: &Check<'_>,
+) -> Result<Committed, DeployError> {
     if let Change::PutFacts { node, facts } = &change {
         let model = slot.current(catalog, org).await?;
         if model.is_settled(node, facts) {
@@ -149,22 +177,7 @@ async fn apply_in_turn(
         }
     }
     let change = Arc::new(change);
-    let (_, committed) = commit(catalog, slot, org, &change, &audit, UNCHECKED)
-        .await
-        .map_err(in_catalog)?;
-    if let Change::Enrol(enrolment) = &*change {
-        let (node, facts) = (&enrolment.node, &enrolment.facts);
-        return match settle_owner(catalog, slot, org, node, facts, &audit).await {
-            Ok(Some(second)) => Ok(merge(committed, second)),
-            Ok(None) => Ok(committed),
-            // The node is enrolled, with the placement of a node that nobody owns; it is placed
-            // again when it next says what it is.
-            Err(error) => {
-                warn!(%org, %node, %error, "An enrolled node was not placed as its owner's yet.");
-                Ok(committed)
-            }
-        };
-    }
+    let (_, committed) = commit(catalog, slot, org, &change, &audit, check).await?;
     Ok(committed)
 }
 
@@ -359,63 +372,12 @@ async fn compute(model: &Arc<Model>, change: &Arc<Change>) -> Result<Plan, Catal
         .map_err(|error| CatalogError::Storage(format!("placement broke off: {error}")))
 }
 
-/// The owner of an enrolled node stands in its token, which only the catalog knows: once the node
-/// is there, it is placed as its owner's.
-async fn settle_owner(
-    catalog: &dyn Catalog,
-    slot: &Slot,
-    org: &OrgId,
-    node: &NodeId,
-    facts: &NodeFacts,
-    audit: &NewAudit,
-) -> Result<Option<Committed>, CatalogError> {
-    let Some(record) = catalog.node(org, node).await? else {
-        return Ok(None);
-    };
-    let Some(owner) = &record.owner else {
-        return Ok(None);
-    };
-    let mut model = slot.current(catalog, org).await?;
-    slot.take();
-    let owned = model::NodeModel::new(org, node, Some(owner), facts);
-    Arc::make_mut(&mut model)
-        .nodes
-        .insert(node.clone(), Arc::new(owned));
-    slot.offer(model);
-    let audit = NewAudit {
-        actor: Actor::Hub,
-        action: "node.place".into(),
-        object: format!("node/{node}"),
-        detail: format!("owner {owner}"),
-        ..audit.clone()
-    };
-    let change = Arc::new(Change::PutFacts {
-        node: node.clone(),
-        facts: Box::new(facts.clone()),
-    });
-    let (_, committed) = commit(catalog, slot, org, &change, &audit, UNCHECKED)
-        .await
-        .map_err(in_catalog)?;
-    Ok(Some(committed))
-}
-
 /// What is left of the errors where nothing was checked.
 fn in_catalog(error: DeployError) -> CatalogError {
     match error {
         DeployError::Catalog(error) => error,
         DeployError::Refused(problem) => CatalogError::Storage(problem.detail),
     }
-}
-
-/// Both writes as one: the later generations count.
-fn merge(first: Committed, second: Committed) -> Committed {
-    let mut touched = second.touched;
-    for (node, generation) in first.touched {
-        if touched.iter().all(|(known, _)| *known != node) {
-            touched.push((node, generation));
-        }
-    }
-    Committed { touched, ..second }
 }
 
 const UNCHECKED: &Check<'static> = &|_| Ok(Vec::new());

@@ -22,7 +22,6 @@ pub mod pki;
 pub mod policy;
 pub mod rights;
 pub mod server;
-pub mod source;
 pub mod wire;
 
 pub use edge_secrets_managers::{reference, route};

@@ -4,7 +4,8 @@
 //! A policy deploys its service on a node when the node's properties satisfy the policy's
 //! constraints, the service's and policy's properties satisfy the node's constraints, a definition
 //! of one of its versions runs on the node's architecture, and every secret that the definition
-//! declares is bound. Everything is compiled when it is read, so that deciding for one node costs
+//! declares is bound. A node may be on a pattern instead: then it has the pattern's services, and no
+//! policy is asked. Everything is compiled when it is read, so that deciding for one node costs
 //! little.
 
 mod arch;
@@ -19,6 +20,7 @@ mod definition;
 mod definitions;
 mod deployment_policy;
 mod document;
+mod either;
 mod field;
 mod nearest;
 mod node;
@@ -35,7 +37,7 @@ mod version;
 
 use std::fmt;
 
-use edge_secrets_protocol::{PolicyName, ServiceId};
+use edge_secrets_protocol::{ServiceId, Source};
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{PolicyCheck, check_pattern, check_policy};
@@ -96,7 +98,7 @@ impl fmt::Display for DocumentError {
 pub struct Rule {
     /// Which rule: `arch`, `policy constraint`, `service version`, `service constraint`, `node
     /// constraint`, `node type`, `required services`, `shared service`, `privileged`, `binding`, `secret
-    /// scope`, `one policy per service`.
+    /// scope`, `one policy per service`, `once in a pattern`, `pattern or policies`.
     pub rule: String,
     /// Whether it holds.
     pub holds: bool,
@@ -104,11 +106,11 @@ pub struct Rule {
     pub detail: String,
 }
 
-/// Why one policy does or does not deploy its service on one node.
+/// Why one policy, or one service of a pattern, is or is not deployed on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The policy.
-    pub policy: PolicyName,
+    /// The policy, or the pattern that the node is on.
+    pub policy: Source,
     /// The service.
     pub service: ServiceId,
     /// What would be deployed, when the rules hold and no other policy wins. A rule about one

@@ -12,8 +12,8 @@ use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
 use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PatternName, PolicyName, PublicKey, Sealed,
-    SecretName, SecretVersion, ServiceId, ServiceUrl, UserId,
+    DeploymentId, Generation, NodeId, OrgId, PatternChoice, PatternId, PatternName, PolicyName,
+    PublicKey, Sealed, SecretName, SecretVersion, ServiceId, ServiceUrl, Source, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,9 @@ pub mod paths {
     /// `GET` the document, `PUT ?dry_run=&allow_missing=` a pattern, `DELETE ?dry_run=`: →
     /// [`Published`](super::Published).
     pub const PATTERN: &str = "/v1/orgs/{org}/patterns/{pattern}";
+    /// `GET ?of=ORG&after=TAG&wait=SECONDS` [`Rollout`](super::Rollout) of a pattern, of another
+    /// organisation's with `of`, on this organisation's nodes; otherwise as [`ROLLOUT`].
+    pub const PATTERN_ROLLOUT: &str = "/v1/orgs/{org}/patterns/{pattern}/rollout";
     /// `GET ?after=TAG&wait=SECONDS` [`Rollout`](super::Rollout); with `after` the answer waits until
     /// the tag is another, at most `wait` seconds.
     pub const ROLLOUT: &str = "/v1/orgs/{org}/policies/{policy}/rollout";
@@ -72,6 +75,8 @@ pub mod paths {
     pub const NODES: &str = "/v1/orgs/{org}/nodes";
     /// `GET` [`NodeDetail`](super::NodeDetail), `DELETE` → 204.
     pub const NODE: &str = "/v1/orgs/{org}/nodes/{node}";
+    /// `PUT ?dry_run=` [`NodePattern`](super::NodePattern) → [`Published`](super::Published).
+    pub const NODE_PATTERN: &str = "/v1/orgs/{org}/nodes/{node}/pattern";
     /// `POST` [`NewToken`](super::NewToken) → [`TokenIssued`](super::TokenIssued).
     pub const NODE_TOKEN: &str = "/v1/orgs/{org}/nodes/{node}/token";
     /// `POST`, no body → 204.
@@ -337,8 +342,8 @@ pub struct DeploymentChange {
     /// The version before, where it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_version: Option<String>,
-    /// The policy.
-    pub policy: PolicyName,
+    /// The policy or pattern.
+    pub policy: Source,
     /// What happens.
     pub change: ChangeKind,
     /// Which secret name gets which reference, the most specific first.
@@ -369,32 +374,35 @@ pub struct BoundName {
     pub was: Option<Vec<SecretRef>>,
 }
 
-/// Where a policy stands on every node that it touches.
+/// Where a policy or pattern stands on every node that it touches.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Rollout {
-    /// The policy.
-    pub policy: PolicyName,
+    /// The policy or pattern.
+    pub policy: Source,
     /// Another whenever something below is another; opaque.
     pub tag: String,
-    /// How many nodes have applied all they should.
+    /// How many of the rows have applied all they should.
     pub applied: usize,
-    /// How many nodes it touches.
+    /// How many rows there are.
     pub total: usize,
     /// After how many seconds its `nodeHealth` wants to know of a node that is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<u64>,
-    /// Each of them, by name.
+    /// Each node that it touches, by name; of a pattern one row for each service of each node.
     pub nodes: Vec<RolloutNode>,
 }
 
-/// Where a policy stands on one node.
+/// Where a policy, or one service of a pattern, stands on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutNode {
     /// The node.
     pub node: NodeId,
+    /// Which service of the pattern; absent for a policy, which has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceId>,
     /// `applied` only if every version the node should have is applied, also of what is required.
     pub state: DeploymentState,
-    /// Each secret of the policy's own service.
+    /// Each secret of the service itself.
     pub secrets: Vec<SecretStanding>,
     /// What the service requires that has secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -447,6 +455,9 @@ pub struct NodeInfo {
     /// Whose it is; the organisation's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
+    /// The pattern that it is on; on policies when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<PatternId>,
     /// `active` or `revoked`.
     pub state: NodeState,
     /// Whether it watches this hub now.
@@ -511,9 +522,9 @@ pub struct NodeDeployment {
     pub service: ServiceId,
     /// The service's version.
     pub service_version: String,
-    /// The policy whose bindings are in force.
-    pub policy: PolicyName,
-    /// Every policy that has it; empty where it is the policy's own service and no other's.
+    /// The policy or pattern whose bindings are in force.
+    pub policy: Source,
+    /// Every policy or pattern that has it; empty where it is its own service and no other's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_by: Vec<Requirer>,
     /// As in a rollout.
@@ -526,9 +537,9 @@ pub struct NodeDeployment {
 }
 
 impl NodeDeployment {
-    /// Whether it is of this policy's own service.
+    /// Whether it is of a service of this policy's or pattern's own.
     #[must_use]
-    pub fn is_own_of(&self, policy: &PolicyName) -> bool {
+    pub fn is_own_of(&self, policy: &Source) -> bool {
         let mut users = self.required_by.iter();
         match self.required_by.is_empty() {
             true => self.policy == *policy,
@@ -536,9 +547,16 @@ impl NodeDeployment {
         }
     }
 
-    /// Whether this policy's own service requires it.
+    /// Whether it is on the way from this service, which requires it.
     #[must_use]
-    pub fn is_required_by(&self, policy: &PolicyName) -> bool {
+    pub fn is_required_through(&self, service: &ServiceId) -> bool {
+        let mut users = self.required_by.iter();
+        users.any(|user| user.path.first() == Some(service))
+    }
+
+    /// Whether a service of this policy's or pattern's own requires it.
+    #[must_use]
+    pub fn is_required_by(&self, policy: &Source) -> bool {
         let mut users = self.required_by.iter();
         users.any(|user| user.policy == *policy && !user.path.is_empty())
     }
@@ -552,6 +570,16 @@ pub struct NewToken {
     /// The user who will own the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
+    /// The pattern that the node will be on; on policies when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<PatternChoice>,
+}
+
+/// Puts a node on a pattern, or on policies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodePattern {
+    /// The pattern; on policies when `null`.
+    pub pattern: Option<PatternChoice>,
 }
 
 /// An enrolment token. It is shown once.
@@ -568,18 +596,31 @@ pub struct TokenIssued {
 pub struct Explanation {
     /// The node.
     pub node: NodeId,
-    /// One per policy that deploys the service asked for, by policy.
+    /// The pattern that it is on; on policies when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<NodesPattern>,
+    /// One per policy that deploys the service asked for, by policy; before them, for a node on a
+    /// pattern, one for each of its services.
     pub verdicts: Vec<VerdictInfo>,
     /// What has no effect of what the node says of itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// Why one policy does or does not deploy its service on the node.
+/// The pattern that a node is on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodesPattern {
+    /// Its name.
+    pub name: PatternId,
+    /// Whether it is there, and the node's organisation may use it.
+    pub found: bool,
+}
+
+/// Why one policy, or one service of a pattern, is or is not deployed on the node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VerdictInfo {
-    /// The policy.
-    pub policy: PolicyName,
+    /// The policy or pattern.
+    pub policy: Source,
     /// The service.
     pub service: ServiceId,
     /// Whether it is deployed.

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{
-    ConsumerName, DeploymentId, Generation, NameError, PolicyName, SecretName, SecretVersion,
-    ServiceId,
+    ConsumerName, DeploymentId, Generation, NameError, SecretName, SecretVersion, ServiceId,
 };
 use crate::problem::Problem;
 use crate::sealed::Sealed;
+use crate::source::Source;
 
 /// The answer of `GET /v1/bindings`: all that the node should have.
 ///
@@ -68,8 +68,8 @@ pub struct Deployment {
     pub service: ServiceId,
     /// The service's version, as its definition writes it.
     pub service_version: String,
-    /// The policy that placed it.
-    pub policy: PolicyName,
+    /// The policy or pattern that placed it.
+    pub policy: Source,
     /// Every secret that the service declares, once, whatever the number of consumers; without those
     /// optional ones that are not there.
     pub secrets: Vec<BoundSecret>,

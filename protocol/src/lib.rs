@@ -14,6 +14,7 @@ pub mod problem;
 pub mod routes;
 pub mod sealed;
 pub mod secret;
+pub mod source;
 pub mod status;
 pub mod watch;
 
@@ -25,3 +26,4 @@ pub use name::{
 pub use problem::{Code, Problem};
 pub use sealed::{PublicKey, Sealed, SealingKey};
 pub use secret::{Fields, Secret};
+pub use source::Source;

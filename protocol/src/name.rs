@@ -241,8 +241,7 @@ impl From<PatternId> for String {
     }
 }
 
-/// The pattern that a node is on, as its administrator writes it: `NAME` for one of the node's own
-/// organisation, `ORG/NAME` for one of any.
+/// A pattern as people write it: `NAME` for one of their own organisation, `ORG/NAME` for one of any.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PatternChoice {

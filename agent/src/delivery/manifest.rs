@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_secrets_protocol::binding::Format;
-use edge_secrets_protocol::{DeploymentId, PolicyName, SecretName, SecretVersion};
+use edge_secrets_protocol::{DeploymentId, SecretName, SecretVersion, Source};
 use jiff::Timestamp;
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub(crate) struct Origin {
     /// The deployment.
     pub(crate) deployment: DeploymentId,
     /// The policy that placed it.
-    pub(crate) policy: PolicyName,
+    pub(crate) policy: Source,
     /// The service's version.
     pub(crate) service_version: String,
 }

@@ -6,7 +6,7 @@ use edge_secrets_protocol::binding::{Deployment, FetchItem, SecretState};
 use edge_secrets_protocol::status::{
     DeploymentError, DeploymentState, DeploymentStatus, StatusReport,
 };
-use edge_secrets_protocol::{Code, DeploymentId, PolicyName, SecretName, SecretVersion, ServiceId};
+use edge_secrets_protocol::{Code, DeploymentId, SecretName, SecretVersion, ServiceId, Source};
 use jiff::Timestamp;
 
 use super::plan::{EXPIRED, Live, Planner, consumer_id, readers};
@@ -26,7 +26,7 @@ pub(super) struct Standings {
 struct Standing {
     service: ServiceId,
     service_version: String,
-    policy: PolicyName,
+    policy: Source,
     state: DeploymentState,
     error: Option<DeploymentError>,
     since: Timestamp,

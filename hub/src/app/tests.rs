@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::catalog::records::{
-    Actor, AuditQuery, Change, Enrolment, NewAudit, NewCertificate, NewMeta, NewToken,
+    Actor, AuditQuery, Belonging, Change, Enrolment, NewAudit, NewCertificate, NewMeta, NewToken,
     PolicyRecord, ServiceRecord,
 };
 use crate::cli::Init;
@@ -119,7 +119,7 @@ async fn token(hub: &Hub) -> Token {
     let record = NewToken {
         org: token.org.clone(),
         node: token.node.clone(),
-        owner: None,
+        belongs: Belonging::default(),
         hash: digest.as_ref().try_into().unwrap(),
         expires_at: clock::now() + Duration::from_secs(60),
     };
@@ -329,6 +329,7 @@ async fn deploy_one(hub: &Hub) {
         Change::Enrol(Box::new(Enrolment {
             node: token.node.clone(),
             token_hash: digest.as_ref().try_into().unwrap(),
+            belongs: Belonging::default(),
             certificate: NewCertificate {
                 serial: "0a".into(),
                 not_after: jiff::Timestamp::MAX,

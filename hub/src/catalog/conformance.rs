@@ -50,6 +50,7 @@ macro_rules! conformance_tests {
                 a_revoked_node_is_a_node_again_after_enrolment,
                 a_removed_node_is_forgotten_but_for_its_count,
                 facts_are_replaced_and_equal_ones_change_nothing,
+                a_node_goes_on_a_pattern_and_off_it,
                 a_report_replaces_the_one_before,
             ]
             placement: [

@@ -8,8 +8,8 @@ use edge_secrets_protocol::binding::{BoundSecret, Consumer, SecretState};
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{
-    DeploymentId, Generation, NodeId, OrgId, PatternName, PolicyName, PublicKey, SecretName,
-    SecretVersion, ServiceId, ServiceUrl, UserId,
+    DeploymentId, Generation, NodeId, OrgId, PatternId, PatternName, PolicyName, PublicKey,
+    SecretName, SecretVersion, ServiceId, ServiceUrl, Source, UserId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -88,12 +88,21 @@ pub struct NewToken {
     pub org: OrgId,
     /// The node that may enrol.
     pub node: NodeId,
-    /// The user who will own the node.
-    pub owner: Option<UserId>,
+    /// What the node will be.
+    pub belongs: Belonging,
     /// SHA-256 of the token's secret half.
     pub hash: [u8; 32],
     /// When it stops working.
     pub expires_at: Timestamp,
+}
+
+/// Whose a node is, and what decides what it gets: the operator's to say, not the node's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Belonging {
+    /// Whose it is; the organisation's when absent.
+    pub owner: Option<UserId>,
+    /// The pattern that it is on; when absent it is on policies.
+    pub pattern: Option<PatternId>,
 }
 
 /// A service definition as it was published.
@@ -148,8 +157,8 @@ pub struct PatternRecord {
 pub struct NodeRecord {
     /// The name.
     pub node: NodeId,
-    /// Whose it is; the organisation's when absent.
-    pub owner: Option<UserId>,
+    /// Whose it is, and what it is on.
+    pub belongs: Belonging,
     /// Whether it was revoked.
     pub revoked: bool,
     /// What it last said of itself.
@@ -213,6 +222,13 @@ pub enum Change {
         /// All of it.
         facts: Box<NodeFacts>,
     },
+    /// Put a node on a pattern, or on policies.
+    SetPattern {
+        /// The node.
+        node: NodeId,
+        /// The pattern.
+        pattern: Option<PatternId>,
+    },
     /// Revoke a node: it keeps its certificates so that it can be told.
     RevokeNode(NodeId),
     /// Forget a node, its certificates, its report and its tokens.
@@ -226,6 +242,8 @@ pub struct Enrolment {
     pub node: NodeId,
     /// SHA-256 of the token's secret half.
     pub token_hash: [u8; 32],
+    /// What the token says that the node will be, see [`Catalog::promised`](super::Catalog::promised).
+    pub belongs: Belonging,
     /// The certificate that it will get.
     pub certificate: NewCertificate,
     /// Where values are sealed to.
@@ -245,13 +263,13 @@ pub struct NodePlacement {
     pub deployments: Vec<Placed>,
 }
 
-/// One service placed on one node by one policy, as the pure core decides it.
+/// One service placed on one node by one policy or pattern, as the pure core decides it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     /// The deployment.
     pub id: DeploymentId,
-    /// The policy.
-    pub policy: PolicyName,
+    /// The policy or pattern.
+    pub policy: Source,
     /// The service.
     pub service: ServiceId,
     /// The service's version.
@@ -260,26 +278,26 @@ pub struct Placed {
     pub consumers: Vec<Consumer>,
     /// Every declared secret's binding, by name.
     pub bindings: BTreeMap<SecretName, PlacedBinding>,
-    /// Every policy that has it; empty where it is the policy's own service and no other's.
+    /// Every policy or pattern that has it; empty where it is its own service and no other's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_by: Vec<Requirer>,
 }
 
 impl Placed {
-    /// Every policy that has it.
-    pub fn policies(&self) -> impl Iterator<Item = &PolicyName> {
+    /// Every policy or pattern that has it.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
         let own = self.required_by.is_empty().then_some(&self.policy);
         let others = self.required_by.iter().map(|requirer| &requirer.policy);
         own.into_iter().chain(others)
     }
 }
 
-/// A policy that has a service which runs once for all who need it.
+/// A policy or pattern that has a service which runs once for all who need it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirer {
-    /// The policy.
-    pub policy: PolicyName,
-    /// From the policy's own service to it, without itself; empty for its own.
+    /// The policy or pattern.
+    pub policy: Source,
+    /// From its own service to it, without itself; empty for its own.
     pub path: Vec<ServiceId>,
 }
 

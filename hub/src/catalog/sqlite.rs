@@ -37,10 +37,11 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
-    AuditQuery, AuditRecord, Bound, Change, Committed, EncryptedVersion, Expiry, FeedEntry,
-    LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta, NewToken,
-    NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot,
-    Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
+    AuditQuery, AuditRecord, Belonging, Bound, Change, Committed, EncryptedVersion, Expiry,
+    FeedEntry, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta,
+    NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed,
+    OrgSnapshot, Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord,
+    VersionRecord,
 };
 use super::{Catalog, CatalogError};
 use crate::managers::ManagerName;
@@ -164,6 +165,10 @@ impl Catalog for SqliteCatalog {
 
     async fn add_token(&self, token: &NewToken, audit: NewAudit) -> Result<(), CatalogError> {
         nodes::add_token(self, token, &audit).await
+    }
+
+    async fn promised(&self, hash: &[u8; 32]) -> Result<Option<Belonging>, CatalogError> {
+        nodes::promised(self, hash).await
     }
 
     async fn snapshot(&self, org: &OrgId) -> Result<OrgSnapshot, CatalogError> {

@@ -11,7 +11,8 @@ use edge_secrets_protocol::{
 use tracing::warn;
 
 use crate::catalog::records::{
-    Change, NodeRecord, OrgSnapshot, PatternRecord, PolicyRecord, Revision, ServiceRecord,
+    Belonging, Change, NodeRecord, OrgSnapshot, PatternRecord, PolicyRecord, Revision,
+    ServiceRecord,
 };
 use crate::policy::{
     Definitions, DeploymentPolicy, DocumentError, NodeView, Pattern, Published, ServiceDefinition,
@@ -46,8 +47,8 @@ pub struct Model {
 /// A node as placement sees it.
 #[derive(Debug)]
 pub struct NodeModel {
-    /// Whose it is.
-    pub owner: Option<UserId>,
+    /// Whose it is, and what it is on.
+    pub belongs: Belonging,
     /// Whether it was revoked: then nothing is placed on it.
     pub revoked: bool,
     /// Its facts with their types, or why they have none.
@@ -61,13 +62,14 @@ pub struct NodeModel {
 impl NodeModel {
     /// A node with these facts, not yet placed by this process.
     #[must_use]
-    pub fn new(org: &OrgId, node: &NodeId, owner: Option<&UserId>, facts: &NodeFacts) -> Self {
-        let view = NodeView::new(node, owner, facts);
+    pub fn new(org: &OrgId, node: &NodeId, belongs: &Belonging, facts: &NodeFacts) -> Self {
+        let view = NodeView::new(node, belongs.owner.as_ref(), facts);
+        let view = view.map(|view| view.on(belongs.pattern.clone()));
         if let Err(error) = &view {
             warn!(%org, %node, %error, "The facts of a node do not parse; nothing is placed on it.");
         }
         Self {
-            owner: owner.cloned(),
+            belongs: belongs.clone(),
             revoked: false,
             view,
             facts: fingerprint(facts),
@@ -178,6 +180,7 @@ impl Model {
             }
             Change::Enrol(_)
             | Change::PutFacts { .. }
+            | Change::SetPattern { .. }
             | Change::RevokeNode(_)
             | Change::RemoveNode(_) => {}
         }
@@ -185,27 +188,46 @@ impl Model {
     }
 
     /// The node as `change` would leave it, with its name; `None` when it touches no node or leaves
-    /// none. Who will own an enrolling node is not known yet: nobody, which grants the least.
+    /// none.
     #[must_use]
     pub fn node_after(&self, change: &Change) -> Option<(NodeId, NodeModel)> {
         match change {
             Change::Enrol(enrolment) => {
-                let node = NodeModel::new(&self.org, &enrolment.node, None, &enrolment.facts);
-                Some((enrolment.node.clone(), node))
+                let (node, belongs) = (&enrolment.node, &enrolment.belongs);
+                let after = NodeModel {
+                    settled: true,
+                    ..NodeModel::new(&self.org, node, belongs, &enrolment.facts)
+                };
+                Some((node.clone(), after))
             }
             Change::PutFacts { node, facts } => {
                 let before = self.nodes.get(node)?;
                 let after = NodeModel {
                     revoked: before.revoked,
                     settled: true,
-                    ..NodeModel::new(&self.org, node, before.owner.as_ref(), facts)
+                    ..NodeModel::new(&self.org, node, &before.belongs, facts)
+                };
+                Some((node.clone(), after))
+            }
+            Change::SetPattern { node, pattern } => {
+                let before = self.nodes.get(node)?;
+                let view = before.view.clone();
+                let after = NodeModel {
+                    belongs: Belonging {
+                        pattern: pattern.clone(),
+                        ..before.belongs.clone()
+                    },
+                    revoked: before.revoked,
+                    view: view.map(|view| view.on(pattern.clone())),
+                    facts: before.facts,
+                    settled: true,
                 };
                 Some((node.clone(), after))
             }
             Change::RevokeNode(node) => {
                 let before = self.nodes.get(node)?;
                 let after = NodeModel {
-                    owner: before.owner.clone(),
+                    belongs: before.belongs.clone(),
                     revoked: true,
                     view: before.view.clone(),
                     facts: before.facts,
@@ -266,6 +288,7 @@ impl Model {
             }
             Change::Enrol(_)
             | Change::PutFacts { .. }
+            | Change::SetPattern { .. }
             | Change::RevokeNode(_)
             | Change::SetDefaultManager(_) => {}
         }
@@ -359,13 +382,14 @@ fn pattern_id(org: &OrgId, name: &PatternName) -> PatternId {
 fn load_node(org: &OrgId, record: &NodeRecord, earlier: Option<&Arc<NodeModel>>) -> Arc<NodeModel> {
     let facts = fingerprint(&record.facts);
     let same = earlier.filter(|earlier| {
-        earlier.facts == facts && earlier.owner == record.owner && earlier.revoked == record.revoked
+        let same = earlier.facts == facts && earlier.belongs == record.belongs;
+        same && earlier.revoked == record.revoked
     });
     match same {
         Some(same) => Arc::clone(same),
         None => Arc::new(NodeModel {
             revoked: record.revoked,
-            ..NodeModel::new(org, &record.node, record.owner.as_ref(), &record.facts)
+            ..NodeModel::new(org, &record.node, &record.belongs, &record.facts)
         }),
     }
 }

@@ -4,17 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::{NodeId, OrgId, PolicyName, ServiceId};
+use edge_secrets_protocol::{NodeId, OrgId, PatternId, PolicyName, ServiceId, Source};
 
 use super::difference::difference;
 use super::model::{Model, NodeModel};
 use super::rivals::Rivals;
-use crate::catalog::records::{Change, NodePlacement, Placed, PolicyRecord};
+use crate::catalog::records::{Change, NodePlacement, PatternRecord, Placed, PolicyRecord};
 use crate::policy::{
     Definitions, DeploymentPolicy, NodeView, PolicyCheck, Published, Services, check_pattern,
     check_policy, could_place, place,
 };
-use crate::source::Source;
 use crate::wire::DeploymentChange;
 
 /// What a change does.
@@ -90,26 +89,34 @@ pub fn new_faults(
     policies.chain(patterns).collect()
 }
 
-/// The nodes on which a policy could place its service; whether it does, the other policies decide.
+/// The nodes on which a policy could place its service; whether it does, the other policies decide. The
+/// nodes that are on a pattern and on which it places something.
 #[must_use]
-pub fn candidates(model: &Model, policy: &PolicyName) -> Vec<NodeId> {
-    let alone = alone(&model.definitions, policy);
+pub fn candidates(model: &Model, source: &Source) -> Vec<NodeId> {
+    let alone = match source {
+        Source::Policy(policy) => &alone(&model.definitions, policy),
+        Source::Pattern(_) => &*model.definitions,
+    };
+    let could = |view: &NodeView| match source {
+        Source::Policy(_) => view.pattern().is_none(),
+        Source::Pattern(pattern) => view.pattern() == Some(pattern),
+    };
     let nodes = model.nodes.iter().filter(|(_, node)| {
-        let view = node.placeable();
-        view.is_some_and(|view| !place(&model.org, view, &alone).is_empty())
+        let view = node.placeable().filter(|view| could(view));
+        view.is_some_and(|view| !place(&model.org, view, alone).is_empty())
     });
     nodes.map(|(id, _)| id.clone()).collect()
 }
 
-/// On how many nodes each policy deploys.
+/// On how many nodes each policy and each pattern deploys.
 #[must_use]
-pub fn node_counts(model: &Model) -> BTreeMap<PolicyName, usize> {
+pub fn node_counts(model: &Model) -> BTreeMap<Source, usize> {
     let mut counts = BTreeMap::new();
     for node in model.nodes.values() {
         let placed = place_on(&model.org, Some(node), &model.definitions);
-        let policies: BTreeSet<_> = placed.iter().flat_map(Placed::policies).collect();
-        for policy in policies {
-            *counts.entry(policy.clone()).or_default() += 1;
+        let sources: BTreeSet<_> = placed.iter().flat_map(Placed::sources).collect();
+        for source in sources {
+            *counts.entry(source.clone()).or_default() += 1;
         }
     }
     counts
@@ -138,7 +145,7 @@ impl Plan {
 
     fn every_node(&mut self, model: &Model, change: &Change) {
         let after = Arc::clone(&self.definitions);
-        let concerned = Concerned::by(change, [&model.definitions, &after]);
+        let concerned = Concerned::by(&model.org, change, [&model.definitions, &after]);
         // What else stands on a node neither changes nor is met by what can change.
         let [before, related] = related(change, [&model.definitions, &after]);
         let mut rivals = Rivals::of(change, &after);
@@ -178,9 +185,10 @@ fn place_on(org: &OrgId, node: Option<&NodeModel>, definitions: &Definitions) ->
 fn node_of(change: &Change) -> Option<&NodeId> {
     match change {
         Change::Enrol(enrolment) => Some(&enrolment.node),
-        Change::PutFacts { node, .. } | Change::RevokeNode(node) | Change::RemoveNode(node) => {
-            Some(node)
-        }
+        Change::PutFacts { node, .. }
+        | Change::SetPattern { node, .. }
+        | Change::RevokeNode(node)
+        | Change::RemoveNode(node) => Some(node),
         Change::PutService(_)
         | Change::RemoveService { .. }
         | Change::PutPolicy(_)
@@ -191,11 +199,14 @@ fn node_of(change: &Change) -> Option<&NodeId> {
     }
 }
 
-/// The policies whose effect a change can change, as they were and as they will be.
-struct Concerned<'a>(Vec<&'a DeploymentPolicy>);
+/// What a change can change the effect of: policies, as they were and as they will be, and patterns.
+struct Concerned<'a> {
+    policies: Vec<&'a DeploymentPolicy>,
+    patterns: BTreeSet<PatternId>,
+}
 
 impl<'a> Concerned<'a> {
-    fn by(change: &Change, definitions: [&'a Definitions; 2]) -> Self {
+    fn by(org: &OrgId, change: &Change, definitions: [&'a Definitions; 2]) -> Self {
         let of_both = definitions.into_iter().flat_map(|definitions| {
             let services = services_of(change, definitions);
             let policies = definitions.policies.iter();
@@ -206,11 +217,33 @@ impl<'a> Concerned<'a> {
                 _ => services.contains(one.document.service()),
             })
         });
-        Self(of_both.map(|(_, one)| &one.document).collect())
+        let policies = of_both.map(|(_, one)| &one.document).collect();
+        let mut patterns = BTreeSet::new();
+        match change {
+            Change::PutPattern(PatternRecord { name, .. }) | Change::RemovePattern(name) => {
+                let (org, name) = (org.clone(), name.clone());
+                patterns.insert(PatternId { org, name });
+            }
+            _ => {
+                for one in definitions {
+                    let services = services_of(change, one);
+                    let concerned = one.patterns.iter().filter(|(_, pattern)| {
+                        let all = matches!(change, Change::SetDefaultManager(_));
+                        let mut own = pattern.document.services().into_iter();
+                        all || own.any(|service| services.contains(service))
+                    });
+                    patterns.extend(concerned.map(|(id, _)| id.clone()));
+                }
+            }
+        }
+        Self { policies, patterns }
     }
 
     fn reach(&self, node: &NodeView) -> bool {
-        self.0.iter().any(|policy| could_place(node, policy))
+        match node.pattern() {
+            Some(pattern) => self.patterns.contains(pattern),
+            None => self.policies.iter().any(|policy| could_place(node, policy)),
+        }
     }
 }
 

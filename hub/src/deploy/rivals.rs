@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edge_secrets_protocol::{OrgId, PolicyName, ServiceId};
+use edge_secrets_protocol::{OrgId, PolicyName, ServiceId, Source};
 
 use super::plan::alone;
 use crate::catalog::records::{Change, Placed};
@@ -75,11 +75,15 @@ impl Rivals {
     /// The policy whose own service it is.
     fn top(&self, placed: &[Placed]) -> Option<PolicyName> {
         let found = placed.iter().find(|one| one.service == self.service)?;
+        let policy = |source: &Source| match source {
+            Source::Policy(name) => Some(name.clone()),
+            Source::Pattern(_) => None,
+        };
         if found.required_by.is_empty() {
-            return Some(found.policy.clone());
+            return policy(&found.policy);
         }
         let own = found.required_by.iter().find(|user| user.path.is_empty());
-        own.map(|user| user.policy.clone())
+        own.and_then(|user| policy(&user.policy))
     }
 }
 

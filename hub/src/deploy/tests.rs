@@ -13,7 +13,8 @@ use super::model::Model;
 use super::plan::{candidates, new_faults, node_counts, plan};
 use super::within_bounds;
 use crate::catalog::records::{
-    Change, NodePlacement, NodeRecord, OrgSnapshot, Placed, PolicyRecord, Revision, ServiceRecord,
+    Belonging, Change, NodePlacement, NodeRecord, OrgSnapshot, PatternRecord, Placed, PolicyRecord,
+    Revision, ServiceRecord,
 };
 use crate::policy::place;
 use crate::wire::ChangeKind;
@@ -70,7 +71,7 @@ fn facts(site: &str) -> NodeFacts {
 fn node(name: &str, site: &str, revoked: bool) -> NodeRecord {
     NodeRecord {
         node: name.parse().unwrap(),
-        owner: None,
+        belongs: Belonging::default(),
         revoked,
         facts: facts(site),
         generation: Generation(1),
@@ -293,21 +294,64 @@ fn any_policy() -> impl Strategy<Value = PolicyRecord> {
     })
 }
 
+fn pattern(name: &str, services: &[(&str, &str)], secret: &str) -> PatternRecord {
+    let offers = services.iter().map(|(url, version)| {
+        json!({"serviceOrgid": "myorg", "serviceUrl": url, "serviceArch": "*",
+               "serviceVersions": [{"version": version}]})
+    });
+    let bindings = ["gps", "uplink", "dep"].map(|url| {
+        let secrets = json!([{"cred": name}, {"key": secret}]);
+        json!({"serviceOrgid": "myorg", "serviceUrl": url, "secrets": secrets})
+    });
+    let document = json!({"services": offers.collect::<Vec<_>>(), "secretBinding": bindings});
+    PatternRecord {
+        name: name.parse().unwrap(),
+        owner: "alice".parse().unwrap(),
+        public: false,
+        document: document.to_string(),
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn any_pattern() -> impl Strategy<Value = PatternRecord> {
+    let name = prop::sample::select(&["a", "b"][..]);
+    let url = prop::sample::select(&["gps", "uplink", "dep"][..]);
+    let version = prop::sample::select(&["1.0.0", "2.0.0"][..]);
+    let services = prop::collection::vec((url, version), 1..4);
+    (name, services, "[x-z]").prop_map(|(name, services, secret)| pattern(name, &services, &secret))
+}
+
+fn any_choice() -> impl Strategy<Value = Option<edge_secrets_protocol::PatternId>> {
+    let name = prop::sample::select(&["myorg/a", "myorg/b", "other/a"][..]);
+    prop::option::of(name.prop_map(|name| name.parse().unwrap()))
+}
+
 fn any_snapshot() -> impl Strategy<Value = OrgSnapshot> {
     let services = prop::collection::vec(any_service(), 0..6);
     let policies = prop::collection::vec(any_policy(), 0..4);
-    let nodes = prop::collection::vec((sites(), any::<bool>()), 0..4);
-    (services, policies, nodes).prop_map(|(services, policies, nodes)| {
+    let patterns = prop::collection::vec(any_pattern(), 0..3);
+    let nodes = prop::collection::vec((sites(), any::<bool>(), any_choice()), 0..4);
+    (services, policies, patterns, nodes).prop_map(|(services, policies, patterns, nodes)| {
         let by_key = |s: ServiceRecord| ((s.url.clone(), s.version.clone()), s);
         let services: BTreeMap<_, _> = services.into_iter().map(by_key).collect();
         let policies: BTreeMap<_, _> = policies.into_iter().map(|p| (p.name.clone(), p)).collect();
+        let patterns: BTreeMap<_, _> = patterns.into_iter().map(|p| (p.name.clone(), p)).collect();
         let nodes = nodes.into_iter().enumerate();
-        let nodes = nodes.map(|(at, (site, revoked))| node(&format!("n{at}"), site, revoked));
-        snapshot(
-            services.into_values().collect(),
-            policies.into_values().collect(),
-            nodes.collect(),
-        )
+        let nodes = nodes.map(|(at, (site, revoked, pattern))| NodeRecord {
+            belongs: Belonging {
+                owner: None,
+                pattern,
+            },
+            ..node(&format!("n{at}"), site, revoked)
+        });
+        OrgSnapshot {
+            patterns: patterns.into_values().collect(),
+            ..snapshot(
+                services.into_values().collect(),
+                policies.into_values().collect(),
+                nodes.collect(),
+            )
+        }
     })
 }
 
@@ -321,6 +365,12 @@ fn any_change() -> impl Strategy<Value = Change> {
         }),
         any_policy().prop_map(Change::PutPolicy),
         any_policy().prop_map(|p| Change::RemovePolicy(p.name)),
+        any_pattern().prop_map(Change::PutPattern),
+        any_pattern().prop_map(|p| Change::RemovePattern(p.name)),
+        ("n[0-3]", any_choice()).prop_map(|(node, pattern)| Change::SetPattern {
+            node: node.parse().unwrap(),
+            pattern,
+        }),
         ("n[0-3]", sites()).prop_map(|(node, site)| Change::PutFacts {
             node: node.parse().unwrap(),
             facts: Box::new(facts(site)),
@@ -347,6 +397,11 @@ fn after(model: &Model, before: &OrgSnapshot, change: &Change) -> OrgSnapshot {
         Change::PutFacts { node, facts } => {
             for record in nodes.iter_mut().filter(|record| record.node == *node) {
                 record.facts = (**facts).clone();
+            }
+        }
+        Change::SetPattern { node, pattern } => {
+            for record in nodes.iter_mut().filter(|record| record.node == *node) {
+                record.belongs.pattern.clone_from(pattern);
             }
         }
         Change::RevokeNode(node) => {
@@ -409,6 +464,65 @@ proptest! {
             }
         }
     }
+}
+
+/// A node is on a pattern or on policies: a change of the others is nothing to it.
+#[test]
+fn a_pattern_touches_the_nodes_that_are_on_it_alone() {
+    let on = |name: &str, pattern: &str| NodeRecord {
+        belongs: Belonging {
+            owner: None,
+            pattern: Some(pattern.parse().unwrap()),
+        },
+        ..node(name, "berlin", false)
+    };
+    let snapshot = OrgSnapshot {
+        patterns: vec![pattern("a", &[("uplink", "1.0.0")], "x")],
+        ..snapshot(
+            vec![service("uplink", "1.0.0", "cred")],
+            vec![policy("p", "uplink", "1.0.0", "berlin", "cred")],
+            vec![
+                node("n1", "berlin", false),
+                on("n2", "myorg/a"),
+                on("n3", "myorg/b"),
+                on("n4", "other/a"),
+            ],
+        )
+    };
+    let model = Model::load(&org(), snapshot, None);
+    let of = |change: &Change| {
+        let plan = plan(&model, change);
+        let changes = plan.changes.iter();
+        let line =
+            |c: &crate::wire::DeploymentChange| format!("{} {:?} {}", c.node, c.change, c.policy);
+        changes.map(line).collect::<Vec<_>>()
+    };
+    let policy = Change::RemovePolicy("p".parse().unwrap());
+    assert_eq!(of(&policy), ["n1 Undeploy p"]);
+    let gone = Change::RemovePattern("a".parse().unwrap());
+    assert_eq!(of(&gone), ["n2 Undeploy pattern:myorg/a"]);
+    let more = Change::PutPattern(pattern("b", &[("uplink", "1.0.0")], "x"));
+    assert_eq!(of(&more), ["n3 Deploy pattern:myorg/b"]);
+    let set = |node: &str, pattern: Option<&str>| Change::SetPattern {
+        node: node.parse().unwrap(),
+        pattern: pattern.map(|name| name.parse().unwrap()),
+    };
+    let onto = ["n1 Deploy pattern:myorg/a", "n1 Undeploy p"];
+    let mut told = of(&set("n1", Some("myorg/a")));
+    told.sort();
+    assert_eq!(told, onto);
+    assert_eq!(of(&set("n1", Some("myorg/b"))), ["n1 Undeploy p"]);
+    let counts = node_counts(&model);
+    let both = ["p", "pattern:myorg/a"].map(|name| (name.parse().unwrap(), 1));
+    assert_eq!(counts, BTreeMap::from(both));
+    assert_eq!(
+        candidates(&model, &"pattern:myorg/a".parse().unwrap()),
+        ["n2".parse().unwrap()]
+    );
+    assert_eq!(
+        candidates(&model, &"p".parse().unwrap()),
+        ["n1".parse().unwrap()]
+    );
 }
 
 #[test]

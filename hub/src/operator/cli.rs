@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use edge_secrets_protocol::{NodeId, PatternName, PolicyName, UserId};
+use edge_secrets_protocol::{NodeId, PatternChoice, PatternName, PolicyName, UserId};
 
 use super::times::{Since, parse_duration};
 use crate::catalog::records::Role;
@@ -71,7 +71,7 @@ pub enum Command {
     /// Let nodes in, look at them, and shut them out
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Show which nodes have applied what a policy gives them, which have not, and why
+    /// Show which nodes have applied what a policy or pattern gives them, which have not, and why
     #[command(after_help = ROLLOUT_EXAMPLES)]
     Rollout(RolloutArgs),
     /// Explain why services are or are not deployed on a node, and where their secrets stand
@@ -252,6 +252,24 @@ pub enum NodeCommand {
         /// The user who will own the node, and whose private secrets it may have
         #[arg(long, value_name = "USER")]
         owner: Option<UserId>,
+        /// The pattern that the node will be on, instead of policies: NAME, or ORG/NAME of another
+        /// organisation's public one
+        #[arg(long, value_name = "PATTERN")]
+        pattern: Option<PatternChoice>,
+    },
+    /// Put a node on a pattern instead of policies, or back on policies
+    Pattern {
+        /// The node's name
+        node: NodeId,
+        /// The pattern: NAME, or ORG/NAME of another organisation's public one
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        pattern: Option<PatternChoice>,
+        /// On policies
+        #[arg(long)]
+        none: bool,
+        /// Change nothing; show which secrets the node would get and lose
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List nodes
     List,
@@ -276,7 +294,12 @@ pub enum NodeCommand {
 #[derive(Debug, Args)]
 pub struct RolloutArgs {
     /// The policy's name
-    pub policy: PolicyName,
+    #[arg(required_unless_present = "pattern", conflicts_with = "pattern")]
+    pub policy: Option<PolicyName>,
+    /// A pattern instead, on the nodes of your organisation: NAME, or ORG/NAME of another
+    /// organisation's
+    #[arg(long, value_name = "PATTERN")]
+    pub pattern: Option<PatternChoice>,
     /// Show every change until all nodes have applied everything
     #[arg(short, long)]
     pub watch: bool,
@@ -362,7 +385,7 @@ Examples:
 const PATTERN_EXAMPLES: &str = "\
 Examples:
   edge-secrets pattern publish edge pattern.json --dry-run
-  edge-secrets pattern publish edge pattern.json";
+  edge-secrets pattern publish edge pattern.json && edge-secrets rollout --pattern edge --watch";
 const TOKEN_EXAMPLES: &str = "\
 Only the token goes to standard output.
 

@@ -121,16 +121,13 @@ impl<'a> Attempt<'a, '_> {
         if let Some(claim) = other {
             trace.note("shared service", false, || {
                 let here = named(claim.definition);
-                format!(
-                    "{here} is here for policy {}: a service runs once",
-                    claim.source.policy
-                )
+                format!("{here} is here for {}: a service runs once", claim.asker.by)
             });
             return None;
         }
         let pins = |service: &_| {
             let claim = self.board.get(service)?;
-            Some((claim.definition, format!("policy {}", claim.source.policy)))
+            Some((claim.definition, claim.asker.by.to_string()))
         };
         let place = Whereabouts::Node(self.node.arch());
         let found = closure(self.definition, place, self.services, &pins);
@@ -209,9 +206,9 @@ impl<'a> Attempt<'a, '_> {
         let singleton = member.definition.sharable() == Sharable::Singleton;
         let shares = differences.is_empty() || singleton;
         trace.note("shared service", differences.is_empty(), || {
-            let (policy, service) = (claim.source.policy, named(member.definition));
+            let (by, service) = (claim.asker.by, named(member.definition));
             if differences.is_empty() {
-                return format!("{service} is here for policy {policy}, bound to the same");
+                return format!("{service} is here for {by}, bound to the same");
             }
             let each = differences.iter().map(|difference| {
                 let (first, later) = (&difference.first, &difference.later);
@@ -220,10 +217,10 @@ impl<'a> Attempt<'a, '_> {
             let each = each.collect::<Vec<_>>().join(", ");
             match singleton {
                 true => format!(
-                    "{service} is here for policy {policy}, whose name comes first: {each}; the first is delivered"
+                    "{service} is here for {by}, whose name comes first: {each}; the first is delivered"
                 ),
                 false => format!(
-                    "{service} is here for policy {policy}, bound otherwise: {each}; a service runs once on a node"
+                    "{service} is here for {by}, bound otherwise: {each}; a service runs once on a node"
                 ),
             }
         });

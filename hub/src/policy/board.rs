@@ -1,9 +1,10 @@
-//! What the policies of a node have claimed there so far: a service runs on a node once, whoever
-//! needs it.
+//! What the policies of a node, or its pattern, have claimed there so far: a service runs on a node
+//! once, whoever needs it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use edge_secrets_protocol::{PolicyName, SecretName, ServiceId, UserId};
+use edge_secrets_protocol::{PatternId, PolicyName, SecretName, ServiceId, Source, UserId};
 
 use super::binding::{Chosen, ChosenOne};
 use super::closure::Member;
@@ -13,23 +14,31 @@ use super::definition::ServiceDefinition;
 #[derive(Debug, Default)]
 pub(super) struct Board<'a>(BTreeMap<&'a ServiceId, Claim<'a>>);
 
-/// A policy with who published it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) policy: &'a PolicyName,
-    pub(super) owner: &'a UserId,
+/// A policy or a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By<'a> {
+    Policy(&'a PolicyName),
+    Pattern(&'a PatternId),
 }
 
-/// One service, as the first policy that needed it wants it.
+/// A policy or a pattern with who published it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) by: By<'a>,
+    /// Absent for another organisation's pattern: whoever that is, they are nobody here.
+    pub(super) owner: Option<&'a UserId>,
+}
+
+/// One service, as the first policy (or service of a pattern) that needed it wants it.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     pub(super) definition: &'a ServiceDefinition,
     pub(super) bindings: Chosen<'a>,
-    pub(super) source: Source<'a>,
-    /// The policy whose own service it is.
-    pub(super) top: Option<&'a PolicyName>,
-    /// Every policy that has it, with the way to it from the policy's own service.
-    pub(super) users: Vec<(&'a PolicyName, Vec<&'a ServiceId>)>,
+    pub(super) asker: Asker<'a>,
+    /// The policy or pattern whose own service it is.
+    pub(super) top: Option<By<'a>>,
+    /// All who have it, with the way to it from their own service.
+    pub(super) users: Vec<(By<'a>, Vec<&'a ServiceId>)>,
 }
 
 /// A service of a policy with the bindings that the policy has for it.
@@ -49,6 +58,24 @@ pub(super) struct Difference {
     pub(super) later: String,
 }
 
+impl By<'_> {
+    pub(super) fn to_source(self) -> Source {
+        match self {
+            Self::Policy(name) => Source::Policy(name.clone()),
+            Self::Pattern(id) => Source::Pattern(id.clone()),
+        }
+    }
+}
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(name) => write!(f, "policy {name}"),
+            Self::Pattern(id) => write!(f, "pattern {id}"),
+        }
+    }
+}
+
 impl<'a> Board<'a> {
     pub(super) fn get(&self, service: &ServiceId) -> Option<&Claim<'a>> {
         self.0.get(service)
@@ -60,7 +87,7 @@ impl<'a> Board<'a> {
 
     /// Claims all services of a policy, its own first. Where one is claimed already, the earlier
     /// policy's bindings stay.
-    pub(super) fn take(&mut self, source: Source<'a>, services: Vec<Wanted<'a>>) {
+    pub(super) fn take(&mut self, asker: Asker<'a>, services: Vec<Wanted<'a>>) {
         for (at, Wanted { member, bindings }) in services.into_iter().enumerate() {
             let claim = self
                 .0
@@ -68,14 +95,14 @@ impl<'a> Board<'a> {
                 .or_insert_with(|| Claim {
                     definition: member.definition,
                     bindings,
-                    source,
+                    asker,
                     top: None,
                     users: Vec::new(),
                 });
             if at == 0 {
-                claim.top = Some(source.policy);
+                claim.top = Some(asker.by);
             }
-            claim.users.push((source.policy, member.path));
+            claim.users.push((asker.by, member.path));
         }
     }
 }

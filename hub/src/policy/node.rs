@@ -9,13 +9,14 @@
 use std::collections::BTreeSet;
 
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::{NodeId, UserId};
+use edge_secrets_protocol::{NodeId, PatternId, UserId};
 use serde_json::Value;
 
 use super::DocumentError;
 use super::arch::Arch;
 use super::constraint::{Constraint, read_constraints};
 use super::document::{self, Fault, Step};
+use super::either;
 use super::field::Field;
 use super::property::{Properties, PropertySet, PropertyValue, check_name, read_properties};
 use super::schema;
@@ -25,6 +26,8 @@ use super::schema;
 pub struct NodeView {
     id: NodeId,
     owner: Option<UserId>,
+    pattern: Option<PatternId>,
+    policy_place: Option<String>,
     arch: Option<Arch>,
     properties: PropertySet,
     constraints: Vec<Constraint>,
@@ -45,6 +48,26 @@ impl NodeView {
     ) -> Result<Self, DocumentError> {
         let policy = NodePolicy::open(facts.policy.as_ref())?;
         Self::read(node, owner, facts, policy).map_err(Fault::without_text)
+    }
+
+    /// The same node on this pattern, or on policies.
+    #[must_use]
+    pub fn on(self, pattern: Option<PatternId>) -> Self {
+        Self { pattern, ..self }
+    }
+
+    /// The pattern that it is on: then no policy is asked. Its own constraints and the properties that it
+    /// states are for policies alone.
+    #[must_use]
+    pub fn pattern(&self) -> Option<&PatternId> {
+        self.pattern.as_ref()
+    }
+
+    /// Where its node policy says something about deployments (`policy.constraints`): a node that has such
+    /// a policy cannot be on a pattern.
+    #[must_use]
+    pub fn policy_place(&self) -> Option<&str> {
+        self.policy_place.as_deref()
     }
 
     /// The node.
@@ -131,6 +154,8 @@ impl NodeView {
         Ok(Self {
             id: node.clone(),
             owner: owner.cloned(),
+            pattern: None,
+            policy_place: policy.place,
             arch,
             properties,
             constraints: policy.constraints,
@@ -166,6 +191,8 @@ struct NodePolicy {
     properties: Vec<(String, PropertyValue)>,
     constraints: Vec<Constraint>,
     strangers: Vec<String>,
+    /// Where it says anything of this.
+    place: Option<String>,
 }
 
 impl NodePolicy {
@@ -196,6 +223,7 @@ impl NodePolicy {
         let strangers = schema::check_node_policy(root).map_err(&told)?;
         let strangers = strangers.slips.into_iter().chain(strangers.others);
         policy.strangers = strangers.map(|one| told(one).to_string()).collect();
+        policy.place = either::place(root.value());
         Ok(policy)
     }
 
@@ -221,6 +249,7 @@ impl NodePolicy {
             properties: read_properties(&field.list("properties")?)?,
             constraints: read_constraints(field.get("constraints")?)?,
             strangers: Vec::new(),
+            place: None,
         })
     }
 }

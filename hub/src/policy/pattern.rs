@@ -82,6 +82,12 @@ impl Pattern {
         services
     }
 
+    /// After how many seconds one of its services wants to know of a node that is away; the shortest.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<u64> {
+        self.offers.iter().filter_map(|offer| offer.heartbeat).min()
+    }
+
     /// Every secret reference that a binding names, once each, sorted.
     #[must_use]
     pub fn references(&self) -> Vec<SecretRef> {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use edge_secrets_protocol::binding::{Consumer, ConsumerSecret};
-use edge_secrets_protocol::{DeploymentId, OrgId, PolicyName, SecretName, ServiceId, UserId};
+use edge_secrets_protocol::{DeploymentId, OrgId, SecretName, ServiceId, Source, UserId};
 
 use super::binding::ChosenOne;
-use super::board::{Board, Claim, Source};
+use super::board::{Asker, Board, By, Claim};
 use super::compat::{self, Silent, Trace};
 use super::deployment_policy::DeploymentPolicy;
 use super::node::NodeView;
+use super::offer::Terms;
 use super::{Definitions, Published, Rule, Verdict};
 use crate::catalog::records::{Placed, PlacedBinding, Requirer};
 use crate::managers::ManagerName;
@@ -20,11 +21,12 @@ use crate::reference::SecretRef;
 /// The deployments that a node should have, sorted by id.
 ///
 /// Policies are asked in the order of their names (by bytes). When several deploy one service, the
-/// first does. A service that several require runs once, as the first of them wants it. [`explain`]
-/// says so.
+/// first does. A service that several require runs once, as the first of them wants it. A node that is
+/// on a pattern has what that pattern deploys, in the order of its services, and no policy is asked.
+/// [`explain`] says so.
 #[must_use]
 pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Placed> {
-    let (board, _) = settle::<Silent>(node, definitions);
+    let (board, _) = settle::<Silent>(org, node, definitions);
     let default = definitions.default_manager.as_ref();
     let with_something = |(_, claim): &(&ServiceId, &Claim<'_>)| {
         // What is only required and has no secrets is nothing to us.
@@ -38,36 +40,41 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
     placed
 }
 
-/// The same, with the reasons: one verdict per policy, by name.
+/// The same, with the reasons: one verdict per policy, by name; for a node that is on a pattern, first
+/// one for each of the pattern's services, in its order.
 #[must_use]
 pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Verdict> {
     let default = definitions.default_manager.as_ref();
-    let (board, outcomes) = settle::<Vec<Rule>>(node, definitions);
-    let mut losers: BTreeMap<&ServiceId, Vec<&str>> = BTreeMap::new();
+    let (board, outcomes) = settle::<Vec<Rule>>(org, node, definitions);
+    let mut losers: BTreeMap<&ServiceId, Vec<String>> = BTreeMap::new();
     for outcome in outcomes.iter().filter(|outcome| outcome.loses) {
-        let of_service = losers.entry(outcome.service).or_default();
-        of_service.push(outcome.source.policy.as_str());
+        let of_service = losers.entry(&outcome.terms.offer.service).or_default();
+        of_service.push(outcome.called());
     }
     let verdict = |outcome: Outcome<'_, Vec<Rule>>| {
         let Outcome {
-            source,
-            service,
+            asker,
+            terms,
             is_placed,
             mut trace,
             ..
         } = outcome;
+        let service = &terms.offer.service;
         let claim = board.get(service).filter(|_| is_placed);
         if is_placed && let Some(losers) = losers.get(service) {
-            trace.note(ONE_POLICY, true, || {
-                format!("comes before {} by name", losers.join(", "))
+            trace.note(rule_of_one(asker.by), true, || {
+                let by_name = if terms.policy.is_some() {
+                    " by name"
+                } else {
+                    ""
+                };
+                format!("comes before {}{by_name}", losers.join(", "))
             });
         }
         for (service, claim) in board.claims() {
-            let others = claim.users.iter().map(|(policy, _)| policy.as_str());
-            let others: Vec<_> = others
-                .filter(|name| *name != source.policy.as_str())
-                .collect();
-            if claim.source.policy == source.policy && !others.is_empty() {
+            let others = claim.users.iter().map(|(by, _)| *by);
+            let others: Vec<_> = others.filter(|by| *by != asker.by).map(called).collect();
+            if claim.asker.by == asker.by && !others.is_empty() {
                 trace.note("shared service", true, || {
                     format!(
                         "{service} is as this policy wants it, also for {}",
@@ -77,39 +84,98 @@ pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<V
             }
         }
         Verdict {
-            policy: source.policy.clone(),
+            policy: asker.by.to_source(),
             service: service.clone(),
             placed: claim.map(|claim| placed(org, node, service, claim, default)),
             rules: trace,
         }
     };
-    outcomes.into_iter().map(verdict).collect()
+    let idle = node.pattern().into_iter().flat_map(|pattern| {
+        let policies = definitions.policies.iter();
+        policies.map(move |(name, published)| Verdict {
+            policy: Source::Policy(name.clone()),
+            service: published.document.service().clone(),
+            placed: None,
+            rules: vec![Rule {
+                rule: EITHER.to_owned(),
+                holds: false,
+                detail: format!("the node is on pattern {pattern}: no policy deploys on it"),
+            }],
+        })
+    });
+    outcomes.into_iter().map(verdict).chain(idle).collect()
 }
 
-/// What came of one policy.
+/// What came of one policy, or of one service of a pattern.
 struct Outcome<'a, T> {
-    source: Source<'a>,
-    service: &'a ServiceId,
+    asker: Asker<'a>,
+    terms: Terms<'a>,
     is_placed: bool,
-    /// Another policy deploys its service.
+    /// Another policy, or an earlier place of the pattern, deploys its service.
     loses: bool,
     trace: T,
 }
 
-/// Asks the policies one after the other; what came of each only where somebody wants to know.
+impl<T> Outcome<'_, T> {
+    fn called(&self) -> String {
+        match self.asker.by {
+            By::Policy(name) => name.to_string(),
+            By::Pattern(_) => self.terms.offer.place.clone(),
+        }
+    }
+}
+
+fn called(by: By<'_>) -> String {
+    match by {
+        By::Policy(name) => name.to_string(),
+        By::Pattern(id) => id.to_string(),
+    }
+}
+
+/// What is asked for the node, in order: its pattern's services, or else the policies that could place
+/// something on it; every policy where somebody wants to know.
+fn asked<'a>(
+    org: &OrgId,
+    node: &NodeView,
+    definitions: &'a Definitions,
+    all: bool,
+) -> Vec<(Asker<'a>, Terms<'a>)> {
+    let Some(pattern) = node.pattern() else {
+        let policies = match all {
+            true => definitions.policies.iter().collect(),
+            false => definitions.policies.for_node(node),
+        };
+        let asked = policies.into_iter().map(|(name, published)| {
+            let Published { owner, document } = &**published;
+            let (by, owner) = (By::Policy(name), Some(owner));
+            (Asker { by, owner }, document.terms())
+        });
+        return asked.collect();
+    };
+    let found = definitions.patterns.get_key_value(pattern);
+    let asked = found.into_iter().flat_map(|(id, published)| {
+        let Published { owner, document } = &**published;
+        let owner = (id.org == *org).then_some(owner);
+        let by = By::Pattern(id);
+        document
+            .terms()
+            .map(move |terms| (Asker { by, owner }, terms))
+    });
+    asked.collect()
+}
+
+/// Asks them one after the other; what came of each only where somebody wants to know.
 fn settle<'a, T: Trace + Default>(
+    org: &OrgId,
     node: &NodeView,
     definitions: &'a Definitions,
 ) -> (Board<'a>, Vec<Outcome<'a, T>>) {
     let mut board = Board::default();
     let mut outcomes = Vec::new();
-    let policies = match T::WANTS_ALL {
-        true => definitions.policies.iter().collect(),
-        false => definitions.policies.for_node(node),
-    };
-    for (policy, published) in policies {
-        let Published { owner, document } = &**published;
-        let (source, service) = (Source { policy, owner }, document.service());
+    // Where the winner stands in its pattern.
+    let mut places: BTreeMap<&ServiceId, &str> = BTreeMap::new();
+    for (asker, terms) in asked(org, node, definitions, T::WANTS_ALL) {
+        let service = &terms.offer.service;
         let earlier = board.get(service).and_then(|claim| claim.top);
         if earlier.is_some() && !T::WANTS_ALL {
             continue;
@@ -119,30 +185,37 @@ fn settle<'a, T: Trace + Default>(
         let alone = Board::default();
         let board_seen = if earlier.is_some() { &alone } else { &board };
         let services = &definitions.services;
-        let wanted = compat::decide(node, document.terms(), services, board_seen, &mut trace);
+        let wanted = compat::decide(node, terms, services, board_seen, &mut trace);
         for bound in wanted
             .iter()
             .flatten()
             .flat_map(|wanted| wanted.bindings.values())
         {
-            note_denial(&bound.1.reference, node, owner, &mut trace);
+            note_denial(&bound.1.reference, node, asker, &mut trace);
         }
         let (is_placed, loses) = (
             wanted.is_some() && earlier.is_none(),
             wanted.is_some() && earlier.is_some(),
         );
         if let (Some(winner), true) = (earlier, loses) {
-            trace.note(ONE_POLICY, false, || {
-                format!("policy {winner} deploys {service} here: its name comes first")
+            trace.note(rule_of_one(asker.by), false, || match winner {
+                By::Policy(winner) => {
+                    format!("policy {winner} deploys {service} here: its name comes first")
+                }
+                By::Pattern(_) => {
+                    let place = places.get(service).copied().unwrap_or_default();
+                    format!("{place} deploys {service} here: it comes first")
+                }
             });
         }
         if let Some(wanted) = wanted.filter(|_| is_placed) {
-            board.take(source, wanted);
+            board.take(asker, wanted);
+            places.insert(service, &terms.offer.place);
         }
         if T::WANTS_ALL {
             outcomes.push(Outcome {
-                source,
-                service,
+                asker,
+                terms,
                 is_placed,
                 loses,
                 trace,
@@ -152,13 +225,13 @@ fn settle<'a, T: Trace + Default>(
     (board, outcomes)
 }
 
-/// Whether the node satisfies the policy's constraints and architecture. Where it does not, the
-/// policy deploys nothing there and stands in no other's way, so a change of the policy alone
+/// Whether the node is on policies and satisfies this one's constraints and architecture. Where it does
+/// not, the policy deploys nothing there and stands in no other's way, so a change of the policy alone
 /// touches only nodes that its old or its new self could place on. Cheap: no version, binding or
 /// definition is looked at.
 #[must_use]
 pub fn could_place(node: &NodeView, policy: &DeploymentPolicy) -> bool {
-    compat::admits(node, policy.terms(), &mut Silent)
+    node.pattern().is_none() && compat::admits(node, policy.terms(), &mut Silent)
 }
 
 fn placed(
@@ -168,7 +241,6 @@ fn placed(
     claim: &Claim<'_>,
     default: Option<&ManagerName>,
 ) -> Placed {
-    let Source { policy, owner } = claim.source;
     let bind = |(name, (binding, bound)): (&&SecretName, &ChosenOne<'_>)| {
         let reference = &bound.reference.resolved(default);
         let mut candidates = Vec::with_capacity(2);
@@ -176,7 +248,7 @@ fn placed(
             candidates.push(reference.at_node(node.id()));
         }
         candidates.push(reference.clone());
-        let denied = is_denied(reference, node, owner);
+        let denied = is_denied(reference, node, claim.asker);
         let optional = claim.definition.is_optional(name);
         let binding = PlacedBinding {
             candidates,
@@ -185,17 +257,17 @@ fn placed(
         };
         ((*name).clone(), binding)
     };
-    let user = |(policy, path): &(&PolicyName, Vec<&ServiceId>)| Requirer {
-        policy: (*policy).clone(),
+    let user = |(by, path): &(By<'_>, Vec<&ServiceId>)| Requirer {
+        policy: by.to_source(),
         path: path.iter().copied().cloned().collect(),
     };
     let alone = claim.users.len() == 1 && claim.top.is_some();
     Placed {
         id: match claim.top {
-            Some(policy) => deployment_id(org, policy.as_str(), service),
+            Some(by) => deployment_id(org, &by.to_source().to_string(), service),
             None => deployment_id(org, REQUIRED, service),
         },
-        policy: policy.clone(),
+        policy: claim.asker.by.to_source(),
         service: service.clone(),
         service_version: claim.definition.version().to_owned(),
         consumers: consumers(claim),
@@ -217,25 +289,38 @@ fn consumers(claim: &Claim<'_>) -> Vec<Consumer> {
     consumers
 }
 
-/// A user's private secret goes only where the user's own policy puts it on the user's own node;
-/// a node's secret goes to that node alone.
-fn is_denied(reference: &SecretRef, node: &NodeView, policy_owner: &UserId) -> bool {
+/// A user's private secret goes only where the user's own policy or pattern puts it on the user's own
+/// node; a node's secret goes to that node alone.
+fn is_denied(reference: &SecretRef, node: &NodeView, asker: Asker<'_>) -> bool {
     let other_user = reference
         .user()
-        .is_some_and(|user| user != policy_owner || node.owner() != Some(user));
+        .is_some_and(|user| asker.owner != Some(user) || node.owner() != Some(user));
     let other_node = reference.node().is_some_and(|own| own != node.id());
     other_user || other_node
 }
 
-fn note_denial(reference: &SecretRef, node: &NodeView, owner: &UserId, rules: &mut impl Trace) {
-    if is_denied(reference, node, owner) {
+fn note_denial(reference: &SecretRef, node: &NodeView, asker: Asker<'_>, rules: &mut impl Trace) {
+    if is_denied(reference, node, asker) {
         rules.note("secret scope", false, || {
             let node_owner = node.owner().map_or("nobody", UserId::as_str);
+            let kind = match asker.by {
+                By::Policy(_) => "policy",
+                By::Pattern(_) => "pattern",
+            };
+            let owner = asker.owner.map_or("another organisation", UserId::as_str);
             format!(
-                "{reference} is denied: {owner} owns the policy and {node_owner} the node {}",
+                "{reference} is denied: {owner} owns the {kind} and {node_owner} the node {}",
                 node.id()
             )
         });
+    }
+}
+
+/// Which rule decides between several that deploy one service.
+fn rule_of_one(by: By<'_>) -> &'static str {
+    match by {
+        By::Policy(_) => "one policy per service",
+        By::Pattern(_) => "once in a pattern",
     }
 }
 
@@ -261,7 +346,7 @@ fn deployment_id(org: &OrgId, policy: &str, service: &ServiceId) -> DeploymentId
     hex.parse().expect("hexadecimal digits are a deployment id")
 }
 
-const ONE_POLICY: &str = "one policy per service";
+const EITHER: &str = "pattern or policies";
 /// In the place of a policy's name: no policy can be called so.
 const REQUIRED: &str = "*";
 const ID_BYTES: usize = 16;

@@ -2,7 +2,7 @@
 
 use edge_secrets_protocol::binding::Format;
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::{NodeId, OrgId, UserId};
+use edge_secrets_protocol::{NodeId, OrgId, PolicyName, UserId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ mod explain;
 mod generated;
 mod optional;
 mod place;
+mod place_pattern;
 mod required;
 mod service_policy;
 

@@ -1,5 +1,7 @@
 //! A real Vault or OpenBao: `VAULT_ADDR`, a `VAULT_TOKEN` that may mount engines, and if need be
 //! `VAULT_CACERT` and `VAULT_NAMESPACE`. It gets a KV mount of its own, which is removed afterwards.
+//! Where `VAULT_POSTGRES` names a PostgreSQL as the server reaches it, with a user that may make roles
+//! (`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`), the same with a database mount, and leases too.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -44,6 +46,8 @@ struct Server {
     namespace: Option<String>,
     ca_file: Option<String>,
     mount: String,
+    /// Where users of a database are made.
+    database: Option<String>,
     dir: TempDir,
     worlds: AtomicUsize,
 }
@@ -60,6 +64,8 @@ impl Server {
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random).unwrap();
         let token = env::var("VAULT_TOKEN").unwrap();
+        let mount = format!("edge-secrets-test-{}", HEXLOWER.encode(&random));
+        let postgres = env::var_os("VAULT_POSTGRES");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         fs::write(&file, &token).unwrap();
@@ -69,7 +75,8 @@ impl Server {
             token: Secret::new(token.into_bytes()),
             namespace: env::var("VAULT_NAMESPACE").ok(),
             ca_file,
-            mount: format!("edge-secrets-test-{}", HEXLOWER.encode(&random)),
+            database: postgres.map(|_| format!("{mount}-database")),
+            mount,
             dir,
             worlds: AtomicUsize::new(0),
         }
@@ -80,16 +87,49 @@ impl Server {
         let body = json!({"type": "kv", "options": {"version": "2"}});
         let status = self.ask(Method::POST, &path, &body).await;
         assert!((200..300).contains(&status), "no mount: status {status}");
+        let Some(database) = &self.database else {
+            return;
+        };
+        let url = env::var("VAULT_POSTGRES").unwrap();
+        for (path, body) in [
+            (
+                format!("sys/mounts/{database}"),
+                json!({"type": "database"}),
+            ),
+            (
+                format!("{database}/config/own"),
+                json!({
+                    "plugin_name": "postgresql-database-plugin",
+                    "allowed_roles": ["app"],
+                    "connection_url": url,
+                }),
+            ),
+            (
+                format!("{database}/roles/app"),
+                json!({
+                    "db_name": "own",
+                    "creation_statements": [
+                        "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'"
+                    ],
+                    "default_ttl": "1h",
+                    "max_ttl": "2h",
+                }),
+            ),
+        ] {
+            let status = self.ask(Method::POST, &path, &body).await;
+            assert!((200..300).contains(&status), "{path}: status {status}");
+        }
     }
 
     async fn unmount(&self) {
-        let path = format!("sys/mounts/{}", self.mount);
-        let status = self.ask(Method::DELETE, &path, &Value::Null).await;
-        assert!(
-            (200..300).contains(&status),
-            "{} stays: {status}",
-            self.mount
-        );
+        for mount in [Some(&self.mount), self.database.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let path = format!("sys/mounts/{mount}");
+            let status = self.ask(Method::DELETE, &path, &Value::Null).await;
+            assert!((200..300).contains(&status), "{mount} stays: {status}");
+        }
     }
 
     async fn put(&self, path: &str, value: &str) {
@@ -141,6 +181,10 @@ impl Real {
             "auth": {"token": server.dir.path().join("token")},
             "mounts": [{"path": server.mount, "type": "kv2", "root": folder}],
         });
+        if let Some(database) = &server.database {
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"path": database, "type": "dynamic"}));
+        }
         if let Some(ca_file) = &server.ca_file {
             config["ca_file"] = ca_file.as_str().into();
         }
@@ -181,7 +225,9 @@ impl World for Real {
     }
 
     fn leased(&self) -> Option<(SecretRef, Effect)> {
-        None
+        let database = self.server.database.as_ref()?;
+        let reference = format!("vault:{database}/creds/app").parse().unwrap();
+        Some((reference, Effect::Mints))
     }
 
     async fn rotate(&self, value: &str) {

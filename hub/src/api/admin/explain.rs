@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{NodeId, PolicyName, ServiceId};
+use edge_secrets_protocol::{NodeId, ServiceId, Source};
 use serde::Deserialize;
 
 use super::nodes;
@@ -13,9 +13,9 @@ use super::standing::standing;
 use crate::api::problem::ApiError;
 use crate::deploy::model::{Model, NodeModel};
 use crate::hub::Hub;
-use crate::policy::{DeploymentPolicy, NodeView, Published, Rule, Verdict, explain};
+use crate::policy::{NodeView, Rule, Verdict, explain};
 use crate::rights::Call;
-use crate::wire::{Explanation, NodeDeployment, VerdictInfo, paths};
+use crate::wire::{Explanation, NodeDeployment, NodesPattern, VerdictInfo, paths};
 
 pub(super) fn router() -> Router<Arc<Hub>> {
     Router::new().route(paths::NODE_EXPLAIN, get(explanation))
@@ -39,6 +39,12 @@ async fn explanation(
     let bindings = hub.catalog.bindings(org, &node, None).await?;
     let reports = hub.catalog.reports(org, Some(&node)).await?;
     let deployments = standing(&bindings, reports.first().map(|report| &report.status));
+    let on = model.nodes.get(&node);
+    let on = on.and_then(|node| node.belongs.pattern.clone());
+    let pattern = on.map(|name| NodesPattern {
+        found: model.definitions.patterns.contains_key(&name),
+        name,
+    });
     let verdicts = match model.nodes.get(&node) {
         Some(node) => verdicts(&model, node),
         None => Vec::new(),
@@ -58,6 +64,7 @@ async fn explanation(
         .map(|verdict| info(verdict, &deployments));
     Ok(Json(Explanation {
         verdicts: verdicts.collect(),
+        pattern,
         node,
         notes,
     }))
@@ -72,10 +79,24 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
         Err(error) => format!("what the node says of itself does not parse: {error}"),
         Ok(_) => "the node is revoked: nothing is deployed on it until it enrols again".to_owned(),
     };
-    let policies = model.definitions.policies.iter();
-    let verdict = |(name, published): (&PolicyName, &Arc<Published<DeploymentPolicy>>)| Verdict {
-        policy: name.clone(),
-        service: published.document.service().clone(),
+    let asked: Vec<(Source, &ServiceId)> = match &node.belongs.pattern {
+        None => {
+            let policies = model.definitions.policies.iter();
+            let asked =
+                policies.map(|(name, one)| (Source::Policy(name.clone()), one.document.service()));
+            asked.collect()
+        }
+        Some(id) => {
+            let found = model.definitions.patterns.get(id);
+            let services = found.into_iter().flat_map(|one| one.document.services());
+            services
+                .map(|service| (Source::Pattern(id.clone()), service))
+                .collect()
+        }
+    };
+    let verdict = |(policy, service): (Source, &ServiceId)| Verdict {
+        policy,
+        service: service.clone(),
         placed: None,
         rules: vec![Rule {
             rule: "node".to_owned(),
@@ -83,7 +104,7 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
             detail: detail.clone(),
         }],
     };
-    policies.map(verdict).collect()
+    asked.into_iter().map(verdict).collect()
 }
 
 fn info(verdict: Verdict, deployments: &[NodeDeployment]) -> VerdictInfo {

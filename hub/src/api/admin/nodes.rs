@@ -5,27 +5,33 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use edge_secrets_protocol::{Code, Generation, NodeId, Token};
 use jiff::SignedDuration;
 
-use super::session::Session;
+use super::document::{self, DryRun};
+use super::patterns;
+use super::session::{Params, Session};
 use super::standing::{leaving, standing};
-use crate::api::body;
 use crate::api::problem::ApiError;
-use crate::catalog::records::{self, Change, NodeRecord};
+use crate::api::{body, either};
+use crate::catalog::records::{self, Belonging, Change, NodeRecord};
 use crate::clock;
 use crate::deploy;
+use crate::deploy::model::Model;
 use crate::hub::Hub;
 use crate::rights::Call;
-use crate::wire::{NewToken, NodeDetail, NodeInfo, NodeState, TokenIssued, paths};
+use crate::wire::{
+    NewToken, NodeDetail, NodeInfo, NodePattern, NodeState, Published, TokenIssued, paths,
+};
 
 pub(super) fn router() -> Router<Arc<Hub>> {
     Router::new()
         .route(paths::NODES, get(list))
         .route(paths::NODE, get(show).delete(remove))
         .route(paths::NODE_TOKEN, post(token))
+        .route(paths::NODE_PATTERN, put(pattern))
         .route(paths::NODE_REVOKE, post(revoke))
 }
 
@@ -83,6 +89,13 @@ async fn token(
             return Err(ApiError::new(Code::Invalid, detail));
         }
     }
+    let pattern = match &body.pattern {
+        None => None,
+        Some(choice) => {
+            let model = hub.models.current(&*hub.catalog, org).await?;
+            Some(patterns::usable(&model, org, choice)?)
+        }
+    };
     let token = Token::generate(org.clone(), node.clone(), hub.pki.ca_fingerprint())
         .map_err(|error| ApiError::internal(&std::io::Error::other(error.to_string())))?;
     let mut hash = [0; 32];
@@ -94,17 +107,65 @@ async fn token(
     let record = records::NewToken {
         org: org.clone(),
         node: node.clone(),
-        owner: body.owner,
+        belongs: Belonging {
+            owner: body.owner,
+            pattern,
+        },
         hash,
         expires_at,
     };
     let mut audit = session.audit("node.token", object(&node));
     audit.detail = format!("until {expires_at}");
+    if let Some(pattern) = &record.belongs.pattern {
+        audit.add_detail(&format!("on pattern {pattern}"));
+    }
     hub.catalog.add_token(&record, audit).await?;
     Ok(Json(TokenIssued {
         token: token.expose().to_string(),
         expires_at,
     }))
+}
+
+async fn pattern(
+    session: Session,
+    Params(DryRun { dry_run }): Params<DryRun>,
+    body::Json(NodePattern { pattern }): body::Json<NodePattern>,
+) -> Result<Json<Published>, ApiError> {
+    let node: NodeId = session.param("node")?;
+    session
+        .require(Call::Administer, "node.pattern", object(&node))
+        .await?;
+    existing(&session, &node).await?;
+    let org = &session.org;
+    let check = |model: &Model| {
+        if let Some(choice) = &pattern {
+            let id = patterns::usable(model, org, choice)?;
+            let view = model
+                .nodes
+                .get(&node)
+                .and_then(|node| node.view.as_ref().ok());
+            if let Some(place) = view.and_then(|view| view.policy_place()) {
+                return Err(either::refused(
+                    &format!("Node {node} would be"),
+                    &id,
+                    place,
+                ));
+            }
+        }
+        Ok(Vec::new())
+    };
+    let pattern = pattern.as_ref().map(|choice| choice.of(org));
+    let mut audit = session.audit("node.pattern", object(&node));
+    audit.detail = match &pattern {
+        Some(pattern) => format!("on pattern {pattern}"),
+        None => "on policies".to_owned(),
+    };
+    let change = Change::SetPattern {
+        node: node.clone(),
+        pattern,
+    };
+    let published = document::publish(&session, change, audit, dry_run, &check).await?;
+    Ok(Json(published))
 }
 
 async fn revoke(session: Session) -> Result<StatusCode, ApiError> {
@@ -159,7 +220,8 @@ pub(super) fn object(node: &NodeId) -> String {
 fn info(session: &Session, record: &NodeRecord, applied: Option<Generation>) -> NodeInfo {
     NodeInfo {
         node: record.node.clone(),
-        owner: record.owner.clone(),
+        owner: record.belongs.owner.clone(),
+        pattern: record.belongs.pattern.clone(),
         state: if record.revoked {
             NodeState::Revoked
         } else {

@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{Code, PatternName, Problem};
+use edge_secrets_protocol::{Code, OrgId, PatternChoice, PatternId, PatternName, Problem, Source};
 
 use super::document::{self, DryRun};
 use super::policies::{BoundSecrets, Publishing};
@@ -15,6 +15,7 @@ use crate::api::problem::ApiError;
 use crate::catalog::records::{Change, PatternRecord};
 use crate::clock;
 use crate::deploy::model::Model;
+use crate::deploy::plan;
 use crate::hub::Hub;
 use crate::policy::{Pattern, check_pattern};
 use crate::rights::Call;
@@ -38,13 +39,17 @@ async fn list(session: Session) -> Result<Json<Vec<PatternInfo>>, ApiError> {
 
 /// As with policies, an unreadable document has nothing to show.
 fn infos(model: &Model) -> Vec<PatternInfo> {
+    let counts = plan::node_counts(model);
     let info = |record: &Arc<PatternRecord>| {
         let pattern = model.pattern(&record.name)?;
         Some(PatternInfo {
             name: record.name.clone(),
             services: pattern.services().into_iter().cloned().collect(),
             public: pattern.is_public(),
-            nodes: 0,
+            nodes: counts
+                .get(&Source::Pattern(model.pattern_id(&record.name)))
+                .copied()
+                .unwrap_or(0),
             owner: record.owner.clone(),
             updated_at: record.updated_at,
         })
@@ -139,12 +144,32 @@ fn expect_owner(session: &Session, model: &Model, name: &PatternName) -> Result<
     }
 }
 
-fn absent(name: &PatternName) -> ApiError {
+/// The pattern that nodes of the organisation can be put on: one of its own, or a public one.
+///
+/// # Errors
+/// `invalid`, in the same words whether it is not there or not public.
+pub(super) fn usable(
+    model: &Model,
+    org: &OrgId,
+    choice: &PatternChoice,
+) -> Result<PatternId, Problem> {
+    let id = choice.of(org);
+    if model.definitions.patterns.contains_key(&id) {
+        return Ok(id);
+    }
+    let detail = match id.org == *org {
+        true => format!("There is no pattern \"{}\".", id.name),
+        false => format!("There is no public pattern \"{id}\"."),
+    };
+    Err(Problem::new(Code::Invalid, detail))
+}
+
+pub(super) fn absent(name: &PatternName) -> ApiError {
     let detail = format!("There is no pattern \"{name}\".");
     ApiError::new(Code::NotFound, detail)
 }
 
-fn object(name: &PatternName) -> String {
+pub(super) fn object(name: &PatternName) -> String {
     format!("pattern/{name}")
 }
 

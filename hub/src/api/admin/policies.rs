@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{Code, PolicyName, Problem};
+use edge_secrets_protocol::{Code, PolicyName, Problem, Source};
 use serde::Deserialize;
 
 use super::document::{self, DryRun};
@@ -48,7 +48,10 @@ fn infos(model: &Model) -> Vec<PolicyInfo> {
         Some(PolicyInfo {
             name: record.name.clone(),
             service: policy.service().clone(),
-            nodes: counts.get(&record.name).copied().unwrap_or(0),
+            nodes: counts
+                .get(&Source::Policy(record.name.clone()))
+                .copied()
+                .unwrap_or(0),
             owner: record.owner.clone(),
             updated_at: record.updated_at,
         })

@@ -1,4 +1,4 @@
-//! Where a policy stands on every node that it touches.
+//! Where a policy or pattern stands on every node that it touches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use axum::routing::get;
 use axum::{Json, Router};
 use data_encoding::HEXLOWER;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
-use edge_secrets_protocol::{NodeId, PolicyName};
+use edge_secrets_protocol::{NodeId, OrgId, PatternId, PatternName, PolicyName, Source};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::policies::{absent, object};
 use super::session::{Params, Session};
 use super::standing::standing;
+use super::{patterns, policies};
 use crate::api::problem::ApiError;
 use crate::catalog::records::Report;
 use crate::clock;
@@ -25,7 +25,9 @@ use crate::rights::Call;
 use crate::wire::{NodeDeployment, Rollout, RolloutNode, paths};
 
 pub(super) fn router() -> Router<Arc<Hub>> {
-    Router::new().route(paths::ROLLOUT, get(rollout))
+    Router::new()
+        .route(paths::ROLLOUT, get(of_policy))
+        .route(paths::PATTERN_ROLLOUT, get(of_pattern))
 }
 
 #[derive(Deserialize)]
@@ -35,17 +37,46 @@ struct Poll {
     wait: u64,
 }
 
-async fn rollout(session: Session, Params(poll): Params<Poll>) -> Result<Json<Rollout>, ApiError> {
+async fn of_policy(
+    session: Session,
+    Params(poll): Params<Poll>,
+) -> Result<Json<Rollout>, ApiError> {
     let policy: PolicyName = session.param("policy")?;
     session
-        .require(Call::See, "policy.rollout", object(&policy))
+        .require(Call::See, "policy.rollout", policies::object(&policy))
         .await?;
+    rollout(&session, &Source::Policy(policy), poll).await
+}
+
+#[derive(Deserialize)]
+struct Whose {
+    of: Option<OrgId>,
+}
+
+async fn of_pattern(
+    session: Session,
+    Params(Whose { of }): Params<Whose>,
+    Params(poll): Params<Poll>,
+) -> Result<Json<Rollout>, ApiError> {
+    let name: PatternName = session.param("pattern")?;
+    session
+        .require(Call::See, "pattern.rollout", patterns::object(&name))
+        .await?;
+    let org = of.unwrap_or_else(|| session.org.clone());
+    rollout(&session, &Source::Pattern(PatternId { org, name }), poll).await
+}
+
+async fn rollout(
+    session: &Session,
+    source: &Source,
+    poll: Poll,
+) -> Result<Json<Rollout>, ApiError> {
     let deadline = Instant::now() + wait(poll.wait);
     let mut news = session.hub.feed.org_revision(&session.org);
     loop {
         // News that come while it is looked up are not lost: they end the wait at once.
         news.borrow_and_update();
-        let rollout = now(&session, &policy).await?;
+        let rollout = now(session, source).await?;
         if poll.after.as_ref() != Some(&rollout.tag) {
             return Ok(Json(rollout));
         }
@@ -60,20 +91,35 @@ pub(super) fn wait(seconds: u64) -> Duration {
     Duration::from_secs(seconds.min(MAX_WAIT_SECONDS))
 }
 
-async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError> {
+async fn now(session: &Session, source: &Source) -> Result<Rollout, ApiError> {
     let (hub, org) = (&session.hub, &session.org);
     let model = hub.models.current(&*hub.catalog, org).await?;
-    if !model.policies.contains_key(policy) {
-        return Err(absent(policy));
+    match source {
+        Source::Policy(policy) if !model.policies.contains_key(policy) => {
+            return Err(policies::absent(policy));
+        }
+        // Of another organisation's it is not said whether it is there.
+        Source::Pattern(pattern) if !model.definitions.patterns.contains_key(pattern) => {
+            return Err(patterns::absent(&pattern.name));
+        }
+        _ => {}
     }
-    let published = model.definitions.policies.get(policy);
-    let heartbeat = published.and_then(|published| published.document.heartbeat());
+    let policies = &model.definitions.policies;
+    let heartbeat = match source {
+        Source::Policy(policy) => policies
+            .get(policy)
+            .and_then(|one| one.document.heartbeat()),
+        Source::Pattern(pattern) => {
+            let published = model.definitions.patterns.get(pattern);
+            published.and_then(|one| one.document.heartbeat())
+        }
+    };
     let away_since = |node: &NodeId| {
         let since = hub.feed.away_since(org, node)?;
         let allowed = i64::try_from(heartbeat?).ok()?;
         (clock::now().as_second() - since.as_second() > allowed).then_some(since)
     };
-    let wanted = policy.clone();
+    let wanted = source.clone();
     let candidates = tokio::task::spawn_blocking(move || plan::candidates(&model, &wanted))
         .await
         .map_err(|error| ApiError::internal(&error))?;
@@ -89,15 +135,22 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
         let deployments = standing(&bindings, report.map(|report| &report.status));
         let (own, others): (Vec<_>, Vec<_>) = deployments
             .into_iter()
-            .partition(|one| one.is_own_of(policy));
-        let required: Vec<_> = others
-            .into_iter()
-            .filter(|one| one.is_required_by(policy))
-            .collect();
-        let own = own.into_iter().next();
-        nodes.extend(own.map(|own| RolloutNode {
+            .partition(|one| one.is_own_of(source));
+        let required = |own: &NodeDeployment| {
+            let others = others.iter();
+            others
+                .filter(|one| one.is_required_by(source))
+                .filter(|one| match source {
+                    Source::Policy(_) => true,
+                    Source::Pattern(_) => one.is_required_through(&own.service),
+                })
+                .cloned()
+                .collect()
+        };
+        nodes.extend(own.into_iter().map(|own| RolloutNode {
+            service: matches!(source, Source::Pattern(_)).then(|| own.service.clone()),
             away_since: away_since(&node),
-            ..row(&node, own, required, report)
+            ..row(&node, required(&own), own, report)
         }));
     }
     let states = nodes.iter().map(|node: &RolloutNode| node.state);
@@ -106,7 +159,7 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
         .filter(|state| matches!(state, DeploymentState::Applied | DeploymentState::Stopped))
         .count();
     Ok(Rollout {
-        policy: policy.clone(),
+        policy: source.clone(),
         tag: tag(&nodes)?,
         applied,
         total: nodes.len(),
@@ -118,8 +171,8 @@ async fn now(session: &Session, policy: &PolicyName) -> Result<Rollout, ApiError
 /// A service works once what it requires has its secrets too.
 fn row(
     node: &NodeId,
-    own: NodeDeployment,
     required: Vec<NodeDeployment>,
+    own: NodeDeployment,
     report: Option<&Report>,
 ) -> RolloutNode {
     let done = |one: &NodeDeployment| {
@@ -140,6 +193,7 @@ fn row(
         });
     RolloutNode {
         node: node.clone(),
+        service: None,
         state: lacking.map_or(own.state, |one| one.state),
         error: if lacking.is_some() { error } else { own.error },
         secrets: own.secrets,

@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use edge_secrets_protocol::{Code, Problem, ServiceUrl};
+use edge_secrets_protocol::{Code, Problem, ServiceUrl, Source};
 use serde::Deserialize;
 
 use super::document::{self, DryRun};
@@ -19,7 +19,6 @@ use crate::deploy::plan::new_faults;
 use crate::hub::Hub;
 use crate::policy::{ServiceDefinition, ring, unmet};
 use crate::rights::Call;
-use crate::source::Source;
 use crate::wire::{Published, ServiceInfo, paths};
 
 pub(super) fn router() -> Router<Arc<Hub>> {

@@ -225,6 +225,13 @@ impl World {
         let enrolment = Enrolment {
             node: token.node.clone(),
             token_hash,
+            belongs: self
+                .hub
+                .catalog
+                .promised(&token_hash)
+                .await
+                .unwrap()
+                .unwrap(),
             certificate: NewCertificate {
                 serial: serial(node),
                 not_after: Timestamp::MAX,

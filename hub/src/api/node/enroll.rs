@@ -64,7 +64,7 @@ async fn enroll(
         return Err(refused());
     };
     facts::check(&facts)?;
-    facts::view(&token.node, &facts)?;
+    let view = facts::view(&token.node, &facts)?;
     let audit = NewAudit {
         org: token.org.clone(),
         at: clock::now(),
@@ -78,13 +78,20 @@ async fn enroll(
     if token.ca_fingerprint != hub.pki.ca_fingerprint() {
         return refuse(hub, audit, "the token is of another hub").await;
     }
+    let token_hash = hash(token.expose_secret());
+    // Of a token that is not there, the enrolment itself finds out.
+    let belongs = hub.catalog.promised(&token_hash).await?.unwrap_or_default();
+    if let Some(pattern) = &belongs.pattern {
+        facts::expect_one(pattern, view.policy_place())?;
+    }
     let lifetime = hub.config.node_certificates.lifetime;
     let issued = hub
         .pki
         .issue_node(&csr, &token.org, &token.node, lifetime)?;
     let enrolment = Enrolment {
         node: token.node.clone(),
-        token_hash: hash(token.expose_secret()),
+        token_hash,
+        belongs,
         certificate: issued.record(),
         sealing_key,
         facts,

@@ -6,15 +6,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use edge_secrets_protocol::limits::MAX_DEPLOYMENTS;
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::{Code, NodeId};
+use edge_secrets_protocol::{Code, NodeId, PatternId, Problem};
 use serde::Serialize;
 
 use super::audited;
 use crate::api::body::Json;
+use crate::api::either;
 use crate::api::peer::NodePeer;
 use crate::api::problem::ApiError;
 use crate::catalog::records::Change;
-use crate::deploy;
+use crate::deploy::model::Model;
+use crate::deploy::{self, DeployError};
 use crate::hub::Hub;
 use crate::policy::NodeView;
 
@@ -25,14 +27,24 @@ pub(super) async fn call(
     Json(facts): Json<NodeFacts>,
 ) -> Result<StatusCode, ApiError> {
     check(&facts)?;
-    view(&peer.node, &facts)?;
+    let policy_place = view(&peer.node, &facts)?.policy_place().map(str::to_owned);
     let audit = audited(&peer, "node.facts", format!("node/{}", peer.node));
     let change = Change::PutFacts {
         node: peer.node.clone(),
         facts: Box::new(facts),
     };
-    deploy::apply(&hub, &peer.org, change, audit).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let check = |model: &Model| {
+        let node = model.nodes.get(&peer.node);
+        if let Some(pattern) = node.and_then(|node| node.belongs.pattern.as_ref()) {
+            expect_one(pattern, policy_place.as_deref())?;
+        }
+        Ok(Vec::new())
+    };
+    match deploy::apply_checked(&hub, &peer.org, change, audit, &check).await {
+        Ok(_) => Ok(StatusCode::NO_CONTENT),
+        Err(DeployError::Refused(problem)) => Err(problem.into()),
+        Err(DeployError::Catalog(error)) => Err(error.into()),
+    }
 }
 
 /// Keeps facts within bounds of number and size: every one of them is kept and matched against.
@@ -72,13 +84,22 @@ pub(super) fn check(facts: &NodeFacts) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// `invalid`, with the place and the reason.
-pub(super) fn view(node: &NodeId, facts: &NodeFacts) -> Result<(), ApiError> {
-    NodeView::new(node, None, facts)
-        .map(|_| ())
-        .map_err(|error| {
-            let detail = format!("What the node says of itself is refused: {error}.");
-            ApiError::new(Code::Invalid, detail)
-        })
+pub(super) fn view(node: &NodeId, facts: &NodeFacts) -> Result<NodeView, ApiError> {
+    NodeView::new(node, None, facts).map_err(|error| {
+        let detail = format!("What the node says of itself is refused: {error}.");
+        ApiError::new(Code::Invalid, detail)
+    })
+}
+
+/// Refuses a node policy for nodes on policies of a node that is on a pattern.
+///
+/// # Errors
+/// `conflict`, with both places.
+pub(super) fn expect_one(pattern: &PatternId, policy_place: Option<&str>) -> Result<(), Problem> {
+    match policy_place {
+        Some(place) => Err(either::refused("The node is", pattern, place)),
+        None => Ok(()),
+    }
 }
 
 fn is_bounded(property: &Property) -> bool {

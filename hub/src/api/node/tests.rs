@@ -31,7 +31,7 @@ use tower::ServiceExt;
 use crate::api::peer::{Connected, Peer};
 use crate::catalog::Catalog;
 use crate::catalog::records::{
-    Actor, AuditQuery, Change, NewAudit, NewMeta, NewToken, PolicyRecord, ServiceRecord,
+    Actor, AuditQuery, Belonging, Change, NewAudit, NewMeta, NewToken, PolicyRecord, ServiceRecord,
 };
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::clock;
@@ -166,6 +166,10 @@ impl World {
 
     /// A token's text, known to the catalog for `seconds` from now.
     async fn token(&self, node: &str, seconds: i64) -> String {
+        self.token_of(node, seconds, Belonging::default()).await
+    }
+
+    async fn token_of(&self, node: &str, seconds: i64, belongs: Belonging) -> String {
         let node: NodeId = node.parse().unwrap();
         let fingerprint = self.hub.pki.ca_fingerprint();
         let token = Token::generate(org(), node.clone(), fingerprint).unwrap();
@@ -173,7 +177,7 @@ impl World {
         let record = NewToken {
             org: org(),
             node,
-            owner: None,
+            belongs,
             hash: digest.as_ref().try_into().unwrap(),
             expires_at: clock::now() + jiff::SignedDuration::from_secs(seconds),
         };

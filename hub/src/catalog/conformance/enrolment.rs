@@ -6,7 +6,9 @@ use edge_secrets_protocol::SealingKey;
 use edge_secrets_protocol::status::StatusReport;
 
 use super::Place;
-use super::world::{World, at, audit, certificate, enrolment, item, node_id, placed, sealing_key};
+use super::world::{
+    World, at, audit, belongs, certificate, enrolment, item, node_id, placed, sealing_key,
+};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{Change, Revision};
 
@@ -17,7 +19,7 @@ pub(crate) async fn a_token_works_once(place: &mut dyn Place) {
     first.unwrap();
     let record = world.catalog.node(&world.org, &node_id("n")).await;
     let record = record.unwrap().unwrap();
-    assert_eq!(record.owner, Some("alice".parse().unwrap()));
+    assert_eq!(record.belongs, belongs());
     assert_eq!((record.revoked, record.enrolled_at), (false, at(99)));
 
     let second = world.commit(enrolment("n", 1, "s2", at(99)), vec![]).await;

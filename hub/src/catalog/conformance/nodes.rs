@@ -5,9 +5,9 @@ use edge_secrets_protocol::node::{NodeFacts, Property};
 use edge_secrets_protocol::status::StatusReport;
 
 use super::Place;
-use super::world::{World, at, enrolment, item, node_id, placed, placement};
+use super::world::{World, at, belongs, enrolment, item, node_id, placed, placement};
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Change, FeedEvent, Report};
+use crate::catalog::records::{Belonging, Change, FeedEvent, Report};
 
 pub(crate) async fn a_revoked_node_has_nothing_and_can_still_be_told(place: &mut dyn Place) {
     let world = World::new(place).await;
@@ -113,6 +113,43 @@ pub(crate) async fn a_removed_node_is_forgotten_but_for_its_count(place: &mut dy
     assert!(world.bindings("n", Some(before)).await.unchanged.is_empty());
     // It can go and come again.
     remove().await.unwrap();
+}
+
+/// As its token says at first, and then as the operator says.
+pub(crate) async fn a_node_goes_on_a_pattern_and_off_it(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    let (catalog, org) = (&world.catalog, &world.org);
+    world.token("n", 1, at(100)).await;
+    assert_eq!(catalog.promised(&[1; 32]).await.unwrap(), Some(belongs()));
+    assert_eq!(catalog.promised(&[9; 32]).await.unwrap(), None);
+    let Change::Enrol(mut otherwise) = enrolment("n", 1, "s", at(1)) else {
+        panic!("an enrolment");
+    };
+    otherwise.belongs.pattern = None;
+    let refused = world.commit(Change::Enrol(otherwise), vec![]).await;
+    assert!(matches!(refused, Err(CatalogError::Token(_))));
+    let enrolled = world.commit(enrolment("n", 1, "s", at(1)), vec![]).await;
+    enrolled.unwrap();
+    let node = node_id("n");
+    let now = || async { catalog.node(org, &node).await.unwrap().unwrap().belongs };
+    assert_eq!(now().await, belongs());
+    for pattern in [None, Some("other/edge".parse().unwrap())] {
+        let before = catalog.revision(org).await.unwrap();
+        let change = Change::SetPattern {
+            node: node.clone(),
+            pattern: pattern.clone(),
+        };
+        let committed = world.commit(change, vec![]).await.unwrap();
+        assert!(committed.revision > before);
+        let owner = belongs().owner;
+        assert_eq!(now().await, Belonging { owner, pattern });
+    }
+    let nobody = Change::SetPattern {
+        node: node_id("m"),
+        pattern: None,
+    };
+    let refused = world.commit(nobody, vec![]).await;
+    assert!(matches!(refused, Err(CatalogError::NotFound(_))));
 }
 
 pub(crate) async fn facts_are_replaced_and_equal_ones_change_nothing(place: &mut dyn Place) {

@@ -4,8 +4,8 @@ use edge_secrets_protocol::Generation;
 
 use super::Place;
 use super::world::{
-    World, at, audit, certificate, encrypted, enrolment, item, node_id, org, placed, placement,
-    policy, sealing_key, secret_ref, texts, version,
+    World, at, audit, belongs, certificate, encrypted, enrolment, item, node_id, org, placed,
+    placement, policy, sealing_key, secret_ref, texts, version,
 };
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
@@ -336,7 +336,7 @@ pub(crate) async fn organisations_are_apart(place: &mut dyn Place) {
     let token = NewToken {
         org: other.clone(),
         node: node_id("n"),
-        owner: None,
+        belongs: belongs(),
         hash: [9; 32],
         expires_at: at(100),
     };

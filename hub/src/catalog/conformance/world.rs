@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::Place;
 use crate::catalog::records::{
-    Actor, AuditQuery, AuditRecord, Change, Committed, EncryptedVersion, Enrolment, FeedEntry,
-    NewAudit, NewCertificate, NewMeta, NewToken, NodeBindings, NodePlacement, Placed,
+    Actor, AuditQuery, AuditRecord, Belonging, Change, Committed, EncryptedVersion, Enrolment,
+    FeedEntry, NewAudit, NewCertificate, NewMeta, NewToken, NodeBindings, NodePlacement, Placed,
     PlacedBinding, PolicyRecord, SecretPut,
 };
 use crate::catalog::{Catalog, CatalogError};
@@ -35,7 +35,7 @@ impl World {
         let token = NewToken {
             org: self.org.clone(),
             node: node_id(node),
-            owner: Some("alice".parse().unwrap()),
+            belongs: belongs(),
             hash: [hash; 32],
             expires_at,
         };
@@ -191,10 +191,19 @@ pub(crate) fn certificate(serial: &str) -> NewCertificate {
     }
 }
 
+/// What every token here says of its node.
+pub(crate) fn belongs() -> Belonging {
+    Belonging {
+        owner: Some("alice".parse().unwrap()),
+        pattern: Some("o/edge".parse().unwrap()),
+    }
+}
+
 pub(crate) fn enrolment(node: &str, hash: u8, serial: &str, now: Timestamp) -> Change {
     Change::Enrol(Box::new(Enrolment {
         node: node_id(node),
         token_hash: [hash; 32],
+        belongs: belongs(),
         certificate: certificate(serial),
         sealing_key: sealing_key(),
         facts: NodeFacts::default(),

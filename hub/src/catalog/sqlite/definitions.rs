@@ -189,6 +189,9 @@ async fn apply(
                     .await?;
             }
         }
+        Change::SetPattern { node, pattern } => {
+            nodes::set_pattern(conn, org, node, pattern.as_ref()).await?;
+        }
         Change::RevokeNode(node) => {
             let found = sqlx::query("UPDATE nodes SET revoked = TRUE WHERE org = $1 AND node = $2")
                 .bind(org.as_str())

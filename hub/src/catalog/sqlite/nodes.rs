@@ -1,7 +1,7 @@
 //! Nodes: their records, certificates, tokens and reports.
 
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey};
+use edge_secrets_protocol::{Generation, NodeId, OrgId, PatternId, PublicKey};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -10,7 +10,8 @@ use super::rows::{Columns, number, to_json};
 use super::{SqliteCatalog, users};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Enrolment, FeedEvent, NewAudit, NewCertificate, NewToken, NodeIdentity, NodeRecord, Report,
+    Belonging, Enrolment, FeedEvent, NewAudit, NewCertificate, NewToken, NodeIdentity, NodeRecord,
+    Report,
 };
 
 pub(super) async fn identity(
@@ -39,7 +40,7 @@ pub(super) async fn list(
     org: &OrgId,
 ) -> Result<Vec<NodeRecord>, CatalogError> {
     sqlx::query(
-        "SELECT node, owner, revoked, facts, generation, enrolled_at, seen_at FROM nodes
+        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at FROM nodes
          WHERE org = $1 ORDER BY node",
     )
     .bind(org.as_str())
@@ -56,7 +57,7 @@ pub(super) async fn get(
     node: &NodeId,
 ) -> Result<Option<NodeRecord>, CatalogError> {
     sqlx::query(
-        "SELECT node, owner, revoked, facts, generation, enrolled_at, seen_at FROM nodes
+        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at FROM nodes
          WHERE org = $1 AND node = $2",
     )
     .bind(org.as_str())
@@ -122,13 +123,14 @@ pub(super) async fn add_token(
         .execute(write.conn())
         .await?;
     let made = sqlx::query(
-        "INSERT INTO tokens (hash, org, node, owner, expires_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO tokens (hash, org, node, owner, pattern, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
     )
     .bind(token.hash.as_slice())
     .bind(token.org.as_str())
     .bind(token.node.as_str())
-    .bind(token.owner.as_ref().map(|owner| owner.as_str().to_owned()))
+    .bind(owner(&token.belongs))
+    .bind(pattern(&token.belongs))
     .bind(token.expires_at.as_millisecond())
     .execute(write.conn())
     .await?;
@@ -146,12 +148,13 @@ pub(super) async fn enrol(
     enrolment: &Enrolment,
 ) -> Result<(), CatalogError> {
     let node = &enrolment.node;
-    let token =
-        sqlx::query("SELECT org, node, owner, expires_at, used_at FROM tokens WHERE hash = $1")
-            .bind(enrolment.token_hash.as_slice())
-            .fetch_optional(&mut *conn)
-            .await?
-            .ok_or(CatalogError::Token("it is unknown"))?;
+    let token = sqlx::query(
+        "SELECT org, node, owner, pattern, expires_at, used_at FROM tokens WHERE hash = $1",
+    )
+    .bind(enrolment.token_hash.as_slice())
+    .fetch_optional(&mut *conn)
+    .await?
+    .ok_or(CatalogError::Token("it is unknown"))?;
     if token.text("org")? != org.as_str() || token.text("node")? != node.as_str() {
         return Err(CatalogError::Token("it is for another node"));
     }
@@ -161,6 +164,11 @@ pub(super) async fn enrol(
     if token.time("expires_at")? <= enrolment.at {
         return Err(CatalogError::Token("it has expired"));
     }
+    if belonging(&token)? != enrolment.belongs {
+        return Err(CatalogError::Token(
+            "it says otherwise what the node will be",
+        ));
+    }
     sqlx::query("UPDATE tokens SET used_at = $2 WHERE hash = $1")
         .bind(enrolment.token_hash.as_slice())
         .bind(enrolment.at.as_millisecond())
@@ -169,20 +177,17 @@ pub(super) async fn enrol(
     // A node that comes back goes on with the generation it had.
     sqlx::query(
         "INSERT INTO nodes
-             (org, node, owner, revoked, facts, sealing_key, generation, enrolled_at, seen_at)
-         VALUES ($1, $2, $3, FALSE, $4, $5, COALESCE(
-             (SELECT generation FROM removed_nodes WHERE org = $1 AND node = $2), 0), $6, NULL)
-         ON CONFLICT (org, node) DO UPDATE SET owner = excluded.owner, revoked = FALSE,
-             facts = excluded.facts, sealing_key = excluded.sealing_key,
+             (org, node, owner, pattern, revoked, facts, sealing_key, generation, enrolled_at, seen_at)
+         VALUES ($1, $2, $3, $4, FALSE, $5, $6, COALESCE(
+             (SELECT generation FROM removed_nodes WHERE org = $1 AND node = $2), 0), $7, NULL)
+         ON CONFLICT (org, node) DO UPDATE SET owner = excluded.owner, pattern = excluded.pattern,
+             revoked = FALSE, facts = excluded.facts, sealing_key = excluded.sealing_key,
              enrolled_at = excluded.enrolled_at, seen_at = NULL",
     )
     .bind(org.as_str())
     .bind(node.as_str())
-    .bind(
-        token
-            .name_opt::<edge_secrets_protocol::UserId>("owner")?
-            .map(String::from),
-    )
+    .bind(owner(&enrolment.belongs))
+    .bind(pattern(&enrolment.belongs))
     .bind(to_json("node's facts", &enrolment.facts)?)
     .bind(enrolment.sealing_key.to_bytes())
     .bind(enrolment.at.as_millisecond())
@@ -200,6 +205,25 @@ pub(super) async fn enrol(
             .await?;
     }
     add_certificate(conn, org, node, &enrolment.certificate).await
+}
+
+/// Puts the node on a pattern, or on policies.
+pub(super) async fn set_pattern(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    node: &NodeId,
+    pattern: Option<&PatternId>,
+) -> Result<(), CatalogError> {
+    let found = sqlx::query("UPDATE nodes SET pattern = $3 WHERE org = $1 AND node = $2")
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .bind(pattern.map(PatternId::to_string))
+        .execute(conn)
+        .await?;
+    match found.rows_affected() {
+        0 => Err(not_found(node)),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets the node and all that belongs to it, but for where its generation stood.
@@ -321,10 +345,37 @@ async fn add_certificate(
     Ok(())
 }
 
+pub(super) async fn promised(
+    catalog: &SqliteCatalog,
+    hash: &[u8; 32],
+) -> Result<Option<Belonging>, CatalogError> {
+    sqlx::query("SELECT owner, pattern FROM tokens WHERE hash = $1")
+        .bind(hash.as_slice())
+        .fetch_optional(&catalog.readers)
+        .await?
+        .map(|row| belonging(&row))
+        .transpose()
+}
+
+fn belonging(row: &SqliteRow) -> Result<Belonging, CatalogError> {
+    Ok(Belonging {
+        owner: row.name_opt("owner")?,
+        pattern: row.name_opt("pattern")?,
+    })
+}
+
+fn owner(belongs: &Belonging) -> Option<String> {
+    belongs.owner.as_ref().map(ToString::to_string)
+}
+
+fn pattern(belongs: &Belonging) -> Option<String> {
+    belongs.pattern.as_ref().map(ToString::to_string)
+}
+
 fn record(row: &SqliteRow) -> Result<NodeRecord, CatalogError> {
     Ok(NodeRecord {
         node: row.name("node")?,
-        owner: row.name_opt("owner")?,
+        belongs: belonging(row)?,
         revoked: row.flag("revoked")?,
         facts: row.json("facts")?,
         generation: Generation(row.count("generation")?),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edge_secrets_protocol::SealingKey;
 
 use super::*;
-use crate::catalog::records::{Actor, Enrolment, NewAudit, NewCertificate, NewToken};
+use crate::catalog::records::{Actor, Belonging, Enrolment, NewAudit, NewCertificate, NewToken};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError};
 use crate::deploy::{Models, apply_to};
@@ -52,7 +52,10 @@ async fn enrol(place: &Place, models: &Models, name: &str, owner: Option<&str>) 
     let token = NewToken {
         org: org(),
         node: name.parse().unwrap(),
-        owner: owner.map(|owner| owner.parse().unwrap()),
+        belongs: Belonging {
+            owner: owner.map(|owner| owner.parse().unwrap()),
+            pattern: None,
+        },
         hash,
         expires_at: "2999-01-01T00:00:00Z".parse().unwrap(),
     };
@@ -60,6 +63,7 @@ async fn enrol(place: &Place, models: &Models, name: &str, owner: Option<&str>) 
     let enrolment = Enrolment {
         node: token.node,
         token_hash: hash,
+        belongs: token.belongs,
         certificate: NewCertificate {
             serial: data_encoding::HEXLOWER.encode(name.as_bytes()),
             not_after: "2999-01-01T00:00:00Z".parse().unwrap(),

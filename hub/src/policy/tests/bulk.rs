@@ -156,7 +156,7 @@ fn shown(placed: &crate::catalog::records::Placed) -> String {
         top,
         placed.service.url.as_str(),
         &placed.service_version,
-        placed.policy.as_str(),
+        &placed.policy.to_string(),
         &bindings,
         &read,
         &users,

@@ -104,7 +104,7 @@ fn of_two_policies_for_one_service_the_first_by_name_wins_and_both_say_so() {
     let verdicts = verdicts(&berlin(), &definitions);
     let names: Vec<_> = verdicts
         .iter()
-        .map(|verdict| verdict.policy.as_str())
+        .map(|verdict| verdict.policy.to_string())
         .collect();
     assert_eq!(names, ["alpha", "beta", "zeta"]);
     let winners: Vec<_> = verdicts

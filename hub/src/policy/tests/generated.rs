@@ -106,7 +106,10 @@ proptest! {
         prop_assert!(placed.is_sorted_by(|a, b| a.id < b.id));
         for one in &placed {
             prop_assert_eq!(placed.iter().filter(|other| other.service == one.service).count(), 1);
-            let policy = &definitions.policies[&one.policy].document;
+            let Source::Policy(name) = &one.policy else {
+                panic!("{one:?}");
+            };
+            let policy = &definitions.policies[name].document;
             prop_assert!(could_place(&node, policy));
             prop_assert_eq!(policy.service(), &one.service);
             for consumer in &one.consumers {

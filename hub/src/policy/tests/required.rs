@@ -26,7 +26,7 @@ fn shown(definitions: &Definitions) -> Vec<String> {
                 .bindings
                 .iter()
                 .map(|(name, binding)| format!("{name} -> {}", binding.candidates[0]));
-            let users = one.policies().map(ToString::to_string);
+            let users = one.sources().map(ToString::to_string);
             let (bound, users): (Vec<_>, Vec<_>) = (bound.collect(), users.collect());
             let (url, version) = (&one.service.url, &one.service_version);
             format!(
@@ -42,7 +42,9 @@ fn shown(definitions: &Definitions) -> Vec<String> {
 
 fn rules(definitions: &Definitions, policy: &str, rule: &str) -> Vec<(bool, String)> {
     let verdicts = super::super::explain(&org(), &berlin(), definitions);
-    let of_policy = verdicts.into_iter().find(|v| v.policy.as_str() == policy);
+    let of_policy = verdicts
+        .into_iter()
+        .find(|v| v.policy.to_string() == policy);
     let rules = of_policy.unwrap().rules.into_iter();
     rules
         .filter(|r| r.rule == rule)

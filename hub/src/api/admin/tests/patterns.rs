@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{PatternInfo, Published};
+use crate::wire::{Explanation, NodeDetail, PatternInfo, Published, Rollout};
 
 /// The sample service on a pattern, `cred` bound to `reference`.
 fn pattern(reference: &str) -> Value {
@@ -147,4 +147,110 @@ async fn a_definition_that_a_pattern_needs_stays() {
     );
     world.delete("alice", "patterns/edge").await.ok();
     world.delete("alice", named).await.ok();
+}
+
+async fn with_pattern() -> World {
+    let world = with_service().await;
+    let document = pattern("db");
+    world.put("alice", "patterns/edge", &document).await.ok();
+    let policy = policy("1.0.0", &[("cred", "db")]);
+    world.put("alice", "policies/uplink", &policy).await.ok();
+    world
+}
+
+fn changes(published: &Published) -> Vec<String> {
+    let changes = published.changes.iter();
+    let line =
+        |c: &crate::wire::DeploymentChange| format!("{} {:?} {}", c.node, c.change, c.policy);
+    let mut lines: Vec<_> = changes.map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn a_node_is_put_on_a_pattern_and_back_on_policies() {
+    let world = with_pattern().await;
+    world.enrol("n1", "berlin", None).await;
+    let on = json!({"pattern": "edge"});
+    let before = world.trail("myorg").await.len();
+    let asked: Published = world
+        .put("root", "nodes/n1/pattern?dry_run=true", &on)
+        .await
+        .json();
+    let moves = ["n1 Deploy pattern:myorg/edge", "n1 Undeploy uplink"];
+    assert_eq!(changes(&asked), moves);
+    let node: NodeDetail = world.get("bob", "nodes/n1").await.json();
+    assert_eq!(node.info.pattern, None);
+    assert_eq!(node.deployments[0].policy.to_string(), "uplink");
+
+    let done: Published = world.put("root", "nodes/n1/pattern", &on).await.json();
+    assert_eq!(changes(&done), moves);
+    let node: NodeDetail = world.get("bob", "nodes/n1").await.json();
+    assert_eq!(node.info.pattern, Some("myorg/edge".parse().unwrap()));
+    assert_eq!(node.deployments.len(), 1);
+    assert_eq!(node.deployments[0].policy.to_string(), "pattern:myorg/edge");
+    let infos: Vec<PatternInfo> = world.get("bob", "patterns").await.json();
+    assert_eq!(infos[0].nodes, 1);
+    // A policy is nothing to it any more.
+    let gone: Published = world.delete("alice", "policies/uplink").await.json();
+    assert_eq!((changes(&gone).len(), gone.untouched_nodes), (0, 1));
+
+    let rollout: Rollout = world.get("bob", "patterns/edge/rollout").await.json();
+    assert_eq!((rollout.applied, rollout.total), (0, 1));
+    let service = rollout.nodes[0].service.as_ref().unwrap();
+    assert_eq!(service.to_string(), "myorg/com.example.uplink");
+    world.report_applied("n1").await;
+    let path = "patterns/edge/rollout?of=myorg";
+    let rollout: Rollout = world.get("bob", path).await.json();
+    assert_eq!((rollout.applied, rollout.total), (1, 1));
+    for path in ["patterns/nope/rollout", "patterns/edge/rollout?of=other"] {
+        world.get("bob", path).await.refused(Code::NotFound);
+    }
+
+    let told: Explanation = world.get("bob", "nodes/n1/explain").await.json();
+    let pattern = told.pattern.unwrap();
+    assert_eq!(
+        (pattern.name.to_string().as_str(), pattern.found),
+        ("myorg/edge", true)
+    );
+    assert!(told.verdicts[0].deployed);
+    assert_eq!(told.verdicts[0].policy.to_string(), "pattern:myorg/edge");
+
+    // Withdrawn, it leaves the node with nothing, and still on it.
+    let gone: Published = world.delete("alice", "patterns/edge").await.json();
+    assert_eq!(changes(&gone), ["n1 Undeploy pattern:myorg/edge"]);
+    let told: Explanation = world.get("bob", "nodes/n1/explain").await.json();
+    assert!(!told.pattern.unwrap().found && told.verdicts.is_empty());
+    let off = json!({"pattern": null});
+    let off: Published = world.put("root", "nodes/n1/pattern", &off).await.json();
+    assert_eq!(changes(&off).len(), 0);
+    let trail = &world.trail("myorg").await[before..];
+    let of_node = trail
+        .iter()
+        .filter(|record| record.starts_with("node.pattern"));
+    assert_eq!(of_node.count(), 2);
+}
+
+#[tokio::test]
+async fn who_administers_says_which_pattern_and_only_one_that_is_there() {
+    let world = with_pattern().await;
+    world.enrol("n1", "berlin", Some("alice")).await;
+    let on = json!({"pattern": "edge"});
+    let answer = world.put("alice", "nodes/n1/pattern", &on).await;
+    answer.refused(Code::Denied);
+    let unknown = world.put("root", "nodes/none/pattern", &on).await;
+    unknown.refused(Code::NotFound);
+    for (pattern, expected) in [
+        ("nope", "There is no pattern \"nope\"."),
+        ("other/edge", "There is no public pattern \"other/edge\"."),
+    ] {
+        let on = json!({"pattern": pattern});
+        let answer = world.put("root", "nodes/n1/pattern", &on).await;
+        assert_eq!(answer.refused(Code::Invalid), expected);
+        let token = json!({"ttl_seconds": 60, "pattern": pattern});
+        let answer = world.post("root", "nodes/n2/token", &token).await;
+        assert_eq!(answer.refused(Code::Invalid), expected);
+    }
+    let token = json!({"ttl_seconds": 60, "pattern": "edge"});
+    world.post("root", "nodes/n2/token", &token).await.ok();
 }

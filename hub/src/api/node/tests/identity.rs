@@ -233,3 +233,46 @@ async fn an_identity_that_is_replaced_while_it_renews_gets_no_new_one() {
     assert_eq!(answer.problem().code, Code::NotEnrolled);
     assert!(world.trail("node.renew").await.is_empty());
 }
+
+/// A node is on a pattern or on policies: both at once is refused with both places, and costs no token.
+#[tokio::test]
+async fn a_node_is_not_on_a_pattern_and_on_policies() {
+    let world = World::new().await;
+    let belongs = Belonging {
+        owner: None,
+        pattern: Some("myorg/edge".parse().unwrap()),
+    };
+    let token = world.token_of("edge-01", 60, belongs).await;
+    let sealing = SealingKey::generate();
+    let mut request = enrolment(token, &sealing, "berlin");
+    request.facts.policy = Some(json!({"deployment": {"constraints": ["a == 1"]}}));
+    let refused = world
+        .send(&anonymous(), "POST", routes::ENROLL, &request)
+        .await;
+    let problem = refused.problem();
+    let both = |problem: &Problem| {
+        assert_eq!(problem.code, Code::Conflict);
+        let expected =
+            "on pattern myorg/edge, and `policy.deployment.constraints` of its node policy";
+        assert!(problem.detail.contains(expected), "{}", problem.detail);
+    };
+    both(&problem);
+    let policy = request.facts.policy.take();
+    let answer = world
+        .send(&anonymous(), "POST", routes::ENROLL, &request)
+        .await;
+    let node = world.node(answer.ok().json(), sealing);
+
+    let said = world.trail("node.facts").await.len();
+    request.facts.policy = policy;
+    let refused = world
+        .send(&node.connected, "PUT", routes::NODE, &request.facts)
+        .await;
+    both(&refused.problem());
+    assert_eq!(world.trail("node.facts").await.len(), said);
+    // What is about its management alone is another matter.
+    request.facts.policy = Some(json!({"management": {"constraints": ["a == 1"]}}));
+    let facts = &request.facts;
+    let answer = world.send(&node.connected, "PUT", routes::NODE, facts);
+    answer.await.ok();
+}

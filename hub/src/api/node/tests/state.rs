@@ -23,7 +23,7 @@ async fn bindings_name_versions_and_no_references() {
     assert!(!text.contains("hunter2"), "{text}");
     let bindings: Bindings = answer.json();
     let deployment = &bindings.deployments[0];
-    assert_eq!(deployment.policy.as_str(), "uplink");
+    assert_eq!(deployment.policy.to_string(), "uplink");
     let secrets: Vec<_> = deployment.secrets.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(secrets, ["cred", "extra"]);
     assert!(matches!(

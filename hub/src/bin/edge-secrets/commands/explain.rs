@@ -21,7 +21,19 @@ pub(super) async fn run(args: ExplainArgs, session: &mut Session<'_>) -> Result<
 }
 
 fn render(explanation: &Explanation, service: Option<&str>, now: Timestamp) -> String {
+    let node = &explanation.node;
+    let pattern = match &explanation.pattern {
+        None => String::new(),
+        Some(pattern) if pattern.found => format!("Node {node} is on pattern {}.\n", pattern.name),
+        Some(pattern) => format!(
+            "Node {node} is on pattern {}, which is not there, or not public: nothing is deployed by it.\n",
+            pattern.name
+        ),
+    };
     if explanation.verdicts.is_empty() {
+        if explanation.pattern.is_some() {
+            return pattern;
+        }
         return match service {
             Some(service) => format!(
                 "No policy deploys service {service}: publish one, or see `edge-secrets policy \
@@ -30,21 +42,23 @@ fn render(explanation: &Explanation, service: Option<&str>, now: Timestamp) -> S
             None => "There are no policies.\n".to_owned(),
         };
     }
-    let blocks: Vec<_> = explanation
+    let blocks = explanation
         .verdicts
         .iter()
-        .map(|found| verdict(found, explanation.node.as_str(), now))
-        .collect();
+        .map(|found| verdict(found, node.as_str(), now));
+    let pattern = (!pattern.is_empty()).then_some(pattern);
+    let blocks: Vec<_> = pattern.into_iter().chain(blocks).collect();
     let notes = explanation.notes.iter();
-    let notes = notes.map(|note| format!("\nnote: {}: {note}\n", explanation.node));
+    let notes = notes.map(|note| format!("\nnote: {node}: {note}\n"));
     blocks.join("\n") + &notes.collect::<String>()
 }
 
 fn verdict(verdict: &VerdictInfo, node: &str, now: Timestamp) -> String {
     let is = if verdict.deployed { "is" } else { "is not" };
     let mut text = format!(
-        "Service {} {is} deployed on {node} by policy {}\n",
-        verdict.service, verdict.policy
+        "Service {} {is} deployed on {node} by {}\n",
+        verdict.service,
+        verdict.policy.titled()
     );
     for rule in &verdict.rules {
         let mark = if rule.holds { '✓' } else { '✗' };

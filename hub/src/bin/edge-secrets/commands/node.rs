@@ -1,14 +1,14 @@
 //! `edge-secrets node …`
 
-use std::time::Duration;
-
-use edge_secrets_hub::wire::{NewToken, NodeDetail, NodeInfo, NodeState, TokenIssued, paths};
+use edge_secrets_hub::wire::{
+    NewToken, NodeDetail, NodeInfo, NodePattern, NodeState, Published, TokenIssued, paths,
+};
 use edge_secrets_protocol::node::Property;
-use edge_secrets_protocol::{NodeId, UserId};
+use edge_secrets_protocol::{NodeId, PatternChoice};
 use http::Method;
 use jiff::Timestamp;
 
-use super::{Session, standing};
+use super::{Session, changes, standing};
 use crate::cli::NodeCommand;
 use crate::client::{Target, at};
 use crate::error::Error;
@@ -17,7 +17,25 @@ use crate::times::{age, age_or_never};
 
 pub(super) async fn run(command: NodeCommand, session: &mut Session<'_>) -> Result<(), Error> {
     match command {
-        NodeCommand::Token { node, ttl, owner } => token(&node, ttl, owner, session).await,
+        NodeCommand::Token {
+            node,
+            ttl,
+            owner,
+            pattern,
+        } => {
+            let request = NewToken {
+                ttl_seconds: ttl.as_secs().max(1),
+                owner,
+                pattern,
+            };
+            token(&node, &request, session).await
+        }
+        NodeCommand::Pattern {
+            node,
+            pattern,
+            dry_run,
+            ..
+        } => put_on(&node, pattern, dry_run, session).await,
         NodeCommand::List => list(session).await,
         NodeCommand::Show { node } => show(&node, session).await,
         NodeCommand::Revoke { node } => revoke(&node, session).await,
@@ -25,18 +43,9 @@ pub(super) async fn run(command: NodeCommand, session: &mut Session<'_>) -> Resu
     }
 }
 
-async fn token(
-    node: &NodeId,
-    ttl: Duration,
-    owner: Option<UserId>,
-    session: &mut Session<'_>,
-) -> Result<(), Error> {
-    let request = NewToken {
-        ttl_seconds: ttl.as_secs().max(1),
-        owner,
-    };
+async fn token(node: &NodeId, request: &NewToken, session: &mut Session<'_>) -> Result<(), Error> {
     let target = route(paths::NODE_TOKEN, node, session);
-    let issued: TokenIssued = session.client.send(Method::POST, target, &request).await?;
+    let issued: TokenIssued = session.client.send(Method::POST, target, request).await?;
     session
         .ui
         .show(&issued, |_| format!("{}\n", issued.token))?;
@@ -47,6 +56,27 @@ async fn token(
     Ok(())
 }
 
+async fn put_on(
+    node: &NodeId,
+    pattern: Option<PatternChoice>,
+    dry_run: bool,
+    session: &mut Session<'_>,
+) -> Result<(), Error> {
+    let target = route(paths::NODE_PATTERN, node, session).with("dry_run", dry_run);
+    let to = match &pattern {
+        Some(pattern) => format!("pattern {pattern}"),
+        None => "policies".to_owned(),
+    };
+    let request = NodePattern { pattern };
+    let published: Published = session.client.send(Method::PUT, target, &request).await?;
+    changes::show(
+        &published,
+        &format!("Node {node} is on {to}"),
+        &format!("Putting node {node} on {to}"),
+        session.ui,
+    )
+}
+
 async fn list(session: &mut Session<'_>) -> Result<(), Error> {
     let target = at(paths::NODES, &[session.client.org().as_str()]);
     let nodes: Vec<NodeInfo> = session.client.get(target).await?;
@@ -54,6 +84,7 @@ async fn list(session: &mut Session<'_>) -> Result<(), Error> {
         let headers = [
             "NODE",
             "OWNER",
+            "PATTERN",
             "STATE",
             "CONNECTED",
             "GENERATION",
@@ -67,6 +98,7 @@ async fn list(session: &mut Session<'_>) -> Result<(), Error> {
                     .as_ref()
                     .map(ToString::to_string)
                     .unwrap_or_default(),
+                pattern(node),
                 state(node).to_owned(),
                 connected(node).to_owned(),
                 generation(node),
@@ -128,6 +160,7 @@ fn render(detail: &NodeDetail, now: Timestamp) -> String {
                 .map(ToString::to_string)
                 .unwrap_or_default(),
         ),
+        ("pattern", pattern(info)),
         ("state", state(info).to_owned()),
         ("connected", connected(info).to_owned()),
         ("generation", generation(info)),
@@ -160,6 +193,11 @@ fn render(detail: &NodeDetail, now: Timestamp) -> String {
 fn properties(properties: &[Property]) -> String {
     let one = |property: &Property| format!("{}={}", property.name, property.value);
     properties.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn pattern(node: &NodeInfo) -> String {
+    let pattern = node.pattern.as_ref();
+    pattern.map(ToString::to_string).unwrap_or_default()
 }
 
 fn state(node: &NodeInfo) -> &'static str {
@@ -214,6 +252,7 @@ mod tests {
             render(&read(&detail), now),
             "node:        edge-01\n\
              owner:       alice\n\
+             pattern:     -\n\
              state:       active\n\
              connected:   yes\n\
              generation:  5/7\n\

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edge_secrets_hub::catalog::records::Trouble;
 use edge_secrets_hub::managers::Fault;
 use edge_secrets_hub::wire::{Rollout, RolloutNode, paths};
-use edge_secrets_protocol::NodeId;
+use edge_secrets_protocol::{NodeId, Source};
 use jiff::Timestamp;
 
 use super::follow::Follower;
@@ -17,8 +17,17 @@ use crate::output::{Table, count};
 use crate::times::{age, age_or_never};
 
 pub(super) async fn run(args: RolloutArgs, session: &mut Session<'_>) -> Result<(), Error> {
-    let segments = [session.client.org().to_string(), args.policy.to_string()];
-    let target = at(paths::ROLLOUT, &[&segments[0], &segments[1]]);
+    let org = session.client.org().clone();
+    let target = match (&args.policy, &args.pattern) {
+        (Some(policy), _) => at(paths::ROLLOUT, &[org.as_str(), policy.as_str()]),
+        (None, Some(pattern)) => {
+            let id = pattern.of(&org);
+            let target = at(paths::PATTERN_ROLLOUT, &[org.as_str(), id.name.as_str()]);
+            target.with("of", &id.org)
+        }
+        // The arguments are refused before.
+        (None, None) => return Ok(()),
+    };
     let mut rollout: Rollout = session.client.get(target.clone()).await?;
     if !args.watch {
         return session.ui.show(&rollout, |now| render(&rollout, now));
@@ -50,20 +59,46 @@ fn render(rollout: &Rollout, now: Timestamp) -> String {
         ..
     } = rollout;
     if *total == 0 {
-        return format!("Policy {policy}: it matches no node.\n");
+        return match policy {
+            Source::Policy(policy) => format!("Policy {policy}: it matches no node.\n"),
+            Source::Pattern(id) => format!("Pattern {id}: it deploys on no node.\n"),
+        };
     }
-    let mut table = Table::new(["NODE", "STATE", "SECRETS", "REPORTED", "REASON"]);
-    for node in &rollout.nodes {
-        table.row([
-            node.node.to_string(),
+    let cells = |node: &RolloutNode| {
+        [
             standing::state(node.state).to_owned(),
             secrets(node),
             age_or_never(node.reported_at, now),
             standing::error(node.error.as_ref()),
-        ]);
-    }
+        ]
+    };
+    let table = match policy {
+        Source::Policy(_) => {
+            let mut table = Table::new(["NODE", "STATE", "SECRETS", "REPORTED", "REASON"]);
+            for node in &rollout.nodes {
+                let [state, secrets, reported, reason] = cells(node);
+                table.row([node.node.to_string(), state, secrets, reported, reason]);
+            }
+            table
+        }
+        Source::Pattern(_) => {
+            let headers = ["NODE", "SERVICE", "STATE", "SECRETS", "REPORTED", "REASON"];
+            let mut table = Table::new(headers);
+            for node in &rollout.nodes {
+                let service = node.service.as_ref().map(ToString::to_string);
+                let [state, secrets, reported, reason] = cells(node);
+                let (name, service) = (node.node.to_string(), service.unwrap_or_default());
+                table.row([name, service, state, secrets, reported, reason]);
+            }
+            table
+        }
+    };
+    let title = match policy {
+        Source::Policy(policy) => format!("Policy {policy}"),
+        Source::Pattern(id) => format!("Pattern {id}"),
+    };
     format!(
-        "Policy {policy}: applied {applied}/{total}\n{}{}{}",
+        "{title}: applied {applied}/{total}\n{}{}{}",
         table.render(),
         troubles(&rollout.nodes, now),
         away(rollout, now)

@@ -1,10 +1,11 @@
-//! What deploys services on nodes.
+//! What places services on nodes.
 
 use std::fmt;
 use std::str::FromStr;
 
-use edge_secrets_protocol::{NameError, PatternId, PolicyName};
 use serde::{Deserialize, Serialize};
+
+use crate::name::{NameError, PatternId, PolicyName};
 
 /// A deployment policy of the nodes' organisation, or a pattern of any.
 ///
