@@ -16,6 +16,7 @@ mod killing;
 mod managers;
 mod open_horizon;
 mod operators;
+mod patterns;
 mod rights;
 mod scale;
 mod secrets_api;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         managers::trials,
         open_horizon::trials,
         operators::trials,
+        patterns::trials,
         rights::trials,
         scale::trials,
         secrets_api::trials,
