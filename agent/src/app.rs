@@ -13,6 +13,7 @@ mod files;
 mod hints;
 mod host;
 mod log;
+mod offline;
 mod readiness;
 mod session;
 mod signals;
@@ -48,6 +49,7 @@ use crate::systemd::notify::Notifier;
 use agent::{Agent, Parts};
 use board::Board;
 use host::Host;
+use offline::Offline;
 use readiness::Readiness;
 
 /// An agent that holds its runtime directory, its identity and its local socket.
@@ -128,6 +130,7 @@ pub fn build(
     reconciler.deliver_as(&identity.sealing_key.public());
     // Before anybody is told or given anything.
     reconciler.expire(Now::read());
+    let offline = Offline::open(&config, &identity, Now::read());
     let board = Board::new(&config, &identity, protection, &reconciler);
     let notifier = Notifier::from_env();
     let (shelf, asked) = (host.shelf(), host.asked());
@@ -144,6 +147,7 @@ pub fn build(
             store,
             identity,
             reconciler,
+            offline,
             board,
             host,
             counters: counters.clone(),

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::runtime::{self, Runtime};
 
 use crate::app::{self, AppError};
+use crate::cache::SealedCache;
 use crate::config::{Config, ConfigError, DEFAULT_PATH, Span};
 use crate::local_api::{self, BindError, ClientError};
 use crate::reconcile::{Reconciler, RuntimeError};
@@ -285,6 +286,7 @@ async fn wipe(config: &Config) -> Result<(), Failure> {
         }
     }
     let mut reconciler = Reconciler::open(&config.runtime())?;
+    SealedCache::remove(&config.state_dir).map_err(|e| Failure::new(Exit::Other, e))?;
     reconciler
         .wipe_all(Timestamp::now())
         .map_err(|e| Failure::new(Exit::Other, e))?;

@@ -182,14 +182,15 @@ impl Default for Wipe {
     }
 }
 
-/// What is kept for times without a hub. Not active yet: see [`Config::notices`].
+/// What is kept for times without a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offline {
     /// Whether sealed values are kept in the state directory.
     #[serde(default)]
     pub cache: Cache,
-    /// How old a kept value may be.
+    /// For how long services read what they have, and what is kept is kept, while nothing is heard of
+    /// the hub. Then everything is wiped until it is heard.
     #[serde(default = "default_max_age")]
     pub max_age: Span,
 }
@@ -208,9 +209,9 @@ impl Default for Offline {
 #[serde(rename_all = "snake_case")]
 pub enum Cache {
     /// Nothing is kept.
-    #[default]
     Off,
     /// Sealed values are kept.
+    #[default]
     Sealed,
 }
 
@@ -282,18 +283,6 @@ impl Config {
         }
         config.services_dir = base.join(&config.services_dir);
         Ok(config)
-    }
-
-    /// What the administrator should know: keys that are accepted and do nothing yet.
-    #[must_use]
-    pub fn notices(&self) -> Vec<&'static str> {
-        match self.offline.cache {
-            Cache::Off => Vec::new(),
-            Cache::Sealed => vec![
-                "offline.cache: sealed is accepted but not active in this version: after a reboot \
-                 the node needs its hub before services get their secrets.",
-            ],
-        }
     }
 
     /// How the runtime directory is set up.

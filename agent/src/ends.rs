@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edge_secrets_protocol::binding::{Bindings, BoundSecret, DifferenceError, SecretState};
-use edge_secrets_protocol::{DeploymentId, SecretName};
+use edge_secrets_protocol::{DeploymentId, Generation, SecretName, SecretVersion};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,54 @@ impl Desired {
 
     pub(crate) fn ends(&self) -> &BTreeMap<DeploymentId, Ends> {
         &self.ends
+    }
+
+    /// As a hub would tell it at `now`: with the lives that values still have.
+    pub(crate) fn told_at(&self, now: Now) -> Bindings {
+        let mut bindings = self.bindings.clone();
+        for deployment in &mut bindings.deployments {
+            let Some(ends) = self.ends.get(&deployment.id) else {
+                continue;
+            };
+            for secret in &mut deployment.secrets {
+                if let Some(end) = ends.get(&secret.name) {
+                    let left = end.at.since(now.boot).as_millis();
+                    secret.expires_in_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
+                    secret.expires_at = Some(end.until);
+                }
+            }
+        }
+        bindings
+    }
+
+    /// Lets a name have the version, and the end, that it had in a deployment of `before`.
+    pub(crate) fn keep_version(
+        &mut self,
+        id: &DeploymentId,
+        name: &SecretName,
+        version: &SecretVersion,
+        before: (&Self, &DeploymentId),
+    ) {
+        let deployments = self.bindings.deployments.iter_mut().filter(|d| d.id == *id);
+        for secret in deployments.flat_map(|deployment| &mut deployment.secrets) {
+            if secret.name == *name {
+                let version = version.clone();
+                secret.state = SecretState::Ready { version };
+            }
+        }
+        let (before, former) = before;
+        let end = before.ends.get(former).and_then(|ends| ends.get(name));
+        let own = self.ends.entry(id.clone()).or_default();
+        match end {
+            Some(end) => own.insert(name.clone(), *end),
+            None => own.remove(name),
+        };
+        self.ends.retain(|_, ends| !ends.is_empty());
+    }
+
+    /// Calls it another generation.
+    pub(crate) fn is_of(&mut self, generation: Generation) {
+        self.bindings.generation = generation;
     }
 
     /// As [`Bindings::onto`]: what is unchanged ends when it was to end.

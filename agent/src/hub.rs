@@ -11,6 +11,7 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub(crate) use border::check as check_bindings;
 pub use connection::{Connection, Pulled};
 pub use error::{HubError, TlsFault};
 pub use watch::WatchStream;

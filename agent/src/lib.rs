@@ -2,6 +2,7 @@
 //! values on tmpfs, and wipes them when they should go. `ARCHITECTURE.md` has the map.
 
 pub mod app;
+mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;

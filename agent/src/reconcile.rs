@@ -199,6 +199,12 @@ impl Reconciler {
         }
     }
 
+    /// The newest generation that anything delivered is of.
+    pub(crate) fn newest(&self) -> Option<Generation> {
+        let live = self.planner.actual().values();
+        live.filter_map(|live| live.manifest.number()).max()
+    }
+
     /// What to fetch at once after a [`deliver`](Self::deliver): values that a full batch left out,
     /// or that turned out to be needed because a delivered file was damaged. What the hub refused is
     /// not among them: [`desire`](Self::desire) asks for that again, at the caller's pace.

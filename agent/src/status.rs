@@ -28,6 +28,19 @@ pub struct AgentStatus {
     /// What is wrong or doubtful in `services.d`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profile_problems: Vec<ProfileProblem>,
+    /// What is kept for times without the hub; absent where `offline.cache` is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheStatus>,
+}
+
+/// The sealed cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// How many values are kept.
+    pub values: usize,
+    /// Why not all that should be kept is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What is wrong or doubtful in a file of `services.d`.

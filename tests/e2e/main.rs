@@ -14,6 +14,7 @@ mod formats;
 mod identity;
 mod killing;
 mod managers;
+mod offline;
 mod open_horizon;
 mod operators;
 mod patterns;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         identity::trials,
         killing::trials,
         managers::trials,
+        offline::trials,
         open_horizon::trials,
         operators::trials,
         patterns::trials,

@@ -21,6 +21,7 @@ use super::board::Board;
 use super::facts;
 use super::files::FileWatch;
 use super::host::{self, Host, News};
+use super::offline::Offline;
 use super::readiness::Readiness;
 use crate::clock::{Alarm, Now};
 use crate::config::Config;
@@ -42,6 +43,8 @@ pub(super) struct Agent {
     pub(super) reconciler: Reconciler,
     /// What the reconciler was last told to reach: what a difference is put onto.
     pub(super) desired: Option<Desired>,
+    /// What is kept for times without a hub.
+    pub(super) offline: Offline,
     /// `None` while the node policy file is malformed: the hub keeps what it knew.
     pub(super) facts: Option<NodeFacts>,
     /// What the hub has taken over this connection.
@@ -73,6 +76,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) identity: NodeIdentity,
     pub(super) reconciler: Reconciler,
+    pub(super) offline: Offline,
     pub(super) board: Board,
     pub(super) host: Host,
     pub(super) readiness: Readiness,
@@ -102,6 +106,7 @@ impl Agent {
             proven: false,
             reconciler: parts.reconciler,
             desired: None,
+            offline: parts.offline,
             facts: None,
             reported: None,
             agenda: Agenda::new(),
@@ -119,9 +124,6 @@ impl Agent {
             renewal_jitter: random(),
             stop: parts.stop,
         };
-        for notice in agent.config.notices() {
-            warn!("{notice}");
-        }
         agent.watch_files();
         agent.refresh_facts();
         agent.plan_renewal();
@@ -145,6 +147,7 @@ impl Agent {
         let (org, node) = self.node();
         info!(%org, %node, hub = %self.config.hub.url, "Agent started.");
         self.host.apply_lives(&mut self.reconciler);
+        self.recall();
         self.tick();
         let mut backoff = Backoff::connecting();
         loop {
@@ -244,11 +247,16 @@ impl Agent {
 
     /// Wakes up when the next value ends.
     pub(super) fn set_alarm(&mut self) {
-        self.alarm.set(self.reconciler.next_end(Now::read()));
+        let next = [
+            self.reconciler.next_end(Now::read()),
+            self.offline.age.next(),
+        ];
+        self.alarm.set(next.into_iter().flatten().min());
     }
 
     /// Values have ended: they go, the hub hears of it, and is asked for others.
     fn expire(&mut self) {
+        self.grow_old();
         if self.reconciler.expire(Now::read()) {
             // One secret may end on many nodes at once.
             let then = Instant::now() + up_to(END_SPREAD, random());
@@ -260,8 +268,9 @@ impl Agent {
 
     /// Makes the present state visible.
     pub(super) fn publish(&mut self) {
+        let cache = self.offline.status();
         self.board
-            .publish(&self.identity, &self.reconciler, &self.host);
+            .publish(&self.identity, &self.reconciler, &self.host, cache);
         self.readiness.say(&self.board.status());
     }
 
@@ -275,6 +284,7 @@ impl Agent {
         let lives = self.host.take(news, &mut self.reconciler);
         if lives && self.host.apply_lives(&mut self.reconciler) {
             self.agenda.converge.by(now);
+            self.converge_without_hub();
         }
         self.tick();
         self.agenda.report.by(now);
@@ -316,6 +326,8 @@ impl Agent {
         }
         let wait = backoff.failed();
         let before = self.board.state();
+        self.offline.age.lost(Now::read());
+        self.set_alarm();
         self.board.hub_is(HubState::Disconnected, Some(&error));
         if before == HubState::Connected {
             warn!(%error, "Hub lost; what services read stays as it is.");
@@ -347,6 +359,8 @@ impl Agent {
             "{why}; everything is wiped. If the node should come back, enrol it again"
         ));
         self.board.hub_is(HubState::Revoked, Some(&told));
+        // First, so that no crash brings back what is wiped.
+        self.offline.forget();
         let wiped = self.reconciler.wipe_all(Timestamp::now());
         self.tick();
         self.readiness.ready();
@@ -389,6 +403,7 @@ impl Agent {
         }
         if self.host.apply_lives(&mut self.reconciler) || reshaped {
             self.agenda.converge.by(Instant::now());
+            self.converge_without_hub();
         }
         self.tick();
         self.watch_files();
@@ -438,13 +453,18 @@ impl Agent {
         }
         info!(file = %self.config_path.display(), "Configuration read again.");
         self.config = config;
+        let now = Now::read();
+        self.offline.configure(&self.config, &self.identity, now);
+        self.set_alarm();
         self.board.identity_is(&self.config, &self.identity);
+        self.publish();
     }
 
     /// Another hub, or another enrolment: generations of the former one mean nothing to it.
     fn forget_hub(&mut self) {
         self.desired = None;
         self.reported = None;
+        self.offline.forget_words();
         self.reconciler.start_over();
     }
 
@@ -482,6 +502,7 @@ impl Agent {
                 info!(org = %identity.org, node = %identity.node, "New identity.");
                 self.forget_hub();
                 self.adopt(identity);
+                self.offline.forget_for(&self.identity);
                 self.reconciler
                     .deliver_as(&self.identity.sealing_key.public());
                 Err(End::Reconnect)

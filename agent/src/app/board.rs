@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::hub::HubError;
 use crate::identity::NodeIdentity;
 use crate::reconcile::Reconciler;
-use crate::status::{AgentStatus, HubState, HubStatus};
+use crate::status::{AgentStatus, CacheStatus, HubState, HubStatus};
 
 /// The status, and who watches it.
 pub(super) struct Board {
@@ -44,6 +44,7 @@ impl Board {
             protection,
             services: reconciler.services(),
             profile_problems: Vec::new(),
+            cache: None,
         };
         Self {
             sender: watch::channel(Arc::new(status)).0,
@@ -85,7 +86,13 @@ impl Board {
     }
 
     /// Makes the present state visible; watchers wake only when it is another than before.
-    pub(super) fn publish(&self, identity: &NodeIdentity, reconciler: &Reconciler, host: &Host) {
+    pub(super) fn publish(
+        &self,
+        identity: &NodeIdentity,
+        reconciler: &Reconciler,
+        host: &Host,
+        cache: Option<CacheStatus>,
+    ) {
         let generation = reconciler.report().generation;
         let mut services = reconciler.services();
         host.describe(&mut services, reconciler);
@@ -95,6 +102,7 @@ impl Board {
                 && status.generation == generation
                 && status.services == services
                 && status.profile_problems == problems
+                && status.cache == cache
                 && status.node == identity.node
                 && status.org == identity.org;
             if same {
@@ -105,6 +113,7 @@ impl Board {
             status.generation = generation;
             status.services = services;
             status.profile_problems = problems.to_vec();
+            status.cache = cache;
             status.node = identity.node.clone();
             status.org = identity.org.clone();
             true

@@ -93,6 +93,8 @@ impl Agent {
     /// The hub has taken this identity.
     fn accepted(&mut self) {
         self.board.hub_is(HubState::Connected, None);
+        self.offline.age.heard(Now::read());
+        self.set_alarm();
         self.counters.reconnects.increment();
         self.counters.contacted(Timestamp::now());
         self.publish();
@@ -144,6 +146,7 @@ impl Agent {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
         self.counters.contacted(Timestamp::now());
+        self.keep_no_longer().await?;
         let Some(desired) = &self.desired else {
             self.agenda.converge.done();
             self.readiness.ready();
@@ -155,11 +158,17 @@ impl Agent {
         let nothing_wanted = wanted.is_empty();
         let fetched = self.fetch(&session.connection, wanted).await?;
         self.tick();
+        if fetched.is_ok() {
+            self.readiness.ready();
+        }
+        self.keep().await?;
         self.agenda.report.by(Instant::now());
         if let Err(error) = fetched {
             return self.put_off(error, |agenda| &mut agenda.converge);
         }
-        self.readiness.ready();
+        if let Err(error) = self.fill(&session.connection).await? {
+            return self.put_off(error, |agenda| &mut agenda.converge);
+        }
         let wait = match self.unfinished(nothing_wanted) {
             Unfinished::Nothing => {
                 self.agenda.converge.done();
@@ -225,6 +234,11 @@ impl Agent {
             }
         };
         let generation = desired.bindings().generation;
+        if before.is_none() {
+            // What a former life kept is no older answer.
+            self.reconciler.start_over();
+            self.offline.forget_words();
+        }
         if before.is_some_and(|before| generation < before) {
             // An older answer on a connection that gave a newer one is a stale one. A hub that was
             // restored from a backup says it again on a new connection, and is believed.
@@ -279,6 +293,9 @@ impl Agent {
                 &fetched,
                 Now::read(),
             );
+            for (item, result) in &fetched {
+                self.offline.arrived(item, result);
+            }
             self.tick();
             answered.extend(fetched.into_iter().map(|(item, _)| item));
             wanted = self.reconciler.again();
@@ -331,6 +348,7 @@ impl Agent {
     fn resync(&mut self, now: Instant) {
         self.reconciler.verify();
         self.reported = None;
+        self.offline.ask_again();
         self.plan_renewal();
         self.agenda.converge.by(now);
         self.agenda.report.by(now);

@@ -2,6 +2,7 @@
 
 mod lives;
 mod node;
+mod offline;
 mod trust;
 
 use std::fs;

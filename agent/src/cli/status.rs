@@ -100,6 +100,12 @@ fn table(status: &AgentStatus) -> String {
         let name = if at == 0 { "protection" } else { "" };
         line(name, format_args!("{protection}"));
     }
+    if let Some(cache) = &status.cache {
+        line("cache", format_args!("{} sealed values", cache.values));
+        if let Some(error) = &cache.error {
+            line("", format_args!("{error}"));
+        }
+    }
     for problem in &status.profile_problems {
         let at = problem.line.map(|at| format!(":{at}")).unwrap_or_default();
         let effect = match problem.effect {

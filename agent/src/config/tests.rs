@@ -27,11 +27,7 @@ fn the_documented_example_parses() {
         Duration::from_secs(30 * 86_400)
     );
     assert_eq!(config.socket(), Path::new("/run/edge-secrets/agent.sock"));
-    assert_eq!(
-        config.notices().len(),
-        1,
-        "the cache is not silently ignored"
-    );
+    assert_eq!(config.offline.cache, Cache::Sealed);
 }
 
 #[test]
@@ -41,8 +37,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.tmpfs.mount, Mount::Auto);
     assert_eq!(config.runtime().grace, Duration::from_secs(10));
     assert!(config.runtime().mount);
-    assert_eq!(config.offline.cache, Cache::Off);
-    assert!(config.notices().is_empty());
+    assert_eq!(config.offline.cache, Cache::Sealed);
+    let off = parse("hub: { url: https://hub }\noffline: { cache: off }").unwrap();
+    assert_eq!(off.offline.cache, Cache::Off);
 }
 
 #[test]

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_secrets_protocol::binding::Format;
-use edge_secrets_protocol::{DeploymentId, SecretName, SecretVersion, Source};
+use edge_secrets_protocol::{DeploymentId, Generation, SecretName, SecretVersion, Source};
 use jiff::Timestamp;
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
+use super::GENERATION;
 use super::dir::{Kind, kind};
 use crate::clock::BootTime;
 use crate::consumers::names::FileName;
@@ -97,6 +98,16 @@ impl FileMark {
 }
 
 impl Manifest {
+    /// The generation that it was delivered by, where its name says so.
+    pub(crate) fn number(&self) -> Option<Generation> {
+        let number = self
+            .generation
+            .strip_prefix(GENERATION)?
+            .split('.')
+            .next()?;
+        number.parse().ok().map(Generation)
+    }
+
     /// The names in the consumer's directory itself.
     pub(crate) fn visible(&self) -> BTreeSet<&str> {
         let shown = self.files.keys().filter(|file| !file.is_hidden());

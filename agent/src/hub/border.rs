@@ -11,7 +11,7 @@ use edge_secrets_protocol::limits::MAX_DEPLOYMENTS;
 ///
 /// # Errors
 /// The reason.
-pub(super) fn check(bindings: &Bindings) -> Result<(), &'static str> {
+pub(crate) fn check(bindings: &Bindings) -> Result<(), &'static str> {
     if bindings.deployments.len() + bindings.unchanged.len() > MAX_DEPLOYMENTS {
         return Err("it has too many deployments");
     }

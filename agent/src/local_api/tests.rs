@@ -28,6 +28,7 @@ fn agent(services: Vec<ServiceStatus>) -> AgentStatus {
         protection: vec![],
         services,
         profile_problems: vec![],
+        cache: None,
     }
 }
 

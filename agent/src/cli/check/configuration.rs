@@ -18,13 +18,6 @@ pub(super) fn check(patient: &Patient) -> Vec<Finding> {
         CONFIGURATION,
         patient.config_path.display().to_string(),
     )];
-    for notice in config.notices() {
-        found.push(Finding::warning(
-            CONFIGURATION,
-            notice,
-            "remove the key, or wait",
-        ));
-    }
     if let Some(Err(error)) = config.local_api.group.as_deref().map(local_api::group_id) {
         let advice = "the agent does not start before; or remove local_api.group";
         found.push(Finding::failed(

@@ -153,6 +153,7 @@ pub(super) mod fabricated {
             protection: vec![],
             services: vec![],
             profile_problems: vec![],
+            cache: None,
         }
     }
 }

@@ -1,0 +1,278 @@
+//! Without a hub: what it said and sent last is gone on with, until that is too old.
+
+use std::collections::BTreeSet;
+
+use edge_secrets_protocol::binding::{FetchItem, FetchResult};
+use edge_secrets_protocol::limits::MAX_BATCH_ITEMS;
+use edge_secrets_protocol::status::DeploymentState;
+use edge_secrets_protocol::{Code, Sealed};
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::agent::{Agent, End};
+use crate::cache::{Age, SealedCache, Whose};
+use crate::clock::Now;
+use crate::config::{Cache, Config};
+use crate::ends::Desired;
+use crate::hub::{Connection, HubError};
+use crate::identity::NodeIdentity;
+use crate::status::{CacheStatus, HubState};
+
+/// What is kept for times without a hub.
+pub(super) struct Offline {
+    /// Where the configuration wants one.
+    cache: Option<SealedCache>,
+    /// What a former life kept, until the hub speaks.
+    recalled: Option<Desired>,
+    /// What has arrived and is still to be kept.
+    fresh: Vec<(FetchItem, Sealed)>,
+    /// What the hub has refused when it was asked for to be kept alone.
+    refused: BTreeSet<FetchItem>,
+    /// Why the last save failed.
+    error: Option<String>,
+    pub(super) age: Age,
+}
+
+impl Offline {
+    pub(super) fn open(config: &Config, identity: &NodeIdentity, now: Now) -> Self {
+        let mut offline = Self {
+            cache: None,
+            recalled: None,
+            fresh: Vec::new(),
+            refused: BTreeSet::new(),
+            error: None,
+            age: Age::open(&config.state_dir, config.offline.max_age.duration(), now),
+        };
+        offline.configure(config, identity, now);
+        offline
+    }
+
+    /// Switches the cache on or off, as the configuration says. What was kept goes with it.
+    pub(super) fn configure(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
+        self.age.may_be(config.offline.max_age.duration());
+        match (config.offline.cache, &self.cache) {
+            (Cache::Sealed, None) => {
+                let (cache, kept) = SealedCache::open(&config.state_dir, whose(identity), now);
+                (self.cache, self.recalled) = (Some(cache), kept);
+            }
+            (Cache::Off, _) => {
+                (self.cache, self.recalled, self.error) = (None, None, None);
+                self.fresh.clear();
+                if let Err(error) = SealedCache::remove(&config.state_dir) {
+                    warn!(%error, "The sealed cache is switched off, and not all of it is removed.");
+                }
+            }
+            (Cache::Sealed, Some(_)) => {}
+        }
+    }
+
+    /// For the status.
+    pub(super) fn status(&self) -> Option<CacheStatus> {
+        self.cache.as_ref().map(|cache| CacheStatus {
+            values: cache.len(),
+            error: self.error.clone(),
+        })
+    }
+
+    /// A value has arrived that may be worth keeping.
+    pub(super) fn arrived(&mut self, item: &FetchItem, result: &FetchResult) {
+        if let (Some(_), FetchResult::Sealed(sealed)) = (&self.cache, result) {
+            self.fresh.push((item.clone(), sealed.clone()));
+        }
+    }
+
+    /// What the hub refused may be asked for again.
+    pub(super) fn ask_again(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Forgets everything, for good.
+    pub(super) fn forget(&mut self) {
+        self.recalled = None;
+        self.fresh.clear();
+        let cleared = self.cache.as_ref().map_or(Ok(()), SealedCache::clear);
+        self.failed(cleared.err());
+    }
+
+    /// As [`forget`](Self::forget), and from now on for another enrolment.
+    pub(super) fn forget_for(&mut self, identity: &NodeIdentity) {
+        self.forget();
+        let cleared = self.cache.as_ref();
+        let cleared = cleared.map_or(Ok(()), |cache| cache.clear_for(whose(identity)));
+        self.failed(cleared.err());
+    }
+
+    /// Another hub is asked from now on: what this one said is no base for it.
+    pub(super) fn forget_words(&mut self) {
+        self.recalled = None;
+    }
+
+    fn failed(&mut self, error: Option<impl ToString>) {
+        let error = error.map(|error| error.to_string());
+        if let Some(error) = error.as_ref().filter(|_| self.error != error) {
+            warn!(%error, "Services get their secrets all the same; a reboot without the hub would not have all.");
+        }
+        self.error = error;
+    }
+}
+
+fn whose(identity: &NodeIdentity) -> Whose {
+    Whose::new(
+        &identity.org,
+        &identity.node,
+        &identity.sealing_key.public(),
+    )
+}
+
+impl Agent {
+    /// Before the hub is reached: goes on with what it said last, unless that is too old.
+    pub(super) fn recall(&mut self) {
+        self.grow_old();
+        let Some(desired) = &self.offline.recalled else {
+            return;
+        };
+        let generation = desired.bindings().generation;
+        if self
+            .reconciler
+            .newest()
+            .is_some_and(|newest| newest > generation)
+        {
+            info!(%generation, "What is delivered is newer than what is kept; it stays as it is.");
+            self.offline.recalled = None;
+            return;
+        }
+        let values = self.offline.status().map_or(0, |status| status.values);
+        info!(%generation, values, "Going on with what is kept until the hub is reached.");
+        self.converge_without_hub();
+        let pending = |state| state == DeploymentState::Pending;
+        if !self
+            .reconciler
+            .report()
+            .deployments
+            .iter()
+            .any(|d| pending(d.state))
+        {
+            self.readiness.ready();
+        }
+    }
+
+    /// Delivers what is kept, where the hub cannot be asked.
+    pub(super) fn converge_without_hub(&mut self) {
+        if self.board.state() == HubState::Connected {
+            return;
+        }
+        let (Some(cache), Some(desired)) = (
+            self.offline.cache.clone(),
+            self.desired.as_ref().or(self.offline.recalled.as_ref()),
+        ) else {
+            return;
+        };
+        let wanted = self.reconciler.desire(desired, Now::read());
+        // A part at a time, so that few values are at hand at once.
+        for part in wanted.chunks(PART) {
+            let found = part.iter().filter_map(|item| {
+                let sealed = cache.find(item)?;
+                Some((item.clone(), FetchResult::Sealed(sealed)))
+            });
+            let found: Vec<_> = found.collect();
+            let identity = &self.identity;
+            let keys = [&identity.sealing_key];
+            let (org, node) = (&identity.org, &identity.node);
+            self.reconciler
+                .deliver(org, node, &keys, &found, Now::read());
+        }
+    }
+
+    /// What the node should not have any more leaves the cache before it is wiped, so that no crash in
+    /// between brings it back.
+    pub(super) async fn keep_no_longer(&mut self) -> Result<(), End> {
+        let exceeds = |cache: &SealedCache| {
+            let desired = self.desired.as_ref();
+            desired.is_some_and(|desired| cache.exceeds(desired))
+        };
+        match self.offline.cache.as_ref().is_some_and(exceeds) {
+            true => self.keep().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps what the hub has said and sent. The report that follows says so: what it calls applied, or
+    /// wiped, is so after a crash too.
+    pub(super) async fn keep(&mut self) -> Result<(), End> {
+        let fresh = std::mem::take(&mut self.offline.fresh);
+        let (Some(cache), Some(desired)) = (&self.offline.cache, &self.desired) else {
+            return Ok(());
+        };
+        if fresh.is_empty() && cache.is_current(desired) {
+            return Ok(());
+        }
+        let save = cache.save(desired.clone(), fresh, Now::read());
+        let saved = self.attend(spawn_blocking(move || save.run())).await?;
+        let error = match saved {
+            Ok(saved) => saved.err().map(|error| error.to_string()),
+            Err(_) => Some("the cache cannot be written: its writer ended".into()),
+        };
+        self.offline.failed(error);
+        self.publish();
+        Ok(())
+    }
+
+    /// Fetches what is delivered and not kept: of a cache that was lost, or is new.
+    pub(super) async fn fill(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<Result<(), HubError>, End> {
+        loop {
+            let (Some(cache), Some(desired)) = (&self.offline.cache, &self.desired) else {
+                return Ok(Ok(()));
+            };
+            let mut lacking = cache.lacks(desired);
+            lacking.retain(|item| !self.offline.refused.contains(item));
+            lacking.truncate(MAX_BATCH_ITEMS);
+            if lacking.is_empty() || self.offline.error.is_some() {
+                return Ok(Ok(()));
+            }
+            let results = match self.attend(connection.secrets(lacking.clone())).await? {
+                Ok(results) => results,
+                Err(error) => return Ok(Err(error)),
+            };
+            let mut full = true;
+            for (item, result) in lacking.into_iter().zip(results) {
+                match &result {
+                    FetchResult::Problem(problem) if problem.code == Code::BatchFull => continue,
+                    FetchResult::Problem(_) => {
+                        self.offline.refused.insert(item);
+                    }
+                    FetchResult::Sealed(_) => self.offline.arrived(&item, &result),
+                }
+                full = false;
+            }
+            if full {
+                return Ok(Ok(()));
+            }
+            self.keep().await?;
+        }
+    }
+
+    /// Wipes everything when the hub was not heard for too long.
+    pub(super) fn grow_old(&mut self) {
+        let now = Now::read();
+        if !self.offline.age.is_over(now) {
+            return;
+        }
+        warn!(
+            "Nothing was heard of the hub for offline.max_age: everything is wiped until it is heard."
+        );
+        self.desired = None;
+        self.reported = None;
+        self.offline.forget();
+        if let Err(error) = self.reconciler.wipe_all(Timestamp::now()) {
+            error!(%error, "Not everything could be wiped; trying again.");
+            self.offline.age.again(now);
+        }
+    }
+}
+
+/// How many values are taken from the cache at once.
+const PART: usize = 64;

@@ -1,0 +1,419 @@
+//! What the hub said and sent, kept for times without it: bindings, and values as they arrived, sealed
+//! to this node's key. Never a value in clear.
+//!
+//! ```text
+//! STATE/cache/                0700
+//!     index                   what the node should have, by the newest bindings that are kept as a whole
+//!     <SHA-256>.sealed        one version of one value; its name is made of service, secret and version
+//! STATE/cache.set-aside/      a cache that could not be used, for people to look at; read by nobody
+//! ```
+//!
+//! A save writes new values, then the index (both synced), then removes what the index names no more:
+//! a kill leaves the old index with all its values or the new one with all of its. What stands there
+//! and is not named is removed by the next [`SealedCache::open`]. Whoever was told that a save is done
+//! can rely on it: nothing that it left out comes back.
+
+mod age;
+mod index;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use edge_secrets_protocol::Sealed;
+use edge_secrets_protocol::binding::FetchItem;
+use edge_secrets_protocol::limits::{MAX_RESPONSE, MAX_SECRET_BYTES};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+pub(crate) use self::age::Age;
+pub(crate) use self::index::Whose;
+use self::index::{Index, ready};
+use crate::clock::Now;
+use crate::ends::Desired;
+
+/// The cache of one enrolment. Clones share it; one save or clearing goes on at a time. Blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedCache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    whose: Whose,
+    /// Grows when everything is to be forgotten: a save from before it must not bring anything back.
+    life: u64,
+    /// What the index on disk says, where there is one.
+    kept: Option<Desired>,
+    /// The values on disk.
+    values: BTreeSet<FetchItem>,
+}
+
+/// The cache cannot be written. Says where and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cache {} cannot be written: {reason}", dir.display())]
+pub(crate) struct CacheError {
+    dir: PathBuf,
+    reason: String,
+}
+
+/// A save that may be carried out on another thread.
+#[derive(Debug)]
+pub(crate) struct Save {
+    cache: SealedCache,
+    life: u64,
+    desired: Desired,
+    fresh: Vec<(FetchItem, Sealed)>,
+    now: Now,
+}
+
+/// A value's file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    item: FetchItem,
+    sealed: Sealed,
+}
+
+impl SealedCache {
+    /// Takes over what is kept in the state directory, and gives what the node should have by it. What
+    /// is of another enrolment, damaged or unreadable is named in the log and set aside; then nothing
+    /// is kept.
+    pub(crate) fn open(state_dir: &Path, whose: Whose, now: Now) -> (Self, Option<Desired>) {
+        let dir = state_dir.join(DIR);
+        let (kept, values) = match take_over(&dir, &whose, now) {
+            Ok(Some((desired, values))) => (Some(desired), values),
+            Ok(None) => (None, BTreeSet::new()),
+            Err(reason) => {
+                set_aside(&dir, &reason);
+                (None, BTreeSet::new())
+            }
+        };
+        let state = State {
+            whose,
+            life: 0,
+            kept: kept.clone(),
+            values,
+        };
+        let state = Mutex::new(state);
+        (Self(Arc::new(Shared { dir, state })), kept)
+    }
+
+    /// Removes whatever is kept in the state directory.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub(crate) fn remove(state_dir: &Path) -> Result<(), CacheError> {
+        for dir in [DIR, SET_ASIDE].map(|name| state_dir.join(name)) {
+            remove_all(&dir).map_err(|error| CacheError::new(&dir, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The value, where it is kept. One that is damaged is named in the log, and is not kept any more.
+    pub(crate) fn find(&self, item: &FetchItem) -> Option<Sealed> {
+        let mut state = self.state();
+        if !state.values.contains(item) {
+            return None;
+        }
+        let path = self.0.dir.join(file_name(item));
+        let kept = read(&path, MAX_VALUE).and_then(|bytes| {
+            let kept: Kept = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+            match kept.item == *item && kept.sealed.plain_len().is_ok() {
+                true => Ok(kept.sealed),
+                false => Err(damaged()),
+            }
+        });
+        kept.inspect_err(|error| {
+            warn!(file = %path.display(), %error, "A kept value cannot be used; it is fetched again.");
+            state.values.remove(item);
+        })
+        .ok()
+    }
+
+    /// The values that should be kept and are not, but for those that end: some of them are made anew
+    /// when they are asked for again.
+    pub(crate) fn lacks(&self, desired: &Desired) -> Vec<FetchItem> {
+        let state = self.state();
+        let bindings = desired.bindings().deployments.iter();
+        let lasting = bindings.flat_map(|deployment| {
+            let ends = desired.ends().get(&deployment.id);
+            ready(deployment).filter(move |item| ends.is_none_or(|e| !e.contains_key(&item.name)))
+        });
+        let lacking: BTreeSet<_> = lasting
+            .filter(|item| !state.values.contains(item))
+            .collect();
+        lacking.into_iter().collect()
+    }
+
+    /// Whether something is kept that should not be any more, by its name and not only by its version.
+    pub(crate) fn exceeds(&self, desired: &Desired) -> bool {
+        let state = self.state();
+        let named = index::named(desired);
+        let mut values = state.values.iter();
+        values.any(|item| !named.contains(&(&item.service, &item.name)))
+    }
+
+    /// Whether the index says just that.
+    pub(crate) fn is_current(&self, desired: &Desired) -> bool {
+        self.state().kept.as_ref() == Some(desired)
+    }
+
+    /// How many values are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.state().values.len()
+    }
+
+    /// A save of what the node should have, and of values that have arrived for it.
+    pub(crate) fn save(&self, desired: Desired, fresh: Vec<(FetchItem, Sealed)>, now: Now) -> Save {
+        Save {
+            life: self.state().life,
+            cache: self.clone(),
+            desired,
+            fresh,
+            now,
+        }
+    }
+
+    /// Forgets everything, for good: also what a save that was begun before would have kept.
+    ///
+    /// # Errors
+    /// When something is left on disk.
+    pub(crate) fn clear(&self) -> Result<(), CacheError> {
+        let mut state = self.state();
+        state.life += 1;
+        state.kept = None;
+        state.values.clear();
+        let aside = self.0.dir.with_file_name(SET_ASIDE);
+        let removed = [&self.0.dir, &aside].map(|dir| remove_all(dir));
+        let removed = removed.into_iter().find_map(Result::err);
+        removed.map_or(Ok(()), |error| Err(CacheError::new(&self.0.dir, &error)))
+    }
+
+    /// As [`clear`](Self::clear), and from now on for another enrolment.
+    ///
+    /// # Errors
+    /// When something is left on disk. It is of the former enrolment, and never read.
+    pub(crate) fn clear_for(&self, whose: Whose) -> Result<(), CacheError> {
+        self.state().whose = whose;
+        self.clear()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic between two steps leaves what a kill would leave.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Save {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// When it could not be written whole; what was kept before is kept.
+    pub(crate) fn run(self) -> Result<(), CacheError> {
+        let cache = self.cache.clone();
+        let dir = &cache.0.dir;
+        let mut state = cache.state();
+        if state.life != self.life {
+            return Ok(());
+        }
+        self.write(&mut state, dir)
+            .map_err(|error| CacheError::new(dir, &error))
+    }
+
+    fn write(self, state: &mut State, dir: &Path) -> io::Result<()> {
+        let mut at_hand = state.values.clone();
+        at_hand.extend(self.fresh.iter().map(|(item, _)| item.clone()));
+        let remembered = index::remember(&self.desired, state.kept.as_ref(), &at_hand);
+        let wanted: BTreeSet<_> = remembered
+            .bindings()
+            .deployments
+            .iter()
+            .flat_map(ready)
+            .collect();
+        let changed = state.kept.as_ref() != Some(&remembered);
+        let mut fresh = self.fresh;
+        fresh.retain(|(item, _)| wanted.contains(item) && !state.values.contains(item));
+        if !changed && fresh.is_empty() && state.values.is_subset(&wanted) {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        for (item, sealed) in fresh {
+            let kept = Kept { item, sealed };
+            let bytes = serde_json::to_vec(&kept).map_err(io::Error::other)?;
+            replace(dir, &file_name(&kept.item), &bytes)?;
+            state.values.insert(kept.item);
+        }
+        if changed {
+            let index = Index::of(&state.whose, &remembered, self.now);
+            replace(dir, INDEX, &index.encode()?)?;
+        }
+        File::open(dir)?.sync_all()?;
+        state.kept = Some(remembered);
+        let superseded: Vec<_> = state.values.difference(&wanted).cloned().collect();
+        for item in &superseded {
+            remove_file(&dir.join(file_name(item)))?;
+            state.values.remove(item);
+        }
+        if superseded.is_empty() {
+            Ok(())
+        } else {
+            File::open(dir)?.sync_all()
+        }
+    }
+}
+
+impl CacheError {
+    fn new(dir: &Path, error: &io::Error) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// What is kept there, when it is whole and of this enrolment; removes what no index names.
+fn take_over(
+    dir: &Path,
+    whose: &Whose,
+    now: Now,
+) -> Result<Option<(Desired, BTreeSet<FetchItem>)>, String> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut found = BTreeSet::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| error.to_string())?;
+        found.insert(entry.file_name().to_string_lossy().into_owned());
+    }
+    let index = match read(&dir.join(INDEX), MAX_RESPONSE) {
+        Ok(bytes) => Some(Index::decode(&bytes)?),
+        // Cut off before the first index was there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("its index cannot be read: {error}")),
+    };
+    let desired = match index {
+        Some(index) => Some(index.desired(whose, now)?),
+        None => None,
+    };
+    let wanted = desired.iter().flat_map(|d| &d.bindings().deployments);
+    let mut values: BTreeSet<_> = wanted.flat_map(ready).collect();
+    values.retain(|item| found.remove(&file_name(item)));
+    found.remove(INDEX);
+    for name in found {
+        let path = dir.join(name);
+        if let Err(error) = remove_file(&path) {
+            warn!(file = %path.display(), %error, "What the cache does not name cannot be removed.");
+        }
+    }
+    Ok(desired.map(|desired| (desired, values)))
+}
+
+/// Moves a cache that cannot be used out of the way.
+fn set_aside(dir: &Path, reason: &str) {
+    let aside = dir.with_file_name(SET_ASIDE);
+    let moved = remove_all(&aside).and_then(|()| fs::rename(dir, &aside));
+    match moved {
+        Ok(()) => warn!(
+            %reason, kept_as = %aside.display(),
+            "The sealed cache is set aside; it is filled again from the hub."
+        ),
+        Err(error) => warn!(
+            %reason, %error, dir = %dir.display(),
+            "The sealed cache cannot be used, nor set aside."
+        ),
+    }
+}
+
+/// Synced, and there under its name as a whole or not at all; the directory is still to be synced.
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}{FRESH}"));
+    remove_file(&fresh)?;
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| fs::rename(&fresh, dir.join(name)));
+    if written.is_err() {
+        // On a full disk it would take the room that the next attempt needs.
+        fs::remove_file(&fresh).ok();
+    }
+    written
+}
+
+fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() <= most {
+        true => Ok(bytes),
+        false => Err(damaged()),
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_all(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => match dir.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        },
+    }
+}
+
+/// A name that says nothing, and that no foreign text can make into a path.
+fn file_name(item: &FetchItem) -> String {
+    let mut text = String::new();
+    let service = &item.service;
+    for part in [
+        service.org.as_str(),
+        service.url.as_str(),
+        item.name.as_str(),
+        item.version.as_str(),
+    ] {
+        // Writing into a String does not fail.
+        write!(text, "{}:{part}", part.len()).ok();
+    }
+    let hash = digest(&SHA256, text.as_bytes());
+    let mut name = String::with_capacity(64 + VALUE.len());
+    for byte in hash.as_ref() {
+        write!(name, "{byte:02x}").ok();
+    }
+    name + VALUE
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is damaged")
+}
+
+const DIR: &str = "cache";
+const SET_ASIDE: &str = "cache.set-aside";
+const INDEX: &str = "index";
+const VALUE: &str = ".sealed";
+const FRESH: &str = ".new";
+/// A value in base64, its keys and its place.
+const MAX_VALUE: usize = MAX_SECRET_BYTES / 3 * 4 + 16 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use edge_secrets_protocol::binding::{Bindings, Deployment, SecretState};
+use edge_secrets_protocol::sealed::Place;
+use edge_secrets_protocol::{Generation, SealingKey, Secret};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::BootTime;
+use crate::hub::fake::deployment;
+
+struct World {
+    dir: TempDir,
+    key: SealingKey,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            key: SealingKey::generate(),
+        }
+    }
+
+    fn whose(&self) -> Whose {
+        let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+        Whose::new(&org, &node, &self.key.public())
+    }
+
+    fn open(&self) -> (SealedCache, Option<Desired>) {
+        SealedCache::open(self.dir.path(), self.whose(), at(1_000))
+    }
+
+    fn sealed(&self, item: &FetchItem, value: &str) -> (FetchItem, Sealed) {
+        let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+        let place = Place::Node {
+            org: &org,
+            node: &node,
+            service: &item.service,
+            name: &item.name,
+            version: &item.version,
+        };
+        let value = Secret::new(value.as_bytes().to_vec());
+        let sealed = self.key.public().seal(&place, &value).unwrap();
+        (item.clone(), sealed)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("cache").join(name)
+    }
+
+    fn files(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.dir.path().join("cache")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    /// Keeps what is desired, with a value for each that is ready.
+    fn keep(&self, cache: &SealedCache, desired: &Desired) {
+        let items = desired.bindings().deployments.iter().flat_map(ready);
+        let fresh = items.map(|item| self.sealed(&item, item.version.as_str()));
+        let save = cache.save(desired.clone(), fresh.collect(), at(1_000));
+        save.run().unwrap();
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    Now {
+        wall: jiff::Timestamp::from_second(1_700_000_000 + seconds as i64).unwrap(),
+        boot: BootTime::LONG_AGO.after(Duration::from_secs(seconds)),
+    }
+}
+
+fn desired(generation: u64, deployments: Vec<Deployment>) -> Desired {
+    let bindings = Bindings {
+        generation: Generation(generation),
+        deployments,
+        ..Bindings::default()
+    };
+    Desired::new(bindings, at(1_000))
+}
+
+fn svc(version: &str) -> Vec<Deployment> {
+    vec![deployment("d1", "svc", &[("cred", version)])]
+}
+
+fn cred(version: &str) -> FetchItem {
+    let deployments = svc(version);
+    deployments.iter().flat_map(ready).next().unwrap()
+}
+
+fn states(desired: &Desired) -> BTreeMap<String, SecretState> {
+    let deployments = desired.bindings().deployments.iter();
+    let secrets = deployments.flat_map(|deployment| &deployment.secrets);
+    secrets
+        .map(|secret| (secret.name.to_string(), secret.state.clone()))
+        .collect()
+}
+
+#[test]
+fn what_is_kept_is_there_in_the_next_life_and_nowhere_in_clear() {
+    let world = World::new();
+    let (cache, nothing) = world.open();
+    assert_eq!(nothing, None);
+    let wanted = desired(7, svc("1"));
+    world.keep(&cache, &wanted);
+    let (next, kept) = world.open();
+    assert_eq!(kept, Some(wanted));
+    let sealed = next.find(&cred("1")).unwrap();
+    assert_eq!(sealed, cache.find(&cred("1")).unwrap());
+    assert_eq!(next.find(&cred("2")), None);
+    assert!(next.lacks(&desired(7, svc("1"))).is_empty());
+    assert_eq!(next.lacks(&desired(8, svc("2"))), [cred("2")]);
+    for name in world.files() {
+        let mode = fs::metadata(world.path(&name)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn what_is_superseded_undeployed_or_denied_leaves_for_good() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &desired(1, svc("1")));
+    world.keep(&cache, &desired(2, svc("2")));
+    assert_eq!(world.files().len(), 2, "the index and one value");
+    assert_eq!(world.open().0.find(&cred("1")), None);
+
+    let mut denied = svc("2");
+    denied[0].secrets[0].state = SecretState::Denied;
+    let denied = desired(3, denied);
+    assert!(cache.exceeds(&denied));
+    world.keep(&cache, &denied);
+    assert_eq!(world.files(), BTreeSet::from([INDEX.to_owned()]));
+
+    world.keep(&cache, &desired(4, svc("2")));
+    world.keep(&cache, &desired(5, vec![]));
+    assert_eq!(world.open().0.len(), 0);
+}
+
+#[test]
+fn the_last_version_stays_until_the_next_has_arrived() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &desired(1, svc("1")));
+    let next = desired(2, svc("2"));
+    assert!(!cache.exceeds(&next), "the name is wanted");
+    cache.save(next.clone(), vec![], at(1_000)).run().unwrap();
+    let (again, kept) = world.open();
+    // What is delivered may be newer: the generation does not claim otherwise.
+    assert_eq!(kept, Some(desired(1, svc("1"))));
+    assert!(again.find(&cred("1")).is_some());
+
+    let mut pending = svc("1");
+    pending[0].secrets[0].state = SecretState::Pending;
+    let pending = desired(3, pending);
+    assert!(!cache.exceeds(&pending));
+    cache.save(pending, vec![], at(1_000)).run().unwrap();
+    assert_eq!(world.open().1, Some(desired(3, svc("1"))));
+}
+
+#[test]
+fn a_save_from_before_everything_was_forgotten_brings_nothing_back() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let wanted = desired(1, svc("1"));
+    let save = cache.save(
+        wanted.clone(),
+        vec![world.sealed(&cred("1"), "one")],
+        at(1_000),
+    );
+    cache.clear().unwrap();
+    save.run().unwrap();
+    assert!(!world.dir.path().join("cache").exists());
+    world.keep(&cache, &wanted);
+    assert_eq!(world.open().1, Some(wanted));
+}
+
+#[test]
+fn what_is_of_another_enrolment_or_damaged_is_set_aside_and_filled_again() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let wanted = desired(1, svc("1"));
+    world.keep(&cache, &wanted);
+    let other = World::new();
+    let (_, kept) = SealedCache::open(world.dir.path(), other.whose(), at(1_000));
+    assert_eq!(kept, None);
+    let aside = world.dir.path().join(SET_ASIDE);
+    assert!(aside.join(INDEX).exists() && !world.dir.path().join("cache").exists());
+
+    let (cache, _) = world.open();
+    world.keep(&cache, &wanted);
+    let index = fs::read(world.path(INDEX)).unwrap();
+    for cut in 0..index.len() {
+        fs::write(world.path(INDEX), &index[..cut]).unwrap();
+        assert_eq!(world.open().1, None, "cut at {cut}");
+        fs::rename(&aside, world.dir.path().join("cache")).unwrap();
+    }
+    for at in (0..index.len()).step_by(7) {
+        let mut index = index.clone();
+        index[at] ^= 1;
+        fs::write(world.path(INDEX), &index).unwrap();
+        assert_eq!(world.open().1, None, "changed at {at}");
+        fs::rename(&aside, world.dir.path().join("cache")).unwrap();
+    }
+    fs::write(world.path(INDEX), &index).unwrap();
+    assert_eq!(world.open().1, Some(wanted.clone()), "it is whole again");
+
+    // One damaged value costs itself.
+    fs::write(world.path(&file_name(&cred("1"))), "{}").unwrap();
+    let (cache, kept) = world.open();
+    assert_eq!(kept, Some(wanted.clone()));
+    assert_eq!(cache.find(&cred("1")), None);
+    assert_eq!(cache.lacks(&wanted), [cred("1")]);
+    world.keep(&cache, &wanted);
+    assert!(cache.find(&cred("1")).is_some());
+}
+
+#[test]
+fn a_value_moved_to_anothers_name_is_not_found() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let both = || vec![deployment("d1", "svc", &[("cred", "1"), ("key", "1")])];
+    world.keep(&cache, &desired(1, both()));
+    let mut key = cred("1");
+    key.name = "key".parse().unwrap();
+    fs::copy(
+        world.path(&file_name(&key)),
+        world.path(&file_name(&cred("1"))),
+    )
+    .unwrap();
+    assert_eq!(cache.find(&cred("1")), None);
+    assert!(cache.find(&key).is_some());
+}
+
+#[test]
+fn a_kill_anywhere_leaves_what_was_kept_before_or_what_is_kept_now() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &desired(1, svc("1")));
+    let before: BTreeMap<_, _> = contents(&world);
+    world.keep(&cache, &desired(2, svc("2")));
+    let after: BTreeMap<_, _> = contents(&world);
+    let next = file_name(&cred("2"));
+    // The steps of a save, cut off after each.
+    let steps: [&[(&str, &[u8])]; 4] = [
+        &[("x.sealed.new", b"{")],
+        &[(&next, &after[&next])],
+        &[(&next, &after[&next]), ("index.new", b"edge")],
+        &[(&next, &after[&next]), (INDEX, &after[INDEX])],
+    ];
+    for (step, files) in steps.iter().enumerate() {
+        fs::remove_dir_all(world.path("")).unwrap();
+        fs::create_dir(world.path("")).unwrap();
+        for (name, bytes) in &before {
+            fs::write(world.path(name), bytes).unwrap();
+        }
+        for (name, bytes) in *files {
+            fs::write(world.path(name), bytes).unwrap();
+        }
+        let (cache, kept) = world.open();
+        let version = if step == 3 { "2" } else { "1" };
+        assert_eq!(
+            states(&kept.unwrap())["cred"],
+            states(&desired(0, svc(version)))["cred"]
+        );
+        assert!(cache.find(&cred(version)).is_some(), "step {step}");
+        assert_eq!(world.files().len(), 2, "step {step}: nothing is left over");
+    }
+}
+
+fn contents(world: &World) -> BTreeMap<String, Vec<u8>> {
+    let files = world.files().into_iter();
+    files
+        .map(|name| (name.clone(), fs::read(world.path(&name)).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let mut lease = svc("1");
+    lease[0].secrets[0].expires_in_ms = Some(600_000);
+    world.keep(&cache, &desired(1, lease));
+    let left = |now: Now| {
+        let (_, kept) = SealedCache::open(world.dir.path(), world.whose(), now);
+        let kept = kept.unwrap();
+        let end = kept
+            .ends()
+            .values()
+            .next()
+            .unwrap()
+            .values()
+            .next()
+            .copied();
+        end.unwrap().at.since(now.boot).as_secs()
+    };
+    assert_eq!(left(at(1_000)), 600);
+    // Rebooted: the wall clock knows how long it took.
+    let mut rebooted = at(1_100);
+    rebooted.boot = BootTime::LONG_AGO.after(Duration::from_secs(3));
+    assert_eq!(left(rebooted), 500);
+    // Restarted, with a wall clock that stood still.
+    let mut restarted = at(1_200);
+    restarted.wall = at(1_000).wall;
+    assert_eq!(left(restarted), 400);
+    // A wall clock that is behind cannot tell.
+    let mut behind = at(1_100);
+    behind.wall = at(999).wall;
+    assert_eq!(left(behind), 0);
+    assert_eq!(left(at(9_999)), 0);
+    // What ends is not asked for anew only to be kept.
+    let (cache, kept) = SealedCache::open(world.dir.path(), world.whose(), at(1_001));
+    fs::remove_file(world.path(&file_name(&cred("1")))).unwrap();
+    assert_eq!(cache.find(&cred("1")), None);
+    assert!(cache.lacks(&kept.unwrap()).is_empty());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_says_so_and_keeps_what_it_had() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &desired(1, svc("1")));
+    // The next index cannot take its place, whoever writes it.
+    fs::create_dir(world.path("index.new")).unwrap();
+    let fresh = vec![world.sealed(&cred("2"), "two")];
+    let error = cache.save(desired(2, svc("2")), fresh, at(1_000)).run();
+    assert!(error.unwrap_err().to_string().contains("cannot be written"));
+    fs::remove_dir(world.path("index.new")).unwrap();
+    let (again, kept) = world.open();
+    assert_eq!(kept, Some(desired(1, svc("1"))));
+    assert!(again.find(&cred("1")).is_some());
+    // It is tried again as a whole.
+    world.keep(&cache, &desired(2, svc("2")));
+    assert_eq!(world.open().1, Some(desired(2, svc("2"))));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_an_index_by_chance(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(Index::decode(&bytes).is_err());
+        let mut cut = b"edge-secrets-cache 1 ".to_vec();
+        cut.extend(bytes);
+        prop_assert!(Index::decode(&cut).is_err());
+    }
+
+    /// Whatever is said in whatever order, and whatever of it arrives: the next life finds every value
+    /// that it is told of as ready where one had arrived, and no version that was superseded by one.
+    #[test]
+    fn any_history_leaves_what_was_last_at_hand(
+        steps in prop::collection::vec((0..3_u8, 0..4_u8, any::<bool>(), any::<bool>()), 1..12),
+    ) {
+        let world = World::new();
+        let (cache, _) = world.open();
+        let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut arrived: BTreeMap<&str, u64> = BTreeMap::new();
+        for (generation, (which, what, arrives, restart)) in steps.into_iter().enumerate() {
+            let name = ["a", "b", "c"][usize::from(which)];
+            match what {
+                0 => {
+                    newest.remove(name);
+                    arrived.remove(name);
+                }
+                _ => *newest.entry(name).or_default() += 1 + u64::from(what) * 10,
+            }
+            let deployments: Vec<_> = newest
+                .iter()
+                .map(|(name, version)| deployment(name, name, &[("cred", &version.to_string())]))
+                .collect();
+            let wanted = desired(generation as u64 + 1, deployments);
+            let mut fresh = Vec::new();
+            if arrives && let Some(version) = newest.get(name) {
+                let all = wanted.bindings().deployments.iter().flat_map(ready);
+                let own: Vec<_> = all.filter(|item| item.service.url.as_str() == name).collect();
+                fresh.push(world.sealed(&own[0], "value"));
+                arrived.insert(name, *version);
+            }
+            cache.save(wanted, fresh, at(1_000)).run().unwrap();
+            if restart {
+                world.open();
+            }
+        }
+        let (cache, kept) = world.open();
+        let kept = kept.unwrap();
+        for item in kept.bindings().deployments.iter().flat_map(ready) {
+            let name = item.service.url.as_str();
+            let version: u64 = item.version.as_str().parse().unwrap();
+            match arrived.get(name) {
+                Some(last) => {
+                    prop_assert_eq!(version, *last);
+                    prop_assert!(cache.find(&item).is_some());
+                }
+                None => prop_assert_eq!(version, newest[name]),
+            }
+        }
+        prop_assert_eq!(cache.len(), arrived.len());
+    }
+}
