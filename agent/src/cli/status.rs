@@ -101,7 +101,8 @@ fn table(status: &AgentStatus) -> String {
         line(name, format_args!("{protection}"));
     }
     if let Some(cache) = &status.cache {
-        line("cache", format_args!("{} sealed values", cache.values));
+        let s = if cache.values == 1 { "" } else { "s" };
+        line("cache", format_args!("{} sealed value{s}", cache.values));
         if let Some(error) = &cache.error {
             line("", format_args!("{error}"));
         }
