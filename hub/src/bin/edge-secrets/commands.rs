@@ -17,6 +17,7 @@ mod follow;
 mod import;
 mod lease;
 mod manager;
+mod named;
 mod node;
 mod pattern;
 mod policy;
