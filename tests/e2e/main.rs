@@ -8,6 +8,7 @@
 )]
 
 mod border;
+mod definitions;
 mod delivery;
 mod faults;
 mod formats;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for more in [
         border::trials,
+        definitions::trials,
         delivery::trials,
         faults::trials,
         formats::trials,

@@ -129,8 +129,7 @@ impl SecretsApis {
             self.close(&consumer, delivery);
         }
         for (consumer, told) in told {
-            let deployment = &told.origin.deployment;
-            let environment = environment::text(org, node, deployment, &self.measured);
+            let environment = environment::text(org, node, &told.origin, &self.measured);
             let dress = Dress { told, environment };
             match self.serve(&consumer, dress, delivery) {
                 Ok(()) => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use edge_secrets_protocol::node::Property;
-use edge_secrets_protocol::{DeploymentId, NodeId, OrgId};
+use edge_secrets_protocol::{NodeId, OrgId, Source};
+
+use crate::delivery::Origin;
 
 /// Where a container finds what it mounts.
 pub(crate) const SECRETS_MOUNT: &str = "/open-horizon-secrets";
@@ -15,17 +17,18 @@ pub(crate) const CERT_MOUNT: &str = "/ess-cert";
 pub(crate) const SOCKET_MOUNT: &str = "/var/run/horizon";
 
 /// The file that `--env-file` takes.
-pub(super) fn text(
-    org: &OrgId,
-    node: &NodeId,
-    deployment: &DeploymentId,
-    measured: &[Property],
-) -> String {
+pub(super) fn text(org: &OrgId, node: &NodeId, origin: &Origin, measured: &[Property]) -> String {
+    // Empty and not absent on a node with policies, as the original has it.
+    let pattern = match &origin.policy {
+        Source::Pattern(id) => id.to_string(),
+        Source::Policy(_) => String::new(),
+    };
     let mut variables: BTreeMap<&str, String> = [
-        ("HZN_AGREEMENTID", deployment.to_string()),
+        ("HZN_AGREEMENTID", origin.deployment.to_string()),
         ("HZN_DEVICE_ID", node.to_string()),
         ("HZN_NODE_ID", node.to_string()),
         ("HZN_ORGANIZATION", org.to_string()),
+        ("HZN_PATTERN", pattern),
         ("HZN_ESS_API_PROTOCOL", "secure-unix".to_owned()),
         (
             "HZN_ESS_API_ADDRESS",
@@ -82,6 +85,14 @@ mod tests {
         }
     }
 
+    fn of(policy: &str) -> Origin {
+        Origin {
+            deployment: "d-1".parse().unwrap(),
+            policy: policy.parse().unwrap(),
+            service_version: "1.0.0".into(),
+        }
+    }
+
     #[test]
     fn what_is_known_is_told_and_nothing_needs_quotes() {
         let measured = [
@@ -90,13 +101,17 @@ mod tests {
             property("openhorizon.hardwareId", "To be filled by $O.E.M."),
         ];
         let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
-        let text = text(&org, &node, &"d-1".parse().unwrap(), &measured);
-        assert_eq!(
-            text,
-            "HZN_AGREEMENTID=d-1\nHZN_ARCH=arm64\nHZN_CPUS=4\nHZN_DEVICE_ID=edge-01\n\
-             HZN_ESS_API_ADDRESS=/var/run/horizon/essapi.sock\nHZN_ESS_API_PORT=0\n\
-             HZN_ESS_API_PROTOCOL=secure-unix\nHZN_ESS_AUTH=/ess-auth/auth.json\n\
-             HZN_ESS_CERT=/ess-cert/cert.pem\nHZN_NODE_ID=edge-01\nHZN_ORGANIZATION=myorg\n"
-        );
+        for (policy, pattern) in [("uplink", ""), ("pattern:acme/edge", "acme/edge")] {
+            assert_eq!(
+                text(&org, &node, &of(policy), &measured),
+                format!(
+                    "HZN_AGREEMENTID=d-1\nHZN_ARCH=arm64\nHZN_CPUS=4\nHZN_DEVICE_ID=edge-01\n\
+                     HZN_ESS_API_ADDRESS=/var/run/horizon/essapi.sock\nHZN_ESS_API_PORT=0\n\
+                     HZN_ESS_API_PROTOCOL=secure-unix\nHZN_ESS_AUTH=/ess-auth/auth.json\n\
+                     HZN_ESS_CERT=/ess-cert/cert.pem\nHZN_NODE_ID=edge-01\nHZN_ORGANIZATION=myorg\n\
+                     HZN_PATTERN={pattern}\n"
+                )
+            );
+        }
     }
 }

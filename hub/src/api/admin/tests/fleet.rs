@@ -70,6 +70,40 @@ async fn a_rollout_tells_of_nodes_that_are_away_for_longer_than_node_health_lets
     drop(watching);
 }
 
+/// Of a pattern's services the strictest counts.
+#[tokio::test]
+async fn a_rollout_of_a_pattern_tells_of_nodes_that_are_away() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    world.enrol("n1", "berlin", None).await;
+    let (org, node) = ("myorg".parse().unwrap(), "n1".parse().unwrap());
+    let gone = clock::now() - jiff::SignedDuration::from_mins(10);
+    world.hub.feed.left(&org, &node, gone);
+    let mut second = service("1.0.0", &[]);
+    second["url"] = json!("com.example.second");
+    world.post("alice", "services", &second).await.ok();
+    let offer = |url: &str, seconds: u64| {
+        json!({"serviceUrl": url, "serviceOrgid": "myorg", "serviceArch": "*",
+            "serviceVersions": [{"version": "1.0.0"}],
+            "nodeHealth": {"missing_heartbeat_interval": seconds}})
+    };
+    for (seconds, told) in [(3600, None), (599, Some(gone))] {
+        let pattern = json!({
+            "services": [offer("com.example.uplink", 7200), offer("com.example.second", seconds)],
+            "secretBinding": [{"serviceOrgid": "myorg", "serviceUrl": "com.example.uplink",
+                               "secrets": [{"cred": "db"}]}],
+        });
+        world.put("alice", "patterns/edge", &pattern).await.ok();
+        let on = json!({"pattern": "edge"});
+        world.put("root", "nodes/n1/pattern", &on).await.ok();
+        let now: Rollout = world.get("bob", "patterns/edge/rollout").await.json();
+        assert_eq!(
+            (now.heartbeat, now.nodes[0].away_since),
+            (Some(seconds), told)
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_rollout_is_held_back_until_there_is_news() {
     let world = World::new().await;
