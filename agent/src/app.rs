@@ -127,7 +127,7 @@ pub fn build(
     let host = Host::new(&config, counters.clone());
     reconciler.serve_apis(config.open_horizon.secrets_api);
     reconciler.shape_by(host.profiles());
-    reconciler.deliver_as(&identity.sealing_key.public());
+    reconciler.deliver_as(&identity.enrolment);
     // Before anybody is told or given anything.
     reconciler.expire(Now::read());
     let offline = Offline::open(&config, &identity, Now::read());

@@ -12,15 +12,18 @@
 //! a kill leaves the old index with all its values or the new one with all of its. What stands there
 //! and is not named is removed by the next [`SealedCache::open`]. Whoever was told that a save is done
 //! can rely on it: nothing that it left out comes back.
+//!
+//! The disk is written by one at a time, and whoever only asks what is kept never waits for that.
 
 mod age;
 mod index;
+mod reseal;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +37,9 @@ use tracing::warn;
 pub(crate) use self::age::Age;
 pub(crate) use self::index::Whose;
 use self::index::{Index, ready};
+pub(crate) use self::reseal::Resealed;
 use crate::clock::Now;
+use crate::disk::{self, damaged, read, remove_all, remove_file, replace};
 use crate::ends::Desired;
 
 /// The cache of one enrolment. Clones share it; one save or clearing goes on at a time. Blocks.
@@ -44,6 +49,8 @@ pub(crate) struct SealedCache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    /// Held while the disk is written, which may take long; taken before `state`, never after it.
+    disk: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -52,6 +59,8 @@ struct State {
     whose: Whose,
     /// Grows when everything is to be forgotten: a save from before it must not bring anything back.
     life: u64,
+    /// Grows when everything is sealed anew: a save from before it may have what nothing opens soon.
+    sealing: u64,
     /// What the index on disk says, where there is one.
     kept: Option<Desired>,
     /// The values on disk.
@@ -71,6 +80,7 @@ pub(crate) struct CacheError {
 pub(crate) struct Save {
     cache: SealedCache,
     life: u64,
+    sealing: u64,
     desired: Desired,
     fresh: Vec<(FetchItem, Sealed)>,
     now: Now,
@@ -100,11 +110,16 @@ impl SealedCache {
         let state = State {
             whose,
             life: 0,
+            sealing: 0,
             kept: kept.clone(),
             values,
         };
-        let state = Mutex::new(state);
-        (Self(Arc::new(Shared { dir, state })), kept)
+        let shared = Shared {
+            dir,
+            disk: Mutex::new(()),
+            state: Mutex::new(state),
+        };
+        (Self(Arc::new(shared)), kept)
     }
 
     /// Removes whatever is kept in the state directory.
@@ -120,21 +135,14 @@ impl SealedCache {
 
     /// The value, where it is kept. One that is damaged is named in the log, and is not kept any more.
     pub(crate) fn find(&self, item: &FetchItem) -> Option<Sealed> {
-        let mut state = self.state();
-        if !state.values.contains(item) {
+        if !self.state().values.contains(item) {
             return None;
         }
         let path = self.0.dir.join(file_name(item));
-        let kept = read(&path, MAX_VALUE).and_then(|bytes| {
-            let kept: Kept = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-            match kept.item == *item && kept.sealed.plain_len().is_ok() {
-                true => Ok(kept.sealed),
-                false => Err(damaged()),
-            }
-        });
+        let kept = read_value(&path, item);
         kept.inspect_err(|error| {
             warn!(file = %path.display(), %error, "A kept value cannot be used; it is fetched again.");
-            state.values.remove(item);
+            self.state().values.remove(item);
         })
         .ok()
     }
@@ -174,8 +182,13 @@ impl SealedCache {
 
     /// A save of what the node should have, and of values that have arrived for it.
     pub(crate) fn save(&self, desired: Desired, fresh: Vec<(FetchItem, Sealed)>, now: Now) -> Save {
+        let (life, sealing) = {
+            let state = self.state();
+            (state.life, state.sealing)
+        };
         Save {
-            life: self.state().life,
+            life,
+            sealing,
             cache: self.clone(),
             desired,
             fresh,
@@ -188,10 +201,13 @@ impl SealedCache {
     /// # Errors
     /// When something is left on disk.
     pub(crate) fn clear(&self) -> Result<(), CacheError> {
-        let mut state = self.state();
-        state.life += 1;
-        state.kept = None;
-        state.values.clear();
+        let _disk = self.disk();
+        {
+            let mut state = self.state();
+            state.life += 1;
+            state.kept = None;
+            state.values.clear();
+        }
         let aside = self.0.dir.with_file_name(SET_ASIDE);
         let removed = [&self.0.dir, &aside].map(|dir| remove_all(dir));
         let removed = removed.into_iter().find_map(Result::err);
@@ -207,6 +223,10 @@ impl SealedCache {
         self.clear()
     }
 
+    fn disk(&self) -> MutexGuard<'_, ()> {
+        self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic between two steps leaves what a kill would leave.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -220,54 +240,84 @@ impl Save {
     /// When it could not be written whole; what was kept before is kept.
     pub(crate) fn run(self) -> Result<(), CacheError> {
         let cache = self.cache.clone();
-        let dir = &cache.0.dir;
-        let mut state = cache.state();
-        if state.life != self.life {
+        let _disk = cache.disk();
+        let (life, sealing) = {
+            let state = cache.state();
+            (state.life, state.sealing)
+        };
+        if life != self.life {
             return Ok(());
         }
-        self.write(&mut state, dir)
-            .map_err(|error| CacheError::new(dir, &error))
+        if sealing != self.sealing {
+            let overtaken = io::Error::other("its values were sealed to a new key meanwhile");
+            return Err(CacheError::new(&cache.0.dir, &overtaken));
+        }
+        self.write()
+            .map_err(|error| CacheError::new(&cache.0.dir, &error))
     }
 
-    fn write(self, state: &mut State, dir: &Path) -> io::Result<()> {
-        let mut at_hand = state.values.clone();
+    fn write(self) -> io::Result<()> {
+        let dir = &self.cache.0.dir;
+        let state = || self.cache.state();
+        // Nobody else writes meanwhile.
+        let (whose, before, values) = {
+            let state = state();
+            (
+                state.whose.clone(),
+                state.kept.clone(),
+                state.values.clone(),
+            )
+        };
+        let mut at_hand = values.clone();
         at_hand.extend(self.fresh.iter().map(|(item, _)| item.clone()));
-        let remembered = index::remember(&self.desired, state.kept.as_ref(), &at_hand);
+        let remembered = index::remember(&self.desired, before.as_ref(), &at_hand);
         let wanted: BTreeSet<_> = remembered
             .bindings()
             .deployments
             .iter()
             .flat_map(ready)
             .collect();
-        let changed = state.kept.as_ref() != Some(&remembered);
+        let changed = before.as_ref() != Some(&remembered);
         let mut fresh = self.fresh;
-        fresh.retain(|(item, _)| wanted.contains(item) && !state.values.contains(item));
-        if !changed && fresh.is_empty() && state.values.is_subset(&wanted) {
+        fresh.retain(|(item, _)| wanted.contains(item) && !values.contains(item));
+        if !changed && fresh.is_empty() && values.is_subset(&wanted) {
             return Ok(());
         }
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         for (item, sealed) in fresh {
             let kept = Kept { item, sealed };
-            let bytes = serde_json::to_vec(&kept).map_err(io::Error::other)?;
-            replace(dir, &file_name(&kept.item), &bytes)?;
-            state.values.insert(kept.item);
+            replace(dir, &file_name(&kept.item), &kept.encode()?)?;
+            state().values.insert(kept.item);
         }
         if changed {
-            let index = Index::of(&state.whose, &remembered, self.now);
-            replace(dir, INDEX, &index.encode()?)?;
+            let index = Index::of(&whose, &remembered, self.now);
+            let bytes = index.encode()?;
+            if bytes.len() > MAX_INDEX {
+                return Err(io::Error::other("there is too much to remember"));
+            }
+            replace(dir, INDEX, &bytes)?;
         }
-        File::open(dir)?.sync_all()?;
-        state.kept = Some(remembered);
-        let superseded: Vec<_> = state.values.difference(&wanted).cloned().collect();
+        disk::sync(dir)?;
+        state().kept = Some(remembered);
+        let superseded: Vec<_> = {
+            let state = state();
+            state.values.difference(&wanted).cloned().collect()
+        };
         for item in &superseded {
             remove_file(&dir.join(file_name(item)))?;
-            state.values.remove(item);
+            state().values.remove(item);
         }
         if superseded.is_empty() {
             Ok(())
         } else {
-            File::open(dir)?.sync_all()
+            disk::sync(dir)
         }
+    }
+}
+
+impl Kept {
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(io::Error::other)
     }
 }
 
@@ -296,7 +346,7 @@ fn take_over(
         let entry = entry.map_err(|error| error.to_string())?;
         found.insert(entry.file_name().to_string_lossy().into_owned());
     }
-    let index = match read(&dir.join(INDEX), MAX_RESPONSE) {
+    let index = match read(&dir.join(INDEX), MAX_INDEX) {
         Ok(bytes) => Some(Index::decode(&bytes)?),
         // Cut off before the first index was there.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -335,50 +385,12 @@ fn set_aside(dir: &Path, reason: &str) {
     }
 }
 
-/// Synced, and there under its name as a whole or not at all; the directory is still to be synced.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let fresh = dir.join(format!("{name}{FRESH}"));
-    remove_file(&fresh)?;
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let written = written.and_then(|()| fs::rename(&fresh, dir.join(name)));
-    if written.is_err() {
-        // On a full disk it would take the room that the next attempt needs.
-        fs::remove_file(&fresh).ok();
-    }
-    written
-}
-
-fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    match bytes.len() <= most {
-        true => Ok(bytes),
+fn read_value(path: &Path, item: &FetchItem) -> io::Result<Sealed> {
+    let bytes = read(path, MAX_VALUE)?;
+    let kept: Kept = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    match kept.item == *item && kept.sealed.plain_len().is_ok() {
+        true => Ok(kept.sealed),
         false => Err(damaged()),
-    }
-}
-
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_all(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => match dir.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        },
     }
 }
 
@@ -403,15 +415,13 @@ fn file_name(item: &FetchItem) -> String {
     name + VALUE
 }
 
-fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it is damaged")
-}
-
 const DIR: &str = "cache";
 const SET_ASIDE: &str = "cache.set-aside";
 const INDEX: &str = "index";
 const VALUE: &str = ".sealed";
-const FRESH: &str = ".new";
+/// What the hub's largest answer can become here: differences grow it, and so do versions and ends that
+/// are remembered. More is never written.
+const MAX_INDEX: usize = 4 * MAX_RESPONSE;
 /// A value in base64, its keys and its place.
 const MAX_VALUE: usize = MAX_SECRET_BYTES / 3 * 4 + 16 * 1024;
 

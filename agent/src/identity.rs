@@ -8,11 +8,12 @@ mod enrol;
 mod keys;
 mod pinned;
 pub mod renewal;
+mod sealing;
 mod store;
 
 use std::sync::Arc;
 
-use edge_secrets_protocol::{NodeId, OrgId, SealingKey};
+use edge_secrets_protocol::{NodeId, OrgId, PublicKey};
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,6 +22,7 @@ pub use certificate::{CertificateError, CertificateFacts, Validity};
 pub use enrol::{EnrolError, enrol};
 pub use keys::KeyError;
 pub use renewal::renew;
+pub use sealing::{Resealer, SealingKeys};
 pub use store::{Material, SetNumber, Store, StoreError};
 
 use crate::config::Node;
@@ -35,7 +37,9 @@ pub struct NodeIdentity {
     /// When the certificate is good.
     pub validity: Validity,
     /// What opens values that are sealed to this node.
-    pub sealing_key: SealingKey,
+    pub sealing: SealingKeys,
+    /// Stands for the enrolment, over renewals: its first sealing key's public half.
+    pub enrolment: PublicKey,
     /// How to connect to the hub.
     pub tls: Arc<ClientConfig>,
     /// Which set of the store this is.
@@ -79,23 +83,27 @@ impl NodeIdentity {
         let Some((set, material)) = store.load()? else {
             return Ok(None);
         };
-        Self::from_material(set, material).map(Some)
-    }
-
-    /// Makes key, certificate and trust bundle ready, and checks that they fit each other.
-    ///
-    /// # Errors
-    /// When they do not, or one is malformed.
-    pub fn from_material(set: SetNumber, material: Material) -> Result<Self, IdentityError> {
+        let (next, former) = store.other_sealing_keys(set)?;
         let (facts, tls) = ready(&material)?;
-        Ok(Self {
+        let Material {
+            sealing_key,
+            enrolment,
+            ..
+        } = material;
+        Ok(Some(Self {
             org: facts.org,
             node: facts.node,
             validity: facts.validity,
-            sealing_key: material.sealing_key,
+            sealing: SealingKeys::new(sealing_key, next, former),
+            enrolment,
             tls: Arc::new(tls),
             set,
-        })
+        }))
+    }
+
+    /// What was just put into the store.
+    fn installed(store: &Store) -> Result<Self, IdentityError> {
+        Self::load(store)?.ok_or(IdentityError::Malformed("the identity in use"))
     }
 
     /// Checks that the configuration, where it names a node, names this one.

@@ -9,6 +9,7 @@ pub mod config;
 mod consumers;
 mod containers;
 pub mod delivery;
+mod disk;
 pub mod ends;
 pub mod hub;
 pub mod identity;

@@ -45,6 +45,7 @@ use crate::consumers::profile::Principal;
 use crate::consumers::profiles::Profiles;
 use crate::delivery::{ConsumerId, Delivery, Manifest, Origin, VALUE_FILE};
 use crate::ends::Desired;
+use crate::identity::Resealer;
 use crate::memory::LockedBuffer;
 use crate::metrics::Counters;
 use crate::status::ServiceStatus;
@@ -433,8 +434,17 @@ impl Reconciler {
         self.planner.start_over();
     }
 
-    /// Says which enrolment values are delivered for; its sealing key stands for it, as renewals
-    /// keep that. What was delivered for another one stays until it is replaced or wiped, and none
+    /// Seals the values at hand to the node's key in use. What cannot be stays, and is fetched again when
+    /// it does not open.
+    pub(crate) fn reseal(&mut self, resealer: &Resealer) {
+        for (item, sealed) in &mut self.sealed {
+            if let Ok(Some(resealed)) = resealer.reseal(item, sealed) {
+                *sealed = resealed;
+            }
+        }
+    }
+
+    /// Says which enrolment values are delivered for; its first sealing key stands for it. What was delivered for another one stays until it is replaced or wiped, and none
     /// of it is kept: for another hub, or after one was set up anew, an equal version need not be
     /// the same value. Remembered over restarts.
     pub fn deliver_as(&mut self, enrolment: &PublicKey) {

@@ -274,9 +274,31 @@ fn certificates_renew_themselves_while_everything_runs() {
         end.expect("an end").expect("a time")
     };
     let first = end(&agent.status().expect("a status"));
+    let kept = |agent: &TestAgent| {
+        let cache = agent.state_dir().join("cache");
+        let files = fs::read_dir(cache).expect("a cache");
+        let mut paths = files.map(|entry| entry.expect("an entry").path());
+        let value = paths.find(|path| path.extension().is_some_and(|e| e == "sealed"));
+        fs::read(value.expect("a kept value")).expect("readable")
+    };
+    let sealing_key = |agent: &TestAgent| {
+        let key = agent.state_dir().join("identity/sealing.key");
+        fs::read(key).expect("a key")
+    };
+    let former = (sealing_key(&agent), kept(&agent));
     agent.await_status("the certificate is a newer one", |status| {
         end(status) > first
     });
+    // The sealing key is another one, what is kept is sealed to it, and the one before is gone.
+    agent.await_log("Kept values are sealed to the new key.");
+    assert!(sealing_key(&agent) != former.0 && kept(&agent) != former.1);
+    let first_set = agent.state_dir().join("identity-1");
+    wait::until(&first_set, "the former keys are gone", || {
+        !first_set.exists()
+    });
+    let fetches = [("actor", "node/edge-01"), ("action", "secret.fetch")];
+    let fetched = hub.operator().audit(&fetches);
+    assert_eq!(fetched.len(), 1, "nothing is fetched again: {fetched:#?}");
     hub.operator().set("cloudServiceXYZSecret", "two");
     wait::content(&file, b"two");
     // The new one is what the next start uses.

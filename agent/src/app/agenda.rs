@@ -71,6 +71,8 @@ pub(super) struct Agenda {
     pub(super) converge: Due,
     /// Tell the hub what is applied.
     pub(super) report: Due,
+    /// Seal what is kept to the key in use, and end the identities before it.
+    pub(super) retire: Due,
     /// Renew the certificate.
     pub(super) renew: Due,
     /// Check and pull without being asked to.
@@ -83,6 +85,7 @@ impl Agenda {
             facts: Due::never(),
             converge: Due::never(),
             report: Due::never(),
+            retire: Due::never(),
             renew: Due::never(),
             resync: Due::never(),
         }
@@ -102,6 +105,7 @@ impl Agenda {
             &self.facts,
             &self.converge,
             &self.report,
+            &self.retire,
             &self.renew,
             &self.resync,
         ]

@@ -503,8 +503,7 @@ impl Agent {
                 self.forget_hub();
                 self.adopt(identity);
                 self.offline.forget_for(&self.identity);
-                self.reconciler
-                    .deliver_as(&self.identity.sealing_key.public());
+                self.reconciler.deliver_as(&self.identity.enrolment);
                 Err(End::Reconnect)
             }
             Ok(None) => Ok(()),

@@ -1,6 +1,7 @@
 //! Without a hub: what it said and sent last is gone on with, until that is too old.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use edge_secrets_protocol::binding::{FetchItem, FetchResult};
 use edge_secrets_protocol::limits::MAX_BATCH_ITEMS;
@@ -8,15 +9,16 @@ use edge_secrets_protocol::status::DeploymentState;
 use edge_secrets_protocol::{Code, Sealed};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::agent::{Agent, End};
-use crate::cache::{Age, SealedCache, Whose};
+use crate::cache::{Age, Resealed, SealedCache, Whose};
 use crate::clock::Now;
 use crate::config::{Cache, Config};
 use crate::ends::Desired;
 use crate::hub::{Connection, HubError};
-use crate::identity::NodeIdentity;
+use crate::identity::{NodeIdentity, Resealer};
 use crate::status::{CacheStatus, HubState};
 
 /// What is kept for times without a hub.
@@ -118,11 +120,7 @@ impl Offline {
 }
 
 fn whose(identity: &NodeIdentity) -> Whose {
-    Whose::new(
-        &identity.org,
-        &identity.node,
-        &identity.sealing_key.public(),
-    )
+    Whose::new(&identity.org, &identity.node, &identity.enrolment)
 }
 
 impl Agent {
@@ -177,7 +175,7 @@ impl Agent {
             });
             let found: Vec<_> = found.collect();
             let identity = &self.identity;
-            let keys = [&identity.sealing_key];
+            let keys = identity.sealing.all();
             let (org, node) = (&identity.org, &identity.node);
             self.reconciler
                 .deliver(org, node, &keys, &found, Now::read());
@@ -211,7 +209,7 @@ impl Agent {
         let saved = self.attend(spawn_blocking(move || save.run())).await?;
         let error = match saved {
             Ok(saved) => saved.err().map(|error| error.to_string()),
-            Err(_) => Some("the cache cannot be written: its writer ended".into()),
+            Err(_) => Some(WRITER_ENDED.into()),
         };
         self.offline.failed(error);
         self.publish();
@@ -255,6 +253,63 @@ impl Agent {
         }
     }
 
+    /// Seals whatever was sealed to former keys to the one in use, wherever it is; then, and not before,
+    /// those keys go.
+    pub(super) async fn retire(&mut self) -> Result<(), End> {
+        if self.identity.sealing.has_former() {
+            let error = self.reseal().await?.err();
+            let failed = error.is_some();
+            self.offline.failed(error);
+            self.publish();
+            if failed {
+                warn!("Former sealing keys are still needed; trying again.");
+                self.agenda.retire.failed(Instant::now());
+                return Ok(());
+            }
+        }
+        match self.store.retire() {
+            Ok(()) => {
+                self.identity.sealing.forget_former();
+                self.agenda.retire.done();
+            }
+            Err(error) => {
+                warn!(%error, "A former identity could not be removed; trying again.");
+                self.agenda.retire.failed(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    async fn reseal(&mut self) -> Result<Result<(), String>, End> {
+        let identity = &self.identity;
+        let resealer = Resealer::new(&identity.org, &identity.node, &identity.sealing);
+        let resealer = match resealer {
+            Ok(resealer) => Arc::new(resealer),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if let Some(cache) = self.offline.cache.clone() {
+            let resealer = resealer.clone();
+            let work = spawn_blocking(move || cache.reseal(&resealer));
+            match self.attend(work).await? {
+                Ok(Ok(Resealed { values, lost })) => {
+                    info!(values, lost, "Kept values are sealed to the new key.");
+                    if lost > 0 {
+                        self.agenda.converge.by(Instant::now());
+                    }
+                }
+                Ok(Err(error)) => return Ok(Err(error.to_string())),
+                Err(_) => return Ok(Err(WRITER_ENDED.into())),
+            }
+        }
+        for (item, sealed) in &mut self.offline.fresh {
+            if let Ok(Some(resealed)) = resealer.reseal(item, sealed) {
+                *sealed = resealed;
+            }
+        }
+        self.reconciler.reseal(&resealer);
+        Ok(Ok(()))
+    }
+
     /// Wipes everything when the hub was not heard for too long.
     pub(super) fn grow_old(&mut self) {
         let now = Now::read();
@@ -274,5 +329,6 @@ impl Agent {
     }
 }
 
+const WRITER_ENDED: &str = "the cache cannot be written: its writer ended";
 /// How many values are taken from the cache at once.
 const PART: usize = 64;

@@ -73,6 +73,8 @@ impl Agent {
             self.converge(session).await
         } else if self.agenda.report.is_due(now) {
             self.report(&session.connection).await
+        } else if self.agenda.retire.is_due(now) {
+            self.retire().await
         } else if self.agenda.renew.is_due(now) {
             self.renew(&session.connection).await
         } else if self.agenda.resync.is_due(now) {
@@ -101,9 +103,7 @@ impl Agent {
         info!(hub = %self.config.hub.url, "Connected.");
         if !self.proven {
             self.proven = true;
-            if let Err(error) = self.store.retire() {
-                warn!(%error, "A former identity could not be removed.");
-            }
+            self.agenda.retire.by(Instant::now());
         }
     }
 
@@ -289,7 +289,7 @@ impl Agent {
             self.reconciler.deliver(
                 &identity.org,
                 &identity.node,
-                &[&identity.sealing_key],
+                &identity.sealing.all(),
                 &fetched,
                 Now::read(),
             );

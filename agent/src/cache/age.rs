@@ -4,9 +4,7 @@
 //! wall clock tells how long the machine was off; time that was counted before is never lost by a wall
 //! clock that is set back.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::clock::{BootTime, Now};
+use crate::disk;
 
 /// Since when there is no hub, in this life and before it.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl Age {
     /// Takes over what stands in the state directory. Without a note nothing has passed yet.
     pub(crate) fn open(state_dir: &Path, max: Duration, now: Now) -> Self {
         let file = state_dir.join(FILE);
-        let before = match fs::read(&file) {
+        let before = match disk::read(&file, MAX_NOTE) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_or_else(
                 |_| {
                     warn!(file = %file.display(), "It cannot be told since when there is no hub.");
@@ -151,22 +150,21 @@ impl Note {
 }
 
 fn write(file: &Path, note: &Note) -> io::Result<()> {
-    let fresh = file.with_extension("new");
     let bytes = serde_json::to_vec(note).map_err(io::Error::other)?;
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut open = options.open(&fresh)?;
-    open.write_all(&bytes)?;
-    open.sync_all()?;
-    fs::rename(&fresh, file)
+    let dir = file.parent().unwrap_or_else(|| Path::new("/"));
+    disk::replace(dir, FILE, &bytes)?;
+    disk::sync(dir)
 }
 
 const FILE: &str = "heard";
+const MAX_NOTE: usize = 4096;
 /// What could not be wiped is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn at(boot: u64, wall: i64) -> Now {

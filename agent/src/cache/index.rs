@@ -15,12 +15,12 @@ use crate::clock::{BootTime, Now};
 use crate::ends::Desired;
 use crate::hub::check_bindings;
 
-/// The enrolment that a cache is of: its sealing key stands for it, as renewals keep that.
+/// The enrolment that a cache is of: its first sealing key stands for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Whose {
     org: OrgId,
     node: NodeId,
-    /// SHA-256 over the public sealing key.
+    /// SHA-256 over that key's public half.
     key: String,
 }
 

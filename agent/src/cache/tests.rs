@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::BootTime;
 use crate::hub::fake::deployment;
+use crate::identity::{Resealer, SealingKeys};
 
 struct World {
     dir: TempDir,
@@ -399,4 +400,156 @@ proptest! {
         }
         prop_assert_eq!(cache.len(), arrived.len());
     }
+}
+
+/// A world whose node has another sealing key since what it keeps was sealed.
+fn rotated(world: &World) -> (SealingKeys, Resealer) {
+    let former = SealingKey::from_bytes(world.key.expose()).unwrap();
+    let keys = SealingKeys::new(SealingKey::generate(), None, vec![former]);
+    let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+    let resealer = Resealer::new(&org, &node, &keys).unwrap();
+    (keys, resealer)
+}
+
+fn opens(cache: &SealedCache, item: &FetchItem, key: &SealingKey) -> bool {
+    let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
+    let place = Place::Node {
+        org: &org,
+        node: &node,
+        service: &item.service,
+        name: &item.name,
+        version: &item.version,
+    };
+    let sealed = cache.find(item).unwrap();
+    sealed.open(key, &place).is_ok()
+}
+
+fn three() -> Desired {
+    let secrets = [("a", "1"), ("b", "1"), ("c", "1")];
+    desired(1, vec![deployment("d1", "svc", &secrets)])
+}
+
+#[test]
+fn what_is_kept_is_sealed_to_the_new_key_and_the_former_one_opens_nothing() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &three());
+    let (keys, resealer) = rotated(&world);
+    let resealed = cache.reseal(&resealer).unwrap();
+    assert_eq!((resealed.values, resealed.lost), (3, 0));
+    let (next, kept) = world.open();
+    assert_eq!(kept, Some(three()));
+    for item in three().bindings().deployments.iter().flat_map(ready) {
+        assert!(opens(&next, &item, keys.current()));
+        assert!(!opens(&next, &item, &world.key));
+    }
+    assert_eq!(next.reseal(&resealer).unwrap(), Resealed::default());
+}
+
+#[test]
+fn a_kill_while_values_are_sealed_anew_leaves_each_under_a_key_that_is_there() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &three());
+    let before = contents(&world);
+    let (keys, resealer) = rotated(&world);
+    cache.reseal(&resealer).unwrap();
+    let after = contents(&world);
+    let names: Vec<_> = before.keys().filter(|name| *name != INDEX).collect();
+    for step in 0..=2 * names.len() {
+        fs::remove_dir_all(world.path("")).unwrap();
+        fs::create_dir(world.path("")).unwrap();
+        for (at, name) in before.keys().enumerate() {
+            let done = names
+                .iter()
+                .position(|n| *n == name)
+                .is_some_and(|n| n < step / 2);
+            let bytes = if done { &after[name] } else { &before[name] };
+            fs::write(world.path(name), bytes).unwrap();
+            // Cut off within a write.
+            if step % 2 == 1 && at == step / 2 {
+                fs::write(world.path(&format!("{name}.new")), &after[name][..9]).unwrap();
+            }
+        }
+        let (cache, kept) = world.open();
+        assert_eq!(kept, Some(three()), "step {step}");
+        let items: Vec<_> = three()
+            .bindings()
+            .deployments
+            .iter()
+            .flat_map(ready)
+            .collect();
+        for item in &items {
+            let any = keys.all().into_iter().any(|key| opens(&cache, item, key));
+            assert!(any, "step {step}");
+        }
+        assert_eq!(world.files().len(), 4, "step {step}: nothing is left over");
+        let rest = cache.reseal(&resealer).unwrap();
+        assert_eq!((rest.values, rest.lost), (3 - step / 2, 0), "step {step}");
+        assert!(items.iter().all(|item| opens(&cache, item, keys.current())));
+    }
+}
+
+#[test]
+fn what_no_key_opens_is_fetched_again_and_what_cannot_be_written_keeps_the_former_key() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &three());
+    let items: Vec<_> = three()
+        .bindings()
+        .deployments
+        .iter()
+        .flat_map(ready)
+        .collect();
+    let (keys, resealer) = rotated(&world);
+    let in_the_way = world.path(&format!("{}.new", file_name(&items[1])));
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(cache.reseal(&resealer).is_err());
+    fs::remove_dir(&in_the_way).unwrap();
+    for item in &items {
+        assert!(keys.all().into_iter().any(|key| opens(&cache, item, key)));
+    }
+
+    let (_, foreign) = World::new().sealed(&items[0], "foreign");
+    let kept = Kept {
+        item: items[0].clone(),
+        sealed: foreign,
+    };
+    fs::write(world.path(&file_name(&items[0])), kept.encode().unwrap()).unwrap();
+    fs::write(world.path(&file_name(&items[2])), "{").unwrap();
+    let resealed = cache.reseal(&resealer).unwrap();
+    assert_eq!(resealed.lost, 2);
+    assert_eq!(cache.lacks(&three()), [items[0].clone(), items[2].clone()]);
+    assert!(opens(&cache, &items[1], keys.current()));
+}
+
+#[test]
+fn a_save_from_before_values_were_sealed_anew_says_that_it_kept_nothing() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    world.keep(&cache, &desired(1, svc("1")));
+    let save = cache.save(
+        desired(2, svc("2")),
+        vec![world.sealed(&cred("2"), "two")],
+        at(1_000),
+    );
+    let (_, resealer) = rotated(&world);
+    cache.reseal(&resealer).unwrap();
+    assert!(save.run().is_err());
+    assert_eq!(world.open().1, Some(desired(1, svc("1"))));
+}
+
+#[test]
+fn whoever_asks_what_is_kept_does_not_wait_for_the_disk() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let wanted = desired(1, svc("1"));
+    world.keep(&cache, &wanted);
+    // As a save does whose disk hangs.
+    let hangs = cache.disk();
+    assert_eq!(cache.len(), 1);
+    assert!(cache.is_current(&wanted) && !cache.exceeds(&wanted));
+    assert!(cache.lacks(&wanted).is_empty());
+    assert!(cache.find(&cred("1")).is_some());
+    drop(hangs);
 }

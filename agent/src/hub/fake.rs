@@ -204,6 +204,7 @@ impl FakeHub {
             key: Zeroizing::new(key.serialize_pem()),
             certificate: identity.certificate,
             trust_bundle: identity.trust_bundle,
+            enrolment: sealing_key.public(),
             sealing_key,
         }
     }
@@ -370,6 +371,9 @@ impl Shared {
                 let node = answers.renew_as.clone().unwrap_or(node);
                 drop(answers);
                 let request: RenewRequest = serde_json::from_slice(body).unwrap();
+                if let Some(key) = request.sealing_key {
+                    self.answers.lock().unwrap().sealing_key = Some(key);
+                }
                 json(&self.certify(&request.csr, &org, &node))
             }
             _ => json(&()),

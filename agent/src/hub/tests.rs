@@ -9,10 +9,17 @@ use edge_secrets_protocol::{Code, Generation, Problem, routes};
 use super::fake::{FakeHub, Seen, deployment, now};
 use super::*;
 use crate::clock::Now;
-use crate::identity::{NodeIdentity, SetNumber};
+use crate::identity::{Material, NodeIdentity, Store};
 
 fn identity(hub: &FakeHub) -> NodeIdentity {
-    NodeIdentity::from_material(SetNumber::FIRST, hub.issue("myorg", "edge-01")).unwrap()
+    stored(&hub.issue("myorg", "edge-01"))
+}
+
+fn stored(material: &Material) -> NodeIdentity {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    store.install(material).unwrap();
+    NodeIdentity::load(&store).unwrap().unwrap()
 }
 
 async fn connect(hub: &FakeHub, identity: &NodeIdentity) -> Result<Connection, HubError> {
@@ -180,7 +187,7 @@ async fn a_hub_that_refuses_the_certificate_says_so() {
     let other = FakeHub::start().await;
     let mut material = other.issue("myorg", "edge-01");
     material.trust_bundle = hub.issue("myorg", "edge-01").trust_bundle;
-    let foreign = NodeIdentity::from_material(SetNumber::FIRST, material).unwrap();
+    let foreign = stored(&material);
     let connection = connect(&hub, &foreign).await.unwrap();
     let error = connection
         .put_node(&NodeFacts::default())

@@ -95,6 +95,7 @@ pub async fn enrol(
         key: fresh.key,
         certificate,
         trust_bundle,
+        enrolment: sealing_key.public(),
         sealing_key,
     };
 
@@ -113,9 +114,9 @@ pub async fn enrol(
             "its certificate is of another node than the token",
         ));
     }
-    let set = store.install(&material).map_err(IdentityError::from)?;
+    store.install(&material).map_err(IdentityError::from)?;
     store.retire().map_err(IdentityError::from)?;
-    Ok(NodeIdentity::from_material(set, material)?)
+    Ok(NodeIdentity::installed(store)?)
 }
 
 fn refusal(error: HubError) -> EnrolError {

@@ -1,4 +1,4 @@
-//! When a certificate is renewed, and how: a new key each time, over the old identity.
+//! When a certificate is renewed, and how: new keys each time, over the old identity.
 
 use edge_secrets_protocol::enroll::{Identity, RenewRequest};
 use jiff::{SignedDuration, Timestamp};
@@ -17,8 +17,8 @@ pub enum RenewalError {
     /// The hub did not give a certificate.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// What it gave cannot be used.
-    #[error("the hub's new certificate is refused: {0}")]
+    /// What it gave, or what is on disk, cannot be used.
+    #[error("the hub's new certificate cannot be taken into use: {0}")]
     Identity(#[from] IdentityError),
     /// No key could be made.
     #[error(transparent)]
@@ -28,8 +28,11 @@ pub enum RenewalError {
     OtherNode,
 }
 
-/// Asks the hub for a certificate over a new key and swaps it in. The old set stays in the store
-/// until the new one has been used ([`Store::retire`]). The sealing key stays the same.
+/// Asks the hub for a certificate over a new key, tells it a new sealing key, and swaps both in. The
+/// old set stays in the store until the new one has been used ([`Store::retire`]).
+///
+/// The sealing key is on disk before the hub hears of it, and the same one is told until that has come
+/// about: whatever is lost in between, the node can open what the hub seals.
 ///
 /// # Errors
 /// When the hub, the store or the answer fails; then nothing has changed.
@@ -39,9 +42,12 @@ pub async fn renew(
     current: SetNumber,
 ) -> Result<NodeIdentity, RenewalError> {
     let fresh = NewKey::generate()?;
+    let sealing_key = store
+        .next_sealing_key(current)
+        .map_err(IdentityError::from)?;
     let request = RenewRequest {
         csr: fresh.request,
-        sealing_key: None,
+        sealing_key: Some(sealing_key.public()),
     };
     let Identity {
         certificate,
@@ -57,7 +63,8 @@ pub async fn renew(
         key: fresh.key,
         certificate,
         trust_bundle,
-        sealing_key: old.sealing_key,
+        sealing_key,
+        enrolment: old.enrolment,
     };
     let (fresh, _) = ready(&material)?;
     let old = certificates(&old.certificate, "node.crt")?;
@@ -68,8 +75,8 @@ pub async fn renew(
     if (&fresh.org, &fresh.node) != (&old.org, &old.node) {
         return Err(RenewalError::OtherNode);
     }
-    let set = store.install(&material).map_err(IdentityError::from)?;
-    Ok(NodeIdentity::from_material(set, material)?)
+    store.install(&material).map_err(IdentityError::from)?;
+    Ok(NodeIdentity::installed(&store)?)
 }
 
 /// When to renew: at two thirds of the certificate's life, moved by up to a tenth of that either

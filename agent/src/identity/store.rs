@@ -1,16 +1,19 @@
-//! Keys and certificates on disk, as sets: `identity-<n>/` with `node.key`, `node.crt`, `ca.crt`
-//! and `sealing.key`, and one symlink `identity` that names the set in use. A set is written and
-//! synced as a whole before the link is swapped, so a crash leaves the old or the new set.
+//! Keys and certificates on disk, as sets: `identity-<n>/` with `node.key`, `node.crt`, `ca.crt`,
+//! `sealing.key` and `enrolment`, and one symlink `identity` that names the set in use. A set is written
+//! and synced as a whole before the link is swapped, so a crash leaves the old or the new set.
+//!
+//! `sealing.next` in a set is the sealing key of the set after it: it is there before the hub is told.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use edge_secrets_protocol::SealingKey;
+use edge_secrets_protocol::{PublicKey, SealingKey};
 use zeroize::Zeroizing;
 
 use super::ready;
+use crate::disk;
 
 /// The number of a set: a later one is larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +34,8 @@ pub struct Material {
     pub trust_bundle: String,
     /// What opens sealed values.
     pub sealing_key: SealingKey,
+    /// The public half of the sealing key that the node enrolled with; renewals keep it.
+    pub enrolment: PublicKey,
 }
 
 /// The state directory.
@@ -100,15 +105,75 @@ impl Store {
                 .map_err(|_| failed("not text:", &path, io::ErrorKind::InvalidData.into()))?;
             Ok(Zeroizing::new(text.to_owned()))
         };
-        let sealing = dir.join(SEALING_KEY);
-        let sealing_key = SealingKey::from_bytes(&read(&sealing)?)
-            .map_err(|_| failed("malformed:", &sealing, io::ErrorKind::InvalidData.into()))?;
+        let sealing_key = self.sealing_key(set, SEALING_KEY)?;
+        let enrolment = dir.join(ENROLMENT);
+        let enrolment = match disk::read(&enrolment, MAX_FILE) {
+            Ok(bytes) => PublicKey::from_bytes(&bytes).map_err(|_| malformed(&enrolment))?,
+            // Of a time before sealing keys changed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => sealing_key.public(),
+            Err(error) => return Err(failed("cannot read", &enrolment, error)),
+        };
         Ok(Material {
             key: text(NODE_KEY)?,
             certificate: text(NODE_CERT)?.to_string(),
             trust_bundle: text(CA_CERT)?.to_string(),
             sealing_key,
+            enrolment,
         })
+    }
+
+    fn sealing_key(&self, set: SetNumber, name: &str) -> Result<SealingKey, StoreError> {
+        let path = self.set_dir(set).join(name);
+        let bytes = read(&path)?;
+        // A kill while a former set is wiped leaves zeros, which would be a key too.
+        let wiped = bytes.iter().all(|byte| *byte == 0);
+        match SealingKey::from_bytes(&bytes) {
+            Ok(key) if !wiped => Ok(key),
+            _ => Err(malformed(&path)),
+        }
+    }
+
+    /// The sealing keys beside that of `current`, the set in use: the next one, which the hub was perhaps
+    /// told already, and those of sets that are not retired yet. Of these only what can be read counts.
+    ///
+    /// # Errors
+    /// When it cannot be told what is there.
+    pub fn other_sealing_keys(
+        &self,
+        current: SetNumber,
+    ) -> Result<(Option<SealingKey>, Vec<SealingKey>), StoreError> {
+        let next = |set| self.sealing_key(set, SEALING_NEXT).ok();
+        let others = self.sets()?.into_iter().filter(|set| *set != current);
+        let former = others.flat_map(|set| {
+            let own = self.sealing_key(set, SEALING_KEY).ok();
+            own.into_iter().chain(next(set))
+        });
+        Ok((next(current), former.collect()))
+    }
+
+    /// The sealing key for the set after `current`, the set in use; the same one until there is such a
+    /// set. It is durable when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another set is in use.
+    pub fn next_sealing_key(&self, current: SetNumber) -> Result<SealingKey, StoreError> {
+        let _lock = self.lock()?;
+        let dir = self.set_dir(current);
+        if self.current()? != Some(current) {
+            return Err(failed(
+                "not in use any more:",
+                &dir,
+                io::ErrorKind::NotFound.into(),
+            ));
+        }
+        if let Ok(key) = self.sealing_key(current, SEALING_NEXT) {
+            return Ok(key);
+        }
+        let key = SealingKey::generate();
+        disk::replace(&dir, SEALING_NEXT, key.expose())
+            .and_then(|()| disk::sync(&dir))
+            .map_err(|error| failed("cannot write a sealing key in", &dir, error))?;
+        Ok(key)
     }
 
     /// Writes a new set and swaps it in. Older sets stay until [`retire`](Self::retire).
@@ -124,6 +189,7 @@ impl Store {
             DirBuilder::new().mode(0o700).create(&dir)?;
             write_new(&dir.join(NODE_KEY), material.key.as_bytes(), 0o600)?;
             write_new(&dir.join(SEALING_KEY), material.sealing_key.expose(), 0o600)?;
+            write_new(&dir.join(ENROLMENT), &material.enrolment.to_bytes(), 0o644)?;
             write_new(&dir.join(NODE_CERT), material.certificate.as_bytes(), 0o644)?;
             write_new(&dir.join(CA_CERT), material.trust_bundle.as_bytes(), 0o644)?;
             File::open(&dir)?.sync_all()?;
@@ -255,15 +321,12 @@ fn set_of(name: &str) -> Option<SetNumber> {
     name.strip_prefix(SET_PREFIX)?.parse().ok().map(SetNumber)
 }
 
+fn malformed(path: &Path) -> StoreError {
+    failed("malformed:", path, io::ErrorKind::InvalidData.into())
+}
+
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    let read = || {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE));
-        File::open(path)?
-            .take(MAX_FILE as u64)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error| failed("cannot read", path, error))
+    disk::read(path, MAX_FILE).map_err(|error| failed("cannot read", path, error))
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -276,20 +339,10 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Overwrites the keys of a set before it goes. On a disk this is a best effort: the medium may
-/// keep the old blocks.
+/// Overwrites the keys of a set before it goes.
 fn wipe_set(dir: &Path) -> io::Result<()> {
-    for name in [NODE_KEY, SEALING_KEY] {
-        let path = dir.join(name);
-        match OpenOptions::new().write(true).open(&path) {
-            Ok(mut file) => {
-                let len = usize::try_from(file.metadata()?.len()).unwrap_or(MAX_FILE);
-                file.write_all(&vec![0; len.min(MAX_FILE)])?;
-                file.sync_all()?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    for name in [NODE_KEY, SEALING_KEY, SEALING_NEXT, SEALING_FRESH] {
+        disk::overwrite(&dir.join(name))?;
     }
     fs::remove_dir_all(dir)
 }
@@ -302,4 +355,8 @@ const NODE_KEY: &str = "node.key";
 const NODE_CERT: &str = "node.crt";
 const CA_CERT: &str = "ca.crt";
 const SEALING_KEY: &str = "sealing.key";
+const SEALING_NEXT: &str = "sealing.next";
+/// What a kill leaves of one that was being written.
+const SEALING_FRESH: &str = "sealing.next.new";
+const ENROLMENT: &str = "enrolment";
 const MAX_FILE: usize = 64 * 1024;

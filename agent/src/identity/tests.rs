@@ -2,8 +2,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use edge_secrets_protocol::Code;
 use edge_secrets_protocol::node::NodeFacts;
+use edge_secrets_protocol::{Code, SealingKey};
 
 use super::*;
 use crate::config::Config;
@@ -134,7 +134,10 @@ async fn renewal_takes_a_new_key_and_keeps_the_old_one_until_retired() {
     let (set, after) = store.load().unwrap().unwrap();
     assert_eq!(set, renewed.set);
     assert!(*before.key != *after.key);
-    assert!(before.sealing_key.public() == after.sealing_key.public());
+    assert!(before.sealing_key.public() != after.sealing_key.public());
+    assert!(before.enrolment == after.enrolment);
+    assert_eq!(hub.answers().sealing_key, Some(after.sealing_key.public()));
+    assert!(renewed.sealing.has_former(), "values on their way open");
 
     // Until retired one can go back, and then no more.
     assert_eq!(store.roll_back(renewed.set).unwrap(), Some(old));
@@ -241,9 +244,10 @@ async fn a_key_that_does_not_fit_its_certificate_is_refused() {
     let hub = FakeHub::start().await;
     let mut material = hub.issue("myorg", "edge-01");
     material.key = hub.issue("myorg", "edge-01").key;
-    let error = NodeIdentity::from_material(SetNumber::FIRST, material)
-        .err()
-        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    store.install(&material).unwrap();
+    let error = NodeIdentity::load(&store).err().unwrap();
     assert!(matches!(error, IdentityError::Tls(_)), "{error}");
 }
 
@@ -253,7 +257,7 @@ async fn a_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::new(dir.path());
     store.install(&hub.issue("myorg", "edge-01")).unwrap();
-    for file in ["node.key", "node.crt", "ca.crt", "sealing.key"] {
+    for file in ["node.key", "node.crt", "ca.crt", "sealing.key", "enrolment"] {
         let path = dir.path().join("identity").join(file);
         let kept = fs::read(&path).unwrap();
         fs::write(&path, "no").unwrap();
@@ -262,4 +266,53 @@ async fn a_damaged_file_is_named() {
         fs::write(&path, kept).unwrap();
     }
     assert!(NodeIdentity::load(&store).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_next_sealing_key_is_the_same_until_it_is_in_use() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let set = store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    let next = store.next_sealing_key(set).unwrap().public();
+    // Cut off before or while it was written: it was told to nobody.
+    let kept = dir.path().join("identity-1/sealing.next");
+    let bytes = fs::read(&kept).unwrap();
+    fs::write(dir.path().join("identity-1/sealing.next.new"), "half").unwrap();
+    assert!(store.next_sealing_key(set).unwrap().public() == next);
+    let mode = fs::metadata(&kept).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    assert!(!identity.sealing.has_former());
+    let publics: Vec<_> = identity.sealing.all().iter().map(|k| k.public()).collect();
+    assert!(publics.len() == 2 && publics[1] == next);
+
+    // In use, it is that of the set, and what was before it is there until it is retired.
+    let mut material = hub.issue("myorg", "edge-01");
+    let former = identity.sealing.current().public();
+    material.sealing_key = SealingKey::from_bytes(&bytes).unwrap();
+    let renewed = store.install(&material).unwrap();
+    assert!(store.next_sealing_key(set).is_err(), "of a set not in use");
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    let publics: Vec<_> = identity.sealing.all().iter().map(|k| k.public()).collect();
+    assert!(publics == [next, former]);
+    // A kill while the former set is wiped.
+    fs::write(dir.path().join("identity-1/sealing.key"), [0; 32]).unwrap();
+    let identity = NodeIdentity::load(&store).unwrap().unwrap();
+    assert!(!identity.sealing.has_former());
+    store.retire().unwrap();
+    assert_eq!(store.current().unwrap(), Some(renewed));
+}
+
+#[tokio::test]
+async fn a_set_of_a_time_before_sealing_keys_changed_is_its_own_enrolment() {
+    let hub = FakeHub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    store.install(&hub.issue("myorg", "edge-01")).unwrap();
+    let before = NodeIdentity::load(&store).unwrap().unwrap();
+    fs::remove_file(dir.path().join("identity/enrolment")).unwrap();
+    let after = NodeIdentity::load(&store).unwrap().unwrap();
+    assert!(after.enrolment == before.enrolment);
+    assert!(after.enrolment == after.sealing.current().public());
 }
