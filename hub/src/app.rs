@@ -24,10 +24,10 @@ use crate::config::Config;
 use crate::deploy::Models;
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
+use crate::keys;
 use crate::lease::{Desk, Leases};
 use crate::managers::ManagerName;
 use crate::managers::embedded::{Embedded, KeptSession};
-use crate::managers::envelope::MasterKey;
 use crate::managers::session::Kept;
 use crate::observe::Hints;
 use crate::pki::{Pki, PkiError};
@@ -48,6 +48,15 @@ pub enum AppError {
     /// Another hub serves this data directory.
     #[error("another hub is serving {} already", .0.display())]
     Locked(PathBuf),
+    /// A backup is made of this data directory, or its keys are exchanged.
+    #[error("a backup is made of {}, or its keys are exchanged: try again when that is done", .0.display())]
+    Maintained(PathBuf),
+    /// The master key is not the one that the database is encrypted under.
+    #[error(
+        "{} does not open what is in the database: put back the master key that belongs to it",
+        .0.display()
+    )]
+    OtherMasterKey(PathBuf),
     /// The certificate authority cannot be used.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -71,7 +80,10 @@ impl AppError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::DataDir { .. } | Self::Managers(_) | Self::Pki(PkiError::File { .. })
+            Self::DataDir { .. }
+                | Self::OtherMasterKey(_)
+                | Self::Managers(_)
+                | Self::Pki(PkiError::File { .. })
         )
     }
 }
@@ -94,11 +106,8 @@ pub struct Bound {
 /// When something of it is missing, damaged or used by another hub, or the address cannot be bound.
 pub async fn build(config: Config) -> Result<Bound, AppError> {
     let dir = config.data_dir.clone();
-    let lock = lock(&dir)?;
+    let lock = serving(&dir)?;
     let pki = Pki::load(&dir, config.trust_domain.clone())?;
-    let master = key(&dir.join(MASTER_KEY_FILE), |bytes| {
-        MasterKey::from_bytes(bytes).ok()
-    })?;
     let sealing_key = key(&dir.join(SEALING_KEY_FILE), |bytes| {
         SealingKey::from_bytes(bytes).ok()
     })?;
@@ -111,6 +120,13 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
     }
     let certificate = Arc::new(ServerCertificate::issue(&pki, &config.server_names)?);
     let catalog = Arc::new(SqliteCatalog::open(&database).await?);
+    let master = match keys::settle(&dir, &catalog).await {
+        Ok(master) => master,
+        Err(error) => {
+            catalog.close().await;
+            return Err(error);
+        }
+    };
     let secrets = Embedded::new(Arc::clone(&catalog) as Arc<dyn Catalog>, master);
     let secrets = Arc::new(secrets);
     let kept = |manager: &ManagerName| -> Arc<dyn Kept> {
@@ -245,8 +261,23 @@ fn on_signals(stop: &Stop) -> Result<DropGuard, AppError> {
 }
 
 /// One process at a time: SQLite would cope, but the bell rings in one process alone.
-fn lock(dir: &Path) -> Result<File, AppError> {
-    let path = dir.join(LOCK_FILE);
+///
+/// # Errors
+/// When a hub serves the directory, or the lock cannot be taken.
+pub(crate) fn serving(dir: &Path) -> Result<File, AppError> {
+    lock(dir, LOCK_FILE, || AppError::Locked(dir.into()))
+}
+
+/// One backup or change of keys at a time, whether a hub serves or not.
+///
+/// # Errors
+/// When another one is under way, or the lock cannot be taken.
+pub(crate) fn alone(dir: &Path) -> Result<File, AppError> {
+    lock(dir, MAINTENANCE_FILE, || AppError::Maintained(dir.into()))
+}
+
+fn lock(dir: &Path, name: &str, held: impl FnOnce() -> AppError) -> Result<File, AppError> {
+    let path = dir.join(name);
     let unfit = |error: &std::io::Error| AppError::DataDir {
         path: path.clone(),
         reason: error.to_string(),
@@ -260,12 +291,12 @@ fn lock(dir: &Path) -> Result<File, AppError> {
         .map_err(|error| unfit(&error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AppError::Locked(dir.into())),
+        Err(TryLockError::WouldBlock) => Err(held()),
         Err(TryLockError::Error(error)) => Err(unfit(&error)),
     }
 }
 
-fn key<K>(path: &Path, read: impl FnOnce(&[u8]) -> Option<K>) -> Result<K, AppError> {
+pub(crate) fn key<K>(path: &Path, read: impl FnOnce(&[u8]) -> Option<K>) -> Result<K, AppError> {
     let unfit = |reason: String| AppError::DataDir {
         path: path.into(),
         reason,
@@ -289,6 +320,8 @@ pub const MASTER_KEY_FILE: &str = "master.key";
 pub const SEALING_KEY_FILE: &str = "sealing.key";
 /// The catalog.
 pub const DATABASE_FILE: &str = "hub.db";
+/// Held while a backup is made or keys are exchanged.
+pub const MAINTENANCE_FILE: &str = "maintenance.lock";
 /// Held while a hub serves.
 pub const LOCK_FILE: &str = "lock";
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use edge_secrets_protocol::OrgId;
 
 use crate::config::{DEFAULT_PORT, TrustDomain};
@@ -30,6 +30,66 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Back up everything that the hub is, keys included, into one encrypted file. The hub may serve.
+    Backup(Backup),
+    /// Make a data directory from a backup.
+    ///
+    /// What was done since the backup is not in it: nodes that were revoked since are not revoked, nodes
+    /// whose certificates were renewed since must enrol again. Tokens that were not used are void.
+    Restore(Restore),
+    /// Make a key for backups, so that they can be made where they cannot be opened.
+    BackupKey {
+        /// The new key's file; the public half, for `backup --recipient`, is FILE.pub.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Exchange the master key. The hub must not serve meanwhile; values stay as they are, their keys
+    /// are wrapped anew.
+    RotateMasterKey {
+        /// The configuration, `hub.yaml` in the data directory.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// What `backup` does.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("lock").required(true).args(["passphrase_file", "recipient"]))]
+pub struct Backup {
+    /// The configuration, `hub.yaml` in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The backup to make, or `-` for standard output. It must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// A file with the passphrase that opens it, or `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// The public half of the key that opens it; `backup-key` makes one.
+    #[arg(long, value_name = "FILE")]
+    pub recipient: Option<PathBuf>,
+}
+
+/// What `restore` does.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("unlock").required(true).args(["passphrase_file", "key"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["data_dir", "check"]))]
+pub struct Restore {
+    /// The backup, or `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Where to; it must be absent or empty.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Write nothing; read the backup to its end and say what is in it.
+    #[arg(long)]
+    pub check: bool,
+    /// A file with the passphrase that it was made with, or `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// The key that it was made for.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// What `init` makes.

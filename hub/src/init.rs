@@ -1,7 +1,5 @@
 //! `edge-secrets-hub init`: everything that a hub needs, made once.
 
-mod place;
-
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,30 +17,17 @@ use crate::clock;
 use crate::config::{UserCertificates, server_name};
 use crate::managers::envelope::MasterKey;
 use crate::pki::{CA_CERTIFICATE_FILE, CA_KEY_FILE, Issued, Pki, PkiError};
-use place::Place;
+use crate::place::{Place, PlaceError};
 
 /// Why nothing was made. Whatever had been made is removed again.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is something already.
-    #[error("{} is not empty (it has {found:?}); init never overwrites: name another directory", dir.display())]
-    NotEmpty {
-        /// The directory.
-        dir: PathBuf,
-        /// One of the things in it.
-        found: String,
-    },
     /// A server name is neither a DNS name nor an IP address.
     #[error("server name {0:?} is neither a DNS name nor an IP address")]
     ServerName(String),
-    /// A file or directory cannot be made.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    /// There is something already, or a file cannot be made.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A certificate or key cannot be made.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -58,7 +43,10 @@ impl InitError {
     /// Whether other arguments would help.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NotEmpty { .. } | Self::ServerName(_))
+        matches!(
+            self,
+            Self::Place(PlaceError::NotEmpty { .. }) | Self::ServerName(_)
+        )
     }
 }
 

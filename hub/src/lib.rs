@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+pub mod backup;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -13,12 +14,14 @@ pub mod feed;
 pub mod generator;
 pub mod hub;
 pub mod init;
+pub mod keys;
 pub mod lease;
 pub mod managers;
 pub mod metadata;
 pub mod observe;
 pub mod operator;
 pub mod pki;
+mod place;
 pub mod policy;
 pub mod rights;
 pub mod server;

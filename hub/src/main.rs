@@ -4,9 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use edge_secrets_hub::app::{self, AppError};
+use edge_secrets_hub::backup::{BackupError, command};
 use edge_secrets_hub::cli::{Cli, Command};
 use edge_secrets_hub::config::{Config, Log, LogFormat};
-use edge_secrets_hub::init;
+use edge_secrets_hub::{init, keys};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
@@ -54,8 +55,40 @@ fn main() -> ExitCode {
                 Ok(config) => serve(config).await,
                 Err(error) => fail(&error.to_string(), USAGE),
             },
+            // The backup itself may be on standard output.
+            Command::Backup(wanted) => match command::backup(&wanted).await {
+                Ok(text) => {
+                    std::io::stderr().write_all(text.as_bytes()).ok();
+                    ExitCode::SUCCESS
+                }
+                Err(error) => refuse(&error),
+            },
+            Command::Restore(wanted) => told(command::bring_back(&wanted).await),
+            Command::BackupKey { out } => told(command::make_key(&out)),
+            Command::RotateMasterKey { config } => {
+                let rotated = keys::rotate_master_key(&config).await;
+                told(rotated.map(|count| {
+                    format!(
+                        "The master key is another now; {count} keys are wrapped under it.\n\
+                         Backups that were made before hold the old one: make a new one, and do away \
+                         with them.\n"
+                    )
+                }))
+            }
         }
     })
+}
+
+fn told(done: Result<String, BackupError>) -> ExitCode {
+    match done {
+        Ok(text) => say(&text),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &BackupError) -> ExitCode {
+    let code = if error.is_usage() { USAGE } else { FAILED };
+    fail(&error.to_string(), code)
 }
 
 async fn serve(config: Config) -> ExitCode {

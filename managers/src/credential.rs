@@ -46,6 +46,15 @@ impl CredentialFile {
         }
     }
 
+    /// Whether it is no file directly in `dir`.
+    #[must_use]
+    pub fn is_outside(&self, dir: &Path) -> bool {
+        match &self.0 {
+            Place::File(path) => path.parent() != Some(dir),
+            Place::Systemd(_) => true,
+        }
+    }
+
     /// Looks whether everybody can read it, where it is there by now: one that comes later is looked at
     /// when it is read.
     ///

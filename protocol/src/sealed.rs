@@ -91,6 +91,11 @@ pub enum Place<'a> {
         /// The value's version.
         version: &'a SecretVersion,
     },
+    /// The key of one backup of a hub.
+    Backup {
+        /// Which, as its header says.
+        id: &'a str,
+    },
 }
 
 impl Place<'_> {
@@ -135,6 +140,7 @@ impl Place<'_> {
                 reference,
                 version.as_str(),
             ],
+            Self::Backup { id } => &["backup", id],
         };
         let mut aad = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
         for part in parts {

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking: the message is the test's"
 )]
 
+mod backup;
 mod border;
 mod definitions;
 mod delivery;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let mut trials = Vec::new();
     for more in [
+        backup::trials,
         border::trials,
         definitions::trials,
         delivery::trials,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bindings;
+mod copy;
 mod definitions;
 mod feed;
 mod leases;
@@ -16,6 +17,7 @@ mod placement;
 mod rows;
 mod secrets;
 mod users;
+mod wrapped;
 mod write;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,9 @@ use crate::managers::ManagerName;
 use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use write::Write;
+
+pub use copy::Restored;
+pub use wrapped::Wrapped;
 
 /// A catalog in one SQLite file.
 pub struct SqliteCatalog {

@@ -82,6 +82,16 @@ impl Managers {
         self
     }
 
+    /// Where credentials are that lie outside of `dir`, as the configuration has them.
+    #[must_use]
+    pub fn credentials_outside(&self, dir: &Path) -> Vec<String> {
+        let files = self.managers.iter().flat_map(ManagerConfig::credentials);
+        files
+            .filter(|file| file.is_outside(dir))
+            .map(ToString::to_string)
+            .collect()
+    }
+
     /// What is wrong, with the key where it stands.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         let mut names = Vec::new();

@@ -100,7 +100,10 @@ async fn nothing_is_overwritten() {
     let before = std::fs::read(dir.join(CA_KEY_FILE)).unwrap();
     let error = init(&wanted(&dir)).await.unwrap_err();
     assert!(error.is_usage());
-    assert!(matches!(error, InitError::NotEmpty { .. }), "{error}");
+    assert!(
+        matches!(error, InitError::Place(PlaceError::NotEmpty { .. })),
+        "{error}"
+    );
     assert_eq!(std::fs::read(dir.join(CA_KEY_FILE)).unwrap(), before);
     assert_eq!(names(&dir).len(), 9);
 }

@@ -8,10 +8,12 @@
 use aws_lc_rs::aead::{
     AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, RandomizedNonceKey, UnboundKey,
 };
+use aws_lc_rs::hmac;
 use edge_secrets_protocol::limits::MAX_SECRET_BYTES;
 use edge_secrets_protocol::{OrgId, Secret, SecretVersion};
 use zeroize::Zeroizing;
 
+use crate::catalog::sqlite::Wrapped;
 use crate::managers::ManagerName;
 use crate::reference::SecretRef;
 
@@ -43,6 +45,33 @@ impl MasterKey {
         let mut key = empty_key();
         key.copy_from_slice(bytes);
         Ok(Self(key))
+    }
+
+    /// Which key it is, for a place where it may be seen: one-way, and of no use for anything else.
+    #[must_use]
+    pub fn mark(&self) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        hmac::sign(&key, MARK).as_ref().to_vec()
+    }
+
+    /// Wraps the key of a version or session, which is wrapped under this key, under `new`. Gives
+    /// nothing where it does not open.
+    #[must_use]
+    pub fn rewrap(&self, new: &Self, of: &Wrapped, wrapped: &[u8]) -> Option<Vec<u8>> {
+        let aad = match of {
+            Wrapped::Version(org, reference, version) => Slot {
+                org,
+                reference,
+                version,
+            }
+            .aad(KEY_LAYER),
+            Wrapped::Session(manager) => {
+                let [key, _] = session_aad(manager);
+                key
+            }
+        };
+        let key = unwrap_key(self, &aad, wrapped).ok()?;
+        seal(&new.0, &aad, key.as_slice()).ok()
     }
 
     /// The key's bytes, for the one file that keeps them.
@@ -144,13 +173,7 @@ fn unwrap(
     wrapped_key: &[u8],
     ciphertext: &[u8],
 ) -> Result<Secret, EnvelopeError> {
-    let (nonce, text, tag) = parts(wrapped_key)?;
-    if text.len() != KEY_LEN {
-        return Err(EnvelopeError);
-    }
-    let mut key = empty_key();
-    unseal(&master.0, key_aad, nonce, text, tag, key.as_mut_slice())?;
-
+    let key = unwrap_key(master, key_aad, wrapped_key)?;
     let (nonce, text, tag) = parts(ciphertext)?;
     if text.len() > MAX_SECRET_BYTES {
         return Err(EnvelopeError);
@@ -158,6 +181,16 @@ fn unwrap(
     let mut payload = Secret::zeroed(text.len());
     unseal(&key, value_aad, nonce, text, tag, payload.expose_mut())?;
     Ok(payload)
+}
+
+fn unwrap_key(master: &MasterKey, aad: &[u8], wrapped: &[u8]) -> Result<Key, EnvelopeError> {
+    let (nonce, text, tag) = parts(wrapped)?;
+    if text.len() != KEY_LEN {
+        return Err(EnvelopeError);
+    }
+    let mut key = empty_key();
+    unseal(&master.0, aad, nonce, text, tag, key.as_mut_slice())?;
+    Ok(key)
 }
 
 impl Slot<'_> {
@@ -244,6 +277,7 @@ const KEY_LAYER: &str = "edge-secrets v1 key";
 const VALUE_LAYER: &str = "edge-secrets v1 value";
 const SESSION_KEY_LAYER: &str = "edge-secrets v1 session key";
 const SESSION_LAYER: &str = "edge-secrets v1 session";
+const MARK: &[u8] = b"edge-secrets v1 master key mark";
 
 #[cfg(test)]
 mod tests {

@@ -225,7 +225,7 @@ pub(super) fn version(number: u64) -> Result<SecretVersion, CatalogError> {
 }
 
 /// The number that a version of the embedded manager is, in its one form: no sign, no leading zero.
-fn version_number(version: &SecretVersion) -> Option<u64> {
+pub(super) fn version_number(version: &SecretVersion) -> Option<u64> {
     let number: u64 = version.as_str().parse().ok()?;
     (number > 0 && i64::try_from(number).is_ok() && number.to_string() == version.as_str())
         .then_some(number)

@@ -3,7 +3,9 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::conformance::world::{World, at, audit, encrypted, node_id, placed};
+use crate::catalog::conformance::world::{
+    World, at, audit, encrypted, node_id, org, placed, secret_ref,
+};
 use crate::catalog::conformance::{Place, conformance_tests};
 
 /// A catalog in a directory that goes away with it.
@@ -319,6 +321,147 @@ async fn secrets_of_an_older_hub_have_no_metadata() {
         .await;
     put.unwrap();
     assert_eq!(catalog.versions(&o, &x).await.unwrap().len(), 2);
+}
+
+/// What a hub of the first schema had, something in every table.
+const FIRST: [&str; 13] = [
+    "INSERT INTO orgs VALUES ('o', 7)",
+    "INSERT INTO users VALUES ('o', 'alice', 'admin', 5)",
+    "INSERT INTO user_certificates VALUES ('aa', 'o', 'alice', 9999999999999)",
+    "INSERT INTO nodes VALUES ('o', 'n', 'alice', 0, '{}', x'01', 3, 5, 6)",
+    "INSERT INTO removed_nodes VALUES ('o', 'm', 12)",
+    "INSERT INTO node_certificates VALUES ('bb', 'o', 'n', 9999999999999)",
+    "INSERT INTO tokens VALUES (zeroblob(32), 'o', 'n', 'alice', 9, NULL)",
+    "INSERT INTO services VALUES ('o', 'u', '1', '*', 'alice', '{}', 5)",
+    "INSERT INTO policies VALUES ('o', 'p', 'alice', '{}', 5)",
+    "INSERT INTO secrets VALUES ('o', 'x', 2, 2, 5, 6, 'alice')",
+    "INSERT INTO secret_versions VALUES
+         ('o', 'x', 2, x'0100ff', x'0200fe', '[\"value\"]', 'alice', 20, NULL)",
+    "INSERT INTO feed VALUES (41, 'o', 'n', 'bindings', 3)",
+    "INSERT INTO audit VALUES (17, 'o', 5, 'user/alice', 'secret.set', 'secret/x', 'ok', '', '')",
+];
+
+#[tokio::test]
+async fn every_earlier_schema_is_brought_up_to_date_with_all_that_was_there() {
+    let all = sqlx::migrate!("./migrations/sqlite").iter().count();
+    for known in 1..all {
+        let mut place = SqlitePlace::default();
+        let old = older(&mut place, 1).await;
+        for statement in FIRST {
+            sqlx::query(statement).execute(&old).await.unwrap();
+        }
+        old.close().await;
+        older(&mut place, known).await.close().await;
+
+        let catalog = place.open().await;
+        let (o, n) = (org("o"), node_id("n"));
+        assert_eq!(catalog.revision(&o).await.unwrap(), Revision(7), "{known}");
+        let node = catalog.node(&o, &n).await.unwrap().unwrap();
+        assert_eq!(
+            (node.generation, node.belongs.pattern),
+            (Generation(3), None)
+        );
+        assert!(catalog.node_identity("bb").await.unwrap().is_some());
+        assert!(catalog.user_identity("aa").await.unwrap().is_some());
+        assert!(catalog.promised(&[0; 32]).await.unwrap().is_some());
+        let snapshot = catalog.snapshot(&o).await.unwrap();
+        assert_eq!((snapshot.services.len(), snapshot.policies.len()), (1, 1));
+        let (x, two) = ("x".parse().unwrap(), "2".parse().unwrap());
+        let kept = catalog.encrypted(&o, &x, &two).await.unwrap();
+        assert_eq!(kept, Some(encrypted(2)));
+        assert_eq!(catalog.feed(0, 9).await.unwrap().len(), 1);
+        let query = AuditQuery {
+            limit: 9,
+            ..AuditQuery::default()
+        };
+        assert_eq!(catalog.audit(&o, &query).await.unwrap().len(), 1);
+        place.opened.take().unwrap().close().await;
+        drop(catalog);
+        SqliteCatalog::check(&place.path()).await.unwrap();
+    }
+}
+
+/// A step that fails leaves the database as it found it, and is done once what was in its way is gone.
+#[tokio::test]
+async fn a_migration_happens_whole_or_not_at_all() {
+    let mut place = SqlitePlace::default();
+    let old = older(&mut place, 4).await;
+    // The last statement of the fifth step stumbles over it.
+    sqlx::query("CREATE INDEX patterns_public ON orgs (org)")
+        .execute(&old)
+        .await
+        .unwrap();
+    old.close().await;
+    assert!(SqliteCatalog::open(&place.path()).await.is_err());
+    let old = older(&mut place, 4).await;
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('patterns', 'services_public')";
+    let made: i64 = sqlx::query_scalar(tables).fetch_one(&old).await.unwrap();
+    assert_eq!(made, 0);
+    sqlx::query("DROP INDEX patterns_public")
+        .execute(&old)
+        .await
+        .unwrap();
+    old.close().await;
+    place.open().await;
+}
+
+#[tokio::test]
+async fn a_copy_is_of_one_moment_and_goes_on_behind_what_was_counted_since() {
+    let (world, catalog, mut place) = world().await;
+    world.enrol("n1").await;
+    world.place("n1", vec![placed("d1", &["x=x"])]).await;
+    world.put("x", 1).await;
+    world.token("n2", 9, at(1_000)).await;
+    let copy = place.path().with_file_name("copy.db");
+    SqliteCatalog::copy(&place.path(), &copy).await.unwrap();
+    assert_eq!(
+        fs::metadata(&copy).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    // It goes on: the node hears of more than the copy knows.
+    for version in 2..9 {
+        world.put("x", version).await;
+    }
+    world
+        .place("n1", vec![placed("d1", &["x=x"]), placed("d2", &["x=x"])])
+        .await;
+    let heard = world.generation("n1").await;
+    let newest = world.trail().await.last().unwrap().seq;
+    catalog.close().await;
+
+    SqliteCatalog::check(&copy).await.unwrap();
+    fs::rename(&copy, place.path()).unwrap();
+    let catalog = place.open().await;
+    let again = place.opened.take().unwrap();
+    let restored = again.take_up(at(5), at(50)).await.unwrap();
+    assert_eq!(
+        restored,
+        Restored {
+            nodes: 1,
+            secrets: 1,
+            void_tokens: 1
+        }
+    );
+    let world = World {
+        catalog,
+        org: world.org,
+    };
+    assert_eq!(world.resolved("n1").await["d1/x"], "x@1");
+    assert!(world.generation("n1").await > heard);
+    // Everything has changed for whoever heard more, or as much as the copy.
+    for since in [1, heard, heard + 100] {
+        let bindings = world.bindings("n1", Some(since)).await;
+        assert_eq!(
+            (bindings.deployments.len(), bindings.unchanged.len()),
+            (1, 0)
+        );
+    }
+    assert!(world.trail().await.last().unwrap().seq > newest + 100);
+    assert_eq!(world.catalog.promised(&[9; 32]).await.unwrap(), None);
+    let x = secret_ref("x");
+    let record = world.catalog.secret(&world.org, &x).await.unwrap().unwrap();
+    assert_eq!(record.current.as_str(), "1");
+    world.put("x", 1_000_002).await;
 }
 
 #[tokio::test]

@@ -4,15 +4,34 @@
 //! a mount point, which nothing can be renamed onto; so what is moved up is undone on failure.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::InitError;
+/// Why a directory is not filled.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// There is something already.
+    #[error("{} is not empty (it has {found:?}); nothing is ever overwritten: name another directory", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// A file or directory cannot be made.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
 
 /// A directory to be filled. Dropped before [`finish`](Self::finish) has succeeded, it removes what
 /// it made.
-pub(super) struct Place {
+pub(crate) struct Place {
     dir: PathBuf,
     /// Whether the directory was made here.
     made: bool,
@@ -22,12 +41,12 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes `dir`, or takes it if it is empty; nobody else may look into it.
-    pub(super) fn prepare(dir: &Path) -> Result<Self, InitError> {
+    pub(crate) fn prepare(dir: &Path) -> Result<Self, PlaceError> {
         let made = match fs::read_dir(dir) {
             Ok(mut entries) => {
                 if let Some(entry) = entries.next() {
                     let found = entry.map_err(at(dir))?.file_name();
-                    return Err(InitError::NotEmpty {
+                    return Err(PlaceError::NotEmpty {
                         dir: dir.into(),
                         found: found.to_string_lossy().into_owned(),
                     });
@@ -59,27 +78,30 @@ impl Place {
     }
 
     /// Where a file is while the directory is being filled.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.workshop().join(name)
     }
 
     /// Makes a file, readable by its owner alone, and brings it to the disk.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
-        let path = self.path(name);
-        let write = || {
-            let mut file = OpenOptions::new()
-                .create_new(true)
-                .write(true)
-                .mode(0o600)
-                .open(&path)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(at(&path))
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), PlaceError> {
+        let made = self.create(name, &mut &*bytes);
+        made.map(drop).map_err(at(&self.path(name)))
+    }
+
+    /// The same with what a reader gives. Tells how much it was.
+    pub(crate) fn create(&self, name: &str, from: &mut dyn io::Read) -> io::Result<u64> {
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(self.path(name))?;
+        let len = io::copy(from, &mut file)?;
+        file.sync_all()?;
+        Ok(len)
     }
 
     /// Moves everything to its place, `last` after all else.
-    pub(super) fn finish(&mut self, last: &str) -> Result<(), InitError> {
+    pub(crate) fn finish(&mut self, last: &str) -> Result<(), PlaceError> {
         let workshop = self.workshop();
         let mut names = Vec::new();
         for entry in fs::read_dir(&workshop).map_err(at(&workshop))? {
@@ -120,13 +142,13 @@ impl Drop for Place {
     }
 }
 
-fn private_dir(dir: &Path) -> Result<(), InitError> {
+fn private_dir(dir: &Path) -> Result<(), PlaceError> {
     DirBuilder::new().mode(0o700).create(dir).map_err(at(dir))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError + use<> {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> PlaceError + use<> {
     let path = path.to_owned();
-    |source| InitError::File { path, source }
+    |source| PlaceError::File { path, source }
 }
 
-const WORKSHOP: &str = ".init";
+const WORKSHOP: &str = ".new";

@@ -1,0 +1,266 @@
+//! `edge-secrets-hub backup` and `restore`: everything that a hub is, in one encrypted file.
+//!
+//! A backup is taken while the hub serves. It has the database as it was at one moment and every key
+//! that belongs to it: whoever opens it has everything. It is therefore never written in clear, not even
+//! for a moment: the copy of the database that it is made from holds values under the master key alone.
+//!
+//! The format: a line, a header in clear (when, for whom), and a tar archive in pieces of AES-256-GCM
+//! under a key that the header gives to those it is for.
+
+mod archive;
+mod cipher;
+pub mod command;
+mod lock;
+mod restore;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::app::{AppError, DATABASE_FILE, LOCK_FILE, MAINTENANCE_FILE, alone};
+use crate::catalog::CatalogError;
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::clock;
+use crate::config::{Config, ConfigError};
+use crate::init::CONFIG_FILE;
+use crate::pki::PkiError;
+use crate::place::PlaceError;
+use archive::Taken;
+use cipher::Sealing;
+
+pub use lock::{Lock, MIN_PASSPHRASE, Unlock};
+pub use restore::{Brought, check, restore};
+
+/// Why there is no backup, or nothing restored. Says nothing of what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The backup itself cannot be read or written.
+    #[error("the backup: {0}")]
+    Stream(#[from] io::Error),
+    /// There is a file already.
+    #[error("{} is there already; a backup overwrites nothing: name another file", .0.display())]
+    Exists(PathBuf),
+    /// The passphrase is too short.
+    #[error(
+        "the passphrase is shorter than {MIN_PASSPHRASE} bytes, and would guard every key of the hub: \
+         take a long one, such as `edge-secrets-hub backup-key` makes unnecessary"
+    )]
+    Weak,
+    /// A key is not one.
+    #[error("the key: {0}")]
+    Key(String),
+    /// It is no backup, or one of a newer hub.
+    #[error("this is no backup that this hub can read (or its beginning is damaged)")]
+    NotOne,
+    /// It was made for another key.
+    #[error("the backup was made for another key")]
+    NotFor,
+    /// It is opened by something else.
+    #[error("the backup is opened by {0}: give it with `{1}`")]
+    OtherLock(&'static str, &'static str),
+    /// Its files are not those that it lists.
+    #[error("the backup is not whole: it lacks files, or has others than it lists")]
+    Incomplete,
+    /// Something is missing without which no hub runs.
+    #[error("the backup has no {0}: it was not made by `edge-secrets-hub backup`")]
+    Lacks(&'static str),
+    /// Somebody who does not own the directory would leave files there that its owner cannot use.
+    #[error("{} belongs to the user with the id {owner}: run this as that user", dir.display())]
+    NotOwner {
+        /// The data directory.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// The directory cannot be filled.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory is used otherwise, or its keys do not fit.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl BackupError {
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+        Self::File {
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// Whether other arguments would help.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Exists(_)
+                | Self::Weak
+                | Self::Key(_)
+                | Self::NotFor
+                | Self::OtherLock(..)
+                | Self::NotOwner { .. }
+                | Self::Config(_)
+                | Self::Place(PlaceError::NotEmpty { .. })
+        )
+    }
+}
+
+/// Where a backup goes.
+pub enum Target {
+    /// A new file, mode 0600: there when it is whole, and not before.
+    File(PathBuf),
+    /// Standard output, for a pipe. Whether it arrived whole is for its reader to find out.
+    Stdout,
+}
+
+/// What was backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The files, and how many bytes each has.
+    pub files: Vec<(String, u64)>,
+    /// What lies in the data directory and is not in it, as it is no file of it.
+    pub left_out: Vec<String>,
+    /// Files elsewhere that the configuration names: managers' credentials.
+    pub elsewhere: Vec<String>,
+}
+
+/// Backs up the hub of the configuration at `config`. It may be serving.
+///
+/// # Errors
+/// When something cannot be read or written, or another backup is under way.
+pub async fn create(config: &Path, target: Target, lock: Lock) -> Result<Made, BackupError> {
+    let configuration = Config::load(config)?;
+    let dir = configuration.data_dir.clone();
+    expect_owner(&dir)?;
+    if let Target::File(path) = &target
+        && path.exists()
+    {
+        return Err(BackupError::Exists(path.clone()));
+    }
+    let _alone = alone(&dir)?;
+    let made_at = clock::now();
+    let copy = Scratch(dir.join(COPY_FILE));
+    SqliteCatalog::copy(&dir.join(DATABASE_FILE), &copy.0).await?;
+    let config = config.to_owned();
+    // Those beside the database are taken with it.
+    let elsewhere = configuration.managers.credentials_outside(&dir);
+    let written = tokio::task::spawn_blocking(move || {
+        let found = archive::contents(&dir, &NOT_TAKEN)?;
+        let mut taken = vec![
+            Taken::open(DATABASE_FILE, &copy.0)?,
+            Taken::open(CONFIG_FILE, &config)?,
+        ];
+        for (name, path) in found.files {
+            taken.push(Taken::open(&name, &path)?);
+        }
+        let list = match target {
+            Target::Stdout => write(taken, &lock, made_at, io::stdout().lock())?,
+            Target::File(path) => to_file(&path, |file| write(taken, &lock, made_at, file))?,
+        };
+        Ok::<_, BackupError>((list, found.left))
+    });
+    let (list, left_out) = written.await.map_err(io::Error::other)??;
+    let files = list.files.into_iter();
+    Ok(Made {
+        files: files.map(|file| (file.name, file.bytes)).collect(),
+        left_out,
+        elsewhere,
+    })
+}
+
+fn write(
+    files: Vec<Taken>,
+    lock: &Lock,
+    made_at: jiff::Timestamp,
+    mut out: impl Write,
+) -> Result<archive::List, BackupError> {
+    let key = lock.begin(made_at, &mut out)?;
+    let (list, sealing) = archive::pack(files, Sealing::new(out, &key)?)?;
+    sealing.finish()?.flush()?;
+    Ok(list)
+}
+
+/// Writes beside it first, so that a file of this name is whole.
+fn to_file<T>(
+    path: &Path,
+    write: impl FnOnce(&File) -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
+    let failed = |error| BackupError::file(path, error);
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    let part = Scratch(name.into());
+    fs::remove_file(&part.0).ok();
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part.0)
+        .map_err(failed)?;
+    let done = write(&file)?;
+    file.sync_all().map_err(failed)?;
+    // Unlike a rename it does not replace what has come meanwhile.
+    fs::hard_link(&part.0, path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Exists(path.into()),
+        _ => failed(error),
+    })?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or_else(|| Path::new(".")))
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed)?;
+    Ok(done)
+}
+
+/// A file that goes again, whatever becomes of the rest.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// Whoever opens the database leaves files beside it; its owner must be able to use them.
+pub(crate) fn expect_owner(dir: &Path) -> Result<(), BackupError> {
+    let found = fs::metadata(dir).map_err(|error| BackupError::file(dir, error))?;
+    if found.uid() == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(BackupError::NotOwner {
+        dir: dir.into(),
+        owner: found.uid(),
+    })
+}
+
+const COPY_FILE: &str = "backup.db";
+/// The database comes from its copy, the configuration from where it is; the rest is no content.
+const NOT_TAKEN: [&str; 8] = [
+    DATABASE_FILE,
+    "hub.db-wal",
+    "hub.db-shm",
+    "backup.db-journal",
+    COPY_FILE,
+    CONFIG_FILE,
+    LOCK_FILE,
+    MAINTENANCE_FILE,
+];
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,256 @@
+//! What is in a backup: a tar archive of the data directory's files, a list of them first.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::BackupError;
+use crate::place::Place;
+
+/// What the archive says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct List {
+    /// The version of the hub that made it.
+    pub(super) hub: String,
+    pub(super) files: Vec<Listed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
+
+/// A file to be taken, and what it is called in the archive.
+pub(super) struct Taken {
+    name: String,
+    file: File,
+    bytes: u64,
+}
+
+impl Taken {
+    pub(super) fn open(name: &str, path: &Path) -> Result<Self, BackupError> {
+        let opened = File::open(path).and_then(|file| {
+            let bytes = file.metadata()?.len();
+            Ok((file, bytes))
+        });
+        let (file, bytes) = opened.map_err(|error| BackupError::file(path, error))?;
+        Ok(Self {
+            name: name.into(),
+            file,
+            bytes,
+        })
+    }
+}
+
+/// What lies in a data directory.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Its regular files, by name.
+    pub(super) files: Vec<(String, PathBuf)>,
+    /// What is no such file.
+    pub(super) left: Vec<String>,
+}
+
+/// What lies in `dir`, but for what `without` names.
+pub(super) fn contents(dir: &Path, without: &[&str]) -> Result<Contents, BackupError> {
+    let mut found = Contents::default();
+    for entry in fs::read_dir(dir).map_err(|error| BackupError::file(dir, error))? {
+        let entry = entry.map_err(|error| BackupError::file(dir, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if without.contains(&name.as_str()) {
+            continue;
+        }
+        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if regular && is_plain(&name) {
+            found.files.push((name, entry.path()));
+        } else {
+            found.left.push(name);
+        }
+    }
+    found.files.sort();
+    found.left.sort();
+    Ok(found)
+}
+
+/// Writes the archive.
+pub(super) fn pack<W: Write>(files: Vec<Taken>, out: W) -> io::Result<(List, W)> {
+    let list = List {
+        hub: env!("CARGO_PKG_VERSION").into(),
+        files: files
+            .iter()
+            .map(|taken| Listed {
+                name: taken.name.clone(),
+                bytes: taken.bytes,
+            })
+            .collect(),
+    };
+    let mut archive = tar::Builder::new(out);
+    let text = serde_json::to_vec(&list)?;
+    append(&mut archive, LIST, text.len() as u64, &text[..])?;
+    for taken in files {
+        append(&mut archive, &taken.name, taken.bytes, taken.file)?;
+    }
+    let out = archive.into_inner()?;
+    Ok((list, out))
+}
+
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    bytes: u64,
+    from: impl Read,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o600);
+    header.set_size(bytes);
+    let mut counted = Counted {
+        from: from.take(bytes),
+        read: 0,
+    };
+    archive.append_data(&mut header, name, &mut counted)?;
+    // The header has been written: a shorter file would shift all that follows.
+    if counted.read != bytes {
+        return Err(io::Error::other(format!("{name} became shorter meanwhile")));
+    }
+    Ok(())
+}
+
+struct Counted<R> {
+    from: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let len = self.from.read(room)?;
+        self.read += len as u64;
+        Ok(len)
+    }
+}
+
+/// Reads an archive to its end. With `place` its files are written there.
+pub(super) fn unpack(from: impl Read, place: Option<&Place>) -> Result<List, BackupError> {
+    let mut archive = tar::Archive::new(from);
+    let mut entries = archive.entries()?;
+    let first = entries.next().ok_or(BackupError::NotOne)??;
+    if name_of(&first)? != LIST || first.size() > MAX_LIST {
+        return Err(BackupError::NotOne);
+    }
+    let list: List = serde_json::from_reader(first).map_err(|_| BackupError::NotOne)?;
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for entry in entries {
+        let mut entry = entry?;
+        let name = name_of(&entry)?;
+        if found.len() == MAX_FILES || !seen.insert(name.clone()) {
+            return Err(BackupError::NotOne);
+        }
+        let bytes = match place {
+            Some(place) => place
+                .create(&name, &mut entry)
+                .map_err(|error| BackupError::file(&place.path(&name), error))?,
+            None => io::copy(&mut entry, &mut io::sink())?,
+        };
+        found.push(Listed { name, bytes });
+    }
+    // What follows the archive's end is read too: only the stream's end says that it is whole.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    if found != list.files {
+        return Err(BackupError::Incomplete);
+    }
+    Ok(list)
+}
+
+fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> Result<String, BackupError> {
+    let path = entry.path()?;
+    let name = path.to_str().filter(|name| is_plain(name));
+    match (name, entry.header().entry_type()) {
+        (Some(name), tar::EntryType::Regular) => Ok(name.to_owned()),
+        _ => Err(BackupError::NotOne),
+    }
+}
+
+/// The name of a file in the directory itself, and of nothing hidden.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', '\0'])
+}
+
+const LIST: &str = "backup.json";
+const MAX_LIST: u64 = 1024 * 1024;
+const MAX_FILES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(entries: &[(&str, tar::EntryType)]) -> Vec<u8> {
+        let list = List {
+            hub: "0".into(),
+            files: Vec::new(),
+        };
+        let mut builder = tar::Builder::new(Vec::new());
+        let text = serde_json::to_vec(&list).unwrap();
+        append(&mut builder, LIST, text.len() as u64, &text[..]).unwrap();
+        for (name, kind) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            // The builder refuses such names; an attacker's would not.
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn nothing_leaves_the_directory() {
+        use tar::EntryType;
+        for (name, kind) in [
+            ("../x", EntryType::Regular),
+            ("/etc/x", EntryType::Regular),
+            ("a/b", EntryType::Regular),
+            (".x", EntryType::Regular),
+            ("x", EntryType::Symlink),
+            ("x", EntryType::Link),
+            ("x", EntryType::Directory),
+            ("x", EntryType::Fifo),
+        ] {
+            let refused = unpack(&archive(&[(name, kind)])[..], None);
+            assert!(
+                matches!(refused, Err(BackupError::NotOne)),
+                "{name} {kind:?}"
+            );
+        }
+        let regular = ("x", EntryType::Regular);
+        let twice = unpack(&archive(&[regular, regular])[..], None);
+        assert!(matches!(twice, Err(BackupError::NotOne)));
+        let unlisted = unpack(&archive(&[regular])[..], None);
+        assert!(matches!(unlisted, Err(BackupError::Incomplete)));
+        assert!(unpack(&archive(&[])[..], None).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_out_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("b"), "x").unwrap();
+        fs::write(dir.path().join("a"), "x").unwrap();
+        fs::write(dir.path().join("lock"), "").unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        let found = contents(dir.path(), &["lock"]).unwrap();
+        let names: Vec<_> = found.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            (names, found.left),
+            (vec!["a", "b"], vec!["link".into(), "sub".into()])
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! A copy of the catalog while it is used, and what must be changed in one that is used again.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use super::rows::Columns;
+use super::{BUSY_TIMEOUT, SqliteCatalog, keep_private};
+use crate::catalog::CatalogError;
+use crate::catalog::records::{Actor, NewAudit};
+
+/// What a copy held when it was taken into use again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Nodes, revoked ones too.
+    pub nodes: u64,
+    /// Secrets with a value here.
+    pub secrets: u64,
+    /// Enrolment tokens that were not used, and are void now.
+    pub void_tokens: u64,
+}
+
+impl SqliteCatalog {
+    /// Copies the catalog at `path` to `to`, as it is at one moment; a hub may be serving it. `to` is
+    /// made anew, mode 0600.
+    ///
+    /// # Errors
+    /// When either cannot be used.
+    pub async fn copy(path: &Path, to: &Path) -> Result<(), CatalogError> {
+        std::fs::remove_file(to)
+            .or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+            // An empty file is taken as it is: with its mode.
+            .and_then(|()| keep_private(to))
+            .map_err(|error| CatalogError::Storage(format!("{}: {error}", to.display())))?;
+        let mut conn = connect(path, false).await?;
+        sqlx::query("VACUUM INTO $1")
+            .bind(to.to_string_lossy().as_ref())
+            .execute(&mut conn)
+            .await?;
+        conn.close().await?;
+        std::fs::File::open(to)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| CatalogError::Storage(format!("{}: {error}", to.display())))
+    }
+
+    /// Reads the whole file at `path` and says whether it is a sound database.
+    ///
+    /// # Errors
+    /// When it is none, or damaged.
+    pub async fn check(path: &Path) -> Result<(), CatalogError> {
+        let mut conn = connect(path, true).await?;
+        let rows = sqlx::query("PRAGMA integrity_check(1)")
+            .fetch_all(&mut conn)
+            .await?;
+        let foreign = sqlx::query("PRAGMA foreign_key_check")
+            .fetch_optional(&mut conn)
+            .await?;
+        conn.close().await?;
+        let sound = match rows.as_slice() {
+            [row] => row.text("integrity_check")? == "ok",
+            _ => false,
+        };
+        if sound && foreign.is_none() {
+            return Ok(());
+        }
+        Err(CatalogError::Storage("the database is damaged".into()))
+    }
+
+    /// Takes a copy into use that nodes, managers and operators may have gone on from. Nothing that was
+    /// counted since comes a second time: what was version 8 of a secret then is not version 8 of
+    /// another value now, and no node takes an older state for a newer one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_up(
+        &self,
+        made_at: Timestamp,
+        at: Timestamp,
+    ) -> Result<Restored, CatalogError> {
+        let mut write = self.write().await?;
+        let conn = write.conn();
+        // Every deployment has changed: what a node has heard since is not known here.
+        for statement in [
+            format!("UPDATE nodes SET generation = generation + {LEAP}"),
+            format!("UPDATE removed_nodes SET generation = generation + {LEAP}"),
+            "UPDATE deployments SET changed = (SELECT generation FROM nodes n
+                 WHERE n.org = deployments.org AND n.node = deployments.node)"
+                .to_owned(),
+            format!("UPDATE secrets SET last_version = last_version + {VERSION_LEAP}"),
+            format!(
+                "UPDATE sqlite_sequence SET seq = seq + {VERSION_LEAP}
+                 WHERE name IN ('leases', 'feed', 'audit')"
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(statement))
+                .execute(&mut *conn)
+                .await?;
+        }
+        // One of them may have been used since, and by somebody else.
+        let void = sqlx::query("DELETE FROM tokens WHERE used_at IS NULL")
+            .execute(&mut *conn)
+            .await?;
+        let counted = sqlx::query(
+            "SELECT (SELECT count(*) FROM nodes) AS nodes,
+                 (SELECT count(*) FROM secrets WHERE current_version IS NOT NULL) AS secrets",
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        let restored = Restored {
+            nodes: counted.count("nodes")?,
+            secrets: counted.count("secrets")?,
+            void_tokens: void.rows_affected(),
+        };
+        let orgs = sqlx::query("SELECT org FROM orgs")
+            .fetch_all(&mut *conn)
+            .await?;
+        for row in orgs {
+            let org = row.name("org")?;
+            let record = NewAudit {
+                object: format!("org/{org}"),
+                org,
+                at,
+                actor: Actor::Hub,
+                action: "hub.restore".into(),
+                result: "ok".into(),
+                detail: format!("from a backup of {made_at}"),
+                peer: String::new(),
+            };
+            write.audit(&record).await?;
+        }
+        write.commit().await?;
+        Ok(restored)
+    }
+}
+
+async fn connect(path: &Path, read_only: bool) -> Result<SqliteConnection, CatalogError> {
+    Ok(SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(read_only)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging()
+        .connect()
+        .await?)
+}
+
+/// More changes than any node sees between a backup and its use.
+const LEAP: u64 = 1 << 32;
+/// The same for the numbers that people see.
+const VERSION_LEAP: u64 = 1_000_000;
