@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, SecretVersion, UserId};
+use edge_secrets_protocol::{
+    Generation, NodeId, OrgId, PatternName, PublicKey, SecretVersion, UserId,
+};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -25,11 +27,11 @@ use crate::managers::ManagerName;
 use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use records::{
-    AuditQuery, AuditRecord, Belonging, Bound, Change, Committed, EncryptedVersion, Expiry,
-    FeedEntry, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta,
-    NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed,
-    OrgSnapshot, Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord,
-    VersionRecord,
+    AuditQuery, AuditRecord, Basis, Behind, Belonging, Bound, Change, Committed, EncryptedVersion,
+    Expiry, FeedEntry, Followers, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+    NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord,
+    Observation, Observed, OrgSnapshot, PublicSnapshot, Report, Revision, SecretPut, SecretRecord,
+    UserIdentity, UserRecord, VersionRecord,
 };
 
 /// Why the catalog did not do it.
@@ -123,13 +125,40 @@ pub trait Catalog: Send + Sync + 'static {
     /// The organisation's revision now.
     async fn revision(&self, org: &OrgId) -> Result<Revision, CatalogError>;
 
-    /// Applies a change and the placements that follow from it, if the revision is still
-    /// `expected`. `placements` names every node whose deployments may differ, with all of its
-    /// deployments; the catalog compares, and raises the generation of the nodes that really differ.
+    /// What an organisation publishes for others; nothing for one that is not there.
+    async fn public(&self, publisher: &OrgId) -> Result<PublicSnapshot, CatalogError>;
+
+    /// How often what an organisation publishes for others has changed: a pattern or service definition
+    /// that was public before or is afterwards. 0 for one that is not there.
+    async fn published(&self, publisher: &OrgId) -> Result<Revision, CatalogError>;
+
+    /// How many nodes of other organisations are on these patterns of this one.
+    async fn followers(
+        &self,
+        publisher: &OrgId,
+        patterns: &[PatternName],
+    ) -> Result<Followers, CatalogError>;
+
+    /// Every organisation with nodes that are behind what another publishes, the longest first.
+    async fn behind(&self) -> Result<Vec<Behind>, CatalogError>;
+
+    /// Rings whenever there may be more that is [`behind`](Self::behind). A hint, as
+    /// [`bell`](Self::bell) is: look at times without it too.
+    fn behind_bell(&self) -> watch::Receiver<u64>;
+
+    /// Applies a change and the placements that follow from it, if all that these were computed from
+    /// is still as `basis` says. `placements` names every node whose deployments may differ, with all
+    /// of its deployments; the catalog compares, and raises the generation of the nodes that really
+    /// differ.
+    ///
+    /// A change of what the organisation publishes for others makes those [`behind`](Self::behind) who
+    /// have nodes that it may concern, in the same transaction. [`Change::Follow`] ends that, and only
+    /// by placements of the publisher's documents as they are when it is committed; where nothing is
+    /// behind (another hub was quicker) it does nothing at all.
     async fn commit(
         &self,
         org: &OrgId,
-        expected: Revision,
+        basis: Basis,
         change: Change,
         placements: Vec<NodePlacement>,
         audit: NewAudit,

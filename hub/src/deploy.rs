@@ -3,13 +3,18 @@
 //! Placement is computed here, from a parsed snapshot, and committed only if the organisation is
 //! still at the snapshot's revision: several hubs over one catalog stay correct without a lock. In
 //! one process the changes of an organisation take turns, so that they do not compute in vain.
+//!
+//! A node may be on another organisation's public pattern. What that publishes is part of what its
+//! placement was computed from, and is compared at the commit like the organisation's own revision.
 
 pub mod difference;
+pub mod follow;
 pub mod model;
 pub mod plan;
 mod rivals;
+pub mod shelf;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,12 +29,15 @@ use crate::hub::Hub;
 use crate::wire::DeploymentChange;
 use model::Model;
 use plan::{Plan, plan};
+use shelf::Shelf;
 
 /// Parsed definitions by organisation and revision, so that a change does not parse the rest again.
 /// Nothing that matters lives here alone: it is rebuilt from the catalog whenever it is behind.
 #[derive(Default)]
 pub struct Models {
     orgs: Mutex<HashMap<OrgId, Arc<Slot>>>,
+    /// What organisations publish for others, where they publish something and it was asked for.
+    shelves: Mutex<HashMap<OrgId, Arc<Shelf>>>,
 }
 
 /// What a change does, or would do.
@@ -101,7 +109,12 @@ pub async fn publish(
 ) -> Result<(Preview, Committed), DeployError> {
     let slot = hub.models.slot(org);
     let _turn = slot.turn.lock().await;
-    commit(&*hub.catalog, &slot, org, &Arc::new(change), &audit, check).await
+    let parts = Parts {
+        catalog: &*hub.catalog,
+        models: &hub.models,
+        slot: &slot,
+    };
+    commit(&parts, org, &Arc::new(change), &audit, check).await
 }
 
 /// What `change` would do now. Nothing is written.
@@ -114,7 +127,10 @@ pub async fn preview(
     change: Change,
     check: &Check<'_>,
 ) -> Result<Preview, DeployError> {
-    let model = hub.models.current(&*hub.catalog, org).await?;
+    let model = hub
+        .models
+        .current_with(&*hub.catalog, org, publisher_in(&change, org))
+        .await?;
     let warnings = check(&model)?;
     let change = Arc::new(change);
     let plan = compute(&model, &change).await?;
@@ -147,7 +163,12 @@ async fn apply_checked_to(
 ) -> Result<Committed, DeployError> {
     let slot = models.slot(org);
     let _turn = slot.turn.lock().await;
-    let applied = apply_in_turn(catalog, &slot, org, change, audit, check).await;
+    let parts = Parts {
+        catalog,
+        models,
+        slot: &slot,
+    };
+    let applied = apply_in_turn(&parts, org, change, audit, check).await;
     if matches!(
         applied,
         Err(DeployError::Catalog(CatalogError::NotFound(_)))
@@ -158,16 +179,37 @@ async fn apply_checked_to(
     applied
 }
 
+/// What a change is made with, in its turn.
+struct Parts<'a> {
+    catalog: &'a dyn Catalog,
+    models: &'a Models,
+    slot: &'a Slot,
+}
+
+impl Parts<'_> {
+    async fn current(
+        &self,
+        org: &OrgId,
+        publisher: Option<&OrgId>,
+    ) -> Result<Arc<Model>, CatalogError> {
+        let Self {
+            catalog,
+            models,
+            slot,
+        } = *self;
+        models.current_in(catalog, slot, org, publisher).await
+    }
+}
+
 async fn apply_in_turn(
-    catalog: &dyn Catalog,
-    slot: &Slot,
+    parts: &Parts<'_>,
     org: &OrgId,
     change: Change,
     audit: NewAudit,
     check: &Check<'_>,
 ) -> Result<Committed, DeployError> {
     if let Change::PutFacts { node, facts } = &change {
-        let model = slot.current(catalog, org).await?;
+        let model = parts.current(org, None).await?;
         if model.is_settled(node, facts) {
             return Ok(Committed {
                 revision: model.revision,
@@ -177,7 +219,7 @@ async fn apply_in_turn(
         }
     }
     let change = Arc::new(change);
-    let (_, committed) = commit(catalog, slot, org, &change, &audit, check).await?;
+    let (_, committed) = commit(parts, org, &change, &audit, check).await?;
     Ok(committed)
 }
 
@@ -191,7 +233,84 @@ impl Models {
         catalog: &dyn Catalog,
         org: &OrgId,
     ) -> Result<Arc<Model>, CatalogError> {
-        self.slot(org).current(catalog, org).await
+        self.current_with(catalog, org, None).await
+    }
+
+    /// The same, with what `publisher` publishes for others, whether nodes are on its patterns or not.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn current_with(
+        &self,
+        catalog: &dyn Catalog,
+        org: &OrgId,
+        publisher: Option<&OrgId>,
+    ) -> Result<Arc<Model>, CatalogError> {
+        let publisher = publisher.filter(|publisher| *publisher != org);
+        self.current_in(catalog, &self.slot(org), org, publisher)
+            .await
+    }
+
+    async fn current_in(
+        &self,
+        catalog: &dyn Catalog,
+        slot: &Slot,
+        org: &OrgId,
+        publisher: Option<&OrgId>,
+    ) -> Result<Arc<Model>, CatalogError> {
+        let mut model = slot.current(catalog, org).await?;
+        let mut shelves = BTreeMap::new();
+        let mut same = true;
+        // Whatever a placement may be computed from must be as new as the commit wants it.
+        let mut publishers = model.publishers.clone();
+        publishers.extend(model.shelves.keys().chain(publisher).cloned());
+        for publisher in &publishers {
+            let known = model.shelves.get(publisher);
+            let shelf = self.shelf(catalog, publisher, known).await?;
+            same &= known.is_some_and(|known| Arc::ptr_eq(known, &shelf));
+            shelves.insert(publisher.clone(), shelf);
+        }
+        if !same {
+            let for_nodes = publisher.is_none_or(|one| model.publishers.contains(one));
+            Arc::make_mut(&mut model).meet(shelves);
+            // What is only asked about is not kept: anybody may ask about any organisation.
+            if for_nodes {
+                slot.offer(Arc::clone(&model));
+            }
+        }
+        Ok(model)
+    }
+
+    /// What an organisation publishes for others, as it is now; `known` where it still is.
+    async fn shelf(
+        &self,
+        catalog: &dyn Catalog,
+        publisher: &OrgId,
+        known: Option<&Arc<Shelf>>,
+    ) -> Result<Arc<Shelf>, CatalogError> {
+        let published = catalog.published(publisher).await?;
+        if let Some(known) = known.filter(|known| known.published == published) {
+            return Ok(Arc::clone(known));
+        }
+        let earlier = {
+            let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+            shelves.get(publisher).cloned()
+        };
+        // One that is ahead was read after the count was.
+        if let Some(shelf) = earlier.as_ref().filter(|one| one.published >= published) {
+            return Ok(Arc::clone(shelf));
+        }
+        let snapshot = catalog.public(publisher).await?;
+        let shelf = Arc::new(Shelf::load(publisher, snapshot, earlier.as_deref()));
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shelves.get(publisher);
+        if kept.is_none_or(|kept| kept.published <= shelf.published) {
+            match shelf.is_empty() {
+                true => shelves.remove(publisher),
+                false => shelves.insert(publisher.clone(), Arc::clone(&shelf)),
+            };
+        }
+        Ok(shelf)
     }
 
     /// Waits for the turn to change something of the organisation that must not change twice at
@@ -301,22 +420,23 @@ impl Slot {
 }
 
 async fn commit(
-    catalog: &dyn Catalog,
-    slot: &Slot,
+    parts: &Parts<'_>,
     org: &OrgId,
     change: &Arc<Change>,
     audit: &NewAudit,
     check: &Check<'_>,
 ) -> Result<(Preview, Committed), DeployError> {
+    let (catalog, slot) = (parts.catalog, parts.slot);
+    let publisher = publisher_in(change, org);
     for _ in 0..ATTEMPTS {
-        let mut model = slot.current(catalog, org).await?;
+        let mut model = parts.current(org, publisher).await?;
         let warnings = check(&model)?;
         let mut plan = compute(&model, change).await?;
         let placements = std::mem::take(&mut plan.placements);
         within_bounds(change, &placements)?;
-        let expected = model.revision;
+        let basis = model.basis();
         let result = catalog
-            .commit(org, expected, (**change).clone(), placements, audit.clone())
+            .commit(org, basis, (**change).clone(), placements, audit.clone())
             .await;
         let committed = match result {
             Ok(committed) => committed,
@@ -334,6 +454,17 @@ async fn commit(
         return Ok((Preview::new(plan, warnings), committed));
     }
     Err(CatalogError::Conflict.into())
+}
+
+/// The other organisation whose public documents a change is about.
+fn publisher_in<'a>(change: &'a Change, org: &OrgId) -> Option<&'a OrgId> {
+    let publisher = match change {
+        Change::Enrol(enrolment) => enrolment.belongs.pattern.as_ref().map(|id| &id.org),
+        Change::SetPattern { pattern, .. } => pattern.as_ref().map(|id| &id.org),
+        Change::Follow(publisher) => Some(publisher),
+        _ => None,
+    };
+    publisher.filter(|publisher| *publisher != org)
 }
 
 /// An answer above its bounds is refused by the agent whole: a definition that would make one must not

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 pub use self::check::{PolicyCheck, check_pattern, check_policy};
 pub use self::closure::{ring, unmet};
 pub use self::definition::ServiceDefinition;
-pub use self::definitions::{Definitions, Published, Services};
+pub use self::definitions::{Definitions, Public, Published, Services};
 pub use self::deployment_policy::DeploymentPolicy;
 pub use self::document::read as read_document;
 pub use self::node::{NodeView, check_node_policy};

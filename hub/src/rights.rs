@@ -34,6 +34,9 @@ pub enum Call<'a> {
         /// Who published what is replaced or removed.
         owner: Option<&'a UserId>,
     },
+    /// To publish a pattern for other organisations, and to change, take back or remove one that is: it
+    /// decides what nodes get that nobody here is answerable for.
+    Share,
     /// To issue enrolment tokens, revoke or forget nodes, keep users, read the audit trail.
     Administer,
 }
@@ -68,7 +71,7 @@ pub fn allowed(caller: Caller<'_>, org: &OrgId, call: Call<'_>) -> bool {
         },
         Call::See => true,
         Call::Define { owner } => admin || owner.is_none_or(|owner| owner == caller.user),
-        Call::Administer => admin,
+        Call::Share | Call::Administer => admin,
     }
 }
 
@@ -162,8 +165,10 @@ mod tests {
     fn everybody_sees_and_administrators_administer() {
         assert!(ask(Role::Admin, "myorg", Call::See));
         assert!(ask(Role::User, "myorg", Call::See));
-        assert!(ask(Role::Admin, "myorg", Call::Administer));
-        assert!(!ask(Role::User, "myorg", Call::Administer));
+        for call in [Call::Administer, Call::Share] {
+            assert!(ask(Role::Admin, "myorg", call));
+            assert!(!ask(Role::User, "myorg", call));
+        }
     }
 
     #[test]
@@ -180,6 +185,7 @@ mod tests {
                 assert!(!ask(role, "other", Call::Define { owner }));
             }
             assert!(!ask(role, "other", Call::See));
+            assert!(!ask(role, "other", Call::Share));
             assert!(!ask(role, "other", Call::Administer));
         }
     }

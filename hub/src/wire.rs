@@ -60,10 +60,11 @@ pub mod paths {
     /// `GET` the document, `PUT ?dry_run=` a policy, `DELETE ?dry_run=`: →
     /// [`Published`](super::Published).
     pub const POLICY: &str = "/v1/orgs/{org}/policies/{policy}";
-    /// `GET` list of [`PatternInfo`](super::PatternInfo).
+    /// `GET ?of=ORG` list of [`PatternInfo`](super::PatternInfo): the organisation's own patterns, or the
+    /// public ones of another with `of`.
     pub const PATTERNS: &str = "/v1/orgs/{org}/patterns";
-    /// `GET` the document, `PUT ?dry_run=&allow_missing=` a pattern, `DELETE ?dry_run=`: →
-    /// [`Published`](super::Published).
+    /// `GET ?of=ORG` the document, of another organisation's public pattern with `of`;
+    /// `PUT ?dry_run=&allow_missing=` a pattern, `DELETE ?dry_run=`: → [`Published`](super::Published).
     pub const PATTERN: &str = "/v1/orgs/{org}/patterns/{pattern}";
     /// `GET ?of=ORG&after=TAG&wait=SECONDS` [`Rollout`](super::Rollout) of a pattern, of another
     /// organisation's with `of`, on this organisation's nodes; otherwise as [`ROLLOUT`].
@@ -302,8 +303,9 @@ pub struct PatternInfo {
     pub public: bool,
     /// On how many nodes of this organisation it deploys.
     pub nodes: usize,
-    /// Who published it.
-    pub owner: UserId,
+    /// Who published it; absent for another organisation's, whose people are its own business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     /// When.
     pub updated_at: Timestamp,
 }
@@ -322,9 +324,21 @@ pub struct Published {
     pub untouched_nodes: usize,
     /// What is odd, but allowed.
     pub warnings: Vec<String>,
+    /// Who else follows it: nodes of other organisations, which are not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
     /// When it became durable; absent for a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+}
+
+/// Nodes of other organisations that are on the public patterns which a change concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// How many other organisations.
+    pub orgs: usize,
+    /// How many nodes of theirs: what these have may change, or stay as it is.
+    pub nodes: usize,
 }
 
 /// Most changes that one answer lists.

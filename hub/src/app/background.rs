@@ -17,7 +17,8 @@ use crate::lease::{Desk, Parts};
 use crate::managers::ManagerName;
 use crate::observe;
 
-/// Watches managers, keeps leases, and announces the ends of secrets, until it is dropped.
+/// Watches managers, keeps leases, announces the ends of secrets, and lets nodes follow the patterns of
+/// other organisations, until it is dropped.
 pub(super) async fn run(hub: Arc<Hub>, desk: Desk) {
     let parts = Parts {
         catalog: Arc::clone(&hub.catalog),
@@ -29,7 +30,8 @@ pub(super) async fn run(hub: Arc<Hub>, desk: Desk) {
         watch(&hub),
         hub.leases.keep(desk, parts),
         expire(&hub),
-        forget_leases(&hub)
+        forget_leases(&hub),
+        deploy::follow::follow(&hub)
     );
 }
 

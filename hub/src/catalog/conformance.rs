@@ -4,6 +4,7 @@
 pub(crate) mod durability;
 pub(crate) mod enrolment;
 pub(crate) mod feed_and_audit;
+pub(crate) mod followers;
 pub(crate) mod managed;
 pub(crate) mod metadata;
 pub(crate) mod model;
@@ -62,6 +63,14 @@ macro_rules! conformance_tests {
                 a_generation_that_never_was_gives_everything,
                 a_placement_of_hundreds_of_nodes_is_whole,
                 an_unknown_node_is_refused,
+            ]
+            followers: [
+                what_is_public_is_given_and_its_changes_are_counted,
+                a_change_of_what_is_public_leaves_behind_who_uses_it,
+                who_follows_is_behind_no_more_and_does_it_once,
+                a_basis_that_others_left_is_a_conflict,
+                who_is_behind_stays_so_over_a_restart,
+                followers_are_counted_and_not_named,
             ]
             secrets: [
                 a_rotation_touches_bound_nodes_alone_and_once,

@@ -188,6 +188,59 @@ pub struct OrgSnapshot {
     pub nodes: Vec<NodeRecord>,
 }
 
+/// What an organisation publishes for others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicSnapshot {
+    /// How often that has changed.
+    pub published: Revision,
+    /// Every public service definition.
+    pub services: Vec<ServiceRecord>,
+    /// Every public pattern.
+    pub patterns: Vec<PatternRecord>,
+}
+
+/// What placements were computed from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// The organisation's own revision.
+    pub revision: Revision,
+    /// Of every other organisation whose public documents were looked at, how often these had changed.
+    pub published: BTreeMap<OrgId, Revision>,
+}
+
+impl From<Revision> for Basis {
+    /// Nothing of another organisation was looked at.
+    fn from(revision: Revision) -> Self {
+        Self {
+            revision,
+            published: BTreeMap::new(),
+        }
+    }
+}
+
+/// Nodes of an organisation that are on patterns of another and were not placed since that changed what
+/// it publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// Whose nodes.
+    pub org: OrgId,
+    /// Whose patterns.
+    pub publisher: OrgId,
+    /// Which change they must be placed after.
+    pub published: Revision,
+    /// Since when they are behind.
+    pub since: Timestamp,
+}
+
+/// Who uses patterns of an organisation beside its own nodes: how many, and not who.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Followers {
+    /// How many other organisations.
+    pub orgs: usize,
+    /// How many nodes of theirs.
+    pub nodes: usize,
+}
+
 /// A change of definitions or nodes.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -229,6 +282,8 @@ pub enum Change {
         /// The pattern.
         pattern: Option<PatternId>,
     },
+    /// Place the nodes that are on patterns of this other organisation after what it publishes now.
+    Follow(OrgId),
     /// Revoke a node: it keeps its certificates so that it can be told.
     RevokeNode(NodeId),
     /// Forget a node, its certificates, its report and its tokens.

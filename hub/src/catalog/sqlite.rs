@@ -9,6 +9,7 @@ mod bindings;
 mod copy;
 mod definitions;
 mod feed;
+mod followers;
 mod leases;
 mod managed;
 mod metadata;
@@ -30,7 +31,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Generation, NodeId, OrgId, PublicKey, SecretVersion, UserId};
+use edge_secrets_protocol::{
+    Generation, NodeId, OrgId, PatternName, PublicKey, SecretVersion, UserId,
+};
 use jiff::Timestamp;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -39,11 +42,11 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
-    AuditQuery, AuditRecord, Belonging, Bound, Change, Committed, EncryptedVersion, Expiry,
-    FeedEntry, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit, NewCertificate, NewMeta,
-    NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord, Observation, Observed,
-    OrgSnapshot, Report, Revision, SecretPut, SecretRecord, UserIdentity, UserRecord,
-    VersionRecord,
+    AuditQuery, AuditRecord, Basis, Behind, Belonging, Bound, Change, Committed, EncryptedVersion,
+    Expiry, FeedEntry, Followers, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+    NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord,
+    Observation, Observed, OrgSnapshot, PublicSnapshot, Report, Revision, SecretPut, SecretRecord,
+    UserIdentity, UserRecord, VersionRecord,
 };
 use super::{Catalog, CatalogError};
 use crate::managers::ManagerName;
@@ -59,6 +62,7 @@ pub struct SqliteCatalog {
     writer: SqlitePool,
     readers: SqlitePool,
     bell: Arc<watch::Sender<u64>>,
+    behind_bell: Arc<watch::Sender<u64>>,
     waiting: Arc<audit::Waiting>,
 }
 
@@ -94,6 +98,7 @@ impl SqliteCatalog {
             writer,
             readers,
             bell: Arc::new(watch::Sender::new(newest)),
+            behind_bell: Arc::default(),
             waiting: Arc::default(),
         })
     }
@@ -107,7 +112,8 @@ impl SqliteCatalog {
 
     async fn write(&self) -> Result<Write, CatalogError> {
         let tx = self.writer.begin_with(BEGIN).await?;
-        Ok(Write::new(tx, Arc::clone(&self.bell)))
+        let bells = (Arc::clone(&self.bell), Arc::clone(&self.behind_bell));
+        Ok(Write::new(tx, bells.0, bells.1))
     }
 
     /// One consistent view over several statements.
@@ -187,12 +193,36 @@ impl Catalog for SqliteCatalog {
     async fn commit(
         &self,
         org: &OrgId,
-        expected: Revision,
+        basis: Basis,
         change: Change,
         placements: Vec<NodePlacement>,
         audit: NewAudit,
     ) -> Result<Committed, CatalogError> {
-        definitions::commit(self, org, expected, change, placements, &audit).await
+        definitions::commit(self, org, &basis, change, placements, &audit).await
+    }
+
+    async fn public(&self, publisher: &OrgId) -> Result<PublicSnapshot, CatalogError> {
+        definitions::public(self, publisher).await
+    }
+
+    async fn published(&self, publisher: &OrgId) -> Result<Revision, CatalogError> {
+        followers::published(&mut *self.readers.acquire().await?, publisher).await
+    }
+
+    async fn followers(
+        &self,
+        publisher: &OrgId,
+        patterns: &[PatternName],
+    ) -> Result<Followers, CatalogError> {
+        followers::count(self, publisher, patterns).await
+    }
+
+    async fn behind(&self) -> Result<Vec<Behind>, CatalogError> {
+        followers::behind(self).await
+    }
+
+    fn behind_bell(&self) -> watch::Receiver<u64> {
+        self.behind_bell.subscribe()
     }
 
     async fn nodes(&self, org: &OrgId) -> Result<Vec<NodeRecord>, CatalogError> {

@@ -1,6 +1,6 @@
 //! One organisation's definitions and nodes, parsed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,8 +10,9 @@ use edge_secrets_protocol::{
 };
 use tracing::warn;
 
+use super::shelf::Shelf;
 use crate::catalog::records::{
-    Belonging, Change, NodeRecord, OrgSnapshot, PatternRecord, PolicyRecord, Revision,
+    Basis, Belonging, Change, NodeRecord, OrgSnapshot, PatternRecord, PolicyRecord, Revision,
     ServiceRecord,
 };
 use crate::policy::{
@@ -38,10 +39,14 @@ pub struct Model {
     pub policies: BTreeMap<PolicyName, Arc<PolicyRecord>>,
     /// Every pattern as it was published.
     pub patterns: BTreeMap<PatternName, Arc<PatternRecord>>,
-    /// What of all three parses.
+    /// What of all three parses, with that of the shelves.
     pub definitions: Arc<Definitions>,
     /// Every node, the revoked ones too.
     pub nodes: BTreeMap<NodeId, Arc<NodeModel>>,
+    /// The other organisations on whose patterns nodes are.
+    pub publishers: BTreeSet<OrgId>,
+    /// What they, and perhaps more, publish.
+    pub shelves: BTreeMap<OrgId, Arc<Shelf>>,
 }
 
 /// A node as placement sees it.
@@ -82,10 +87,17 @@ impl NodeModel {
     pub fn placeable(&self) -> Option<&NodeView> {
         self.view.as_ref().ok().filter(|_| !self.revoked)
     }
+
+    /// Whose pattern it is on, where that is not its own organisation's.
+    fn publisher(&self, org: &OrgId) -> Option<&OrgId> {
+        let pattern = self.belongs.pattern.as_ref()?;
+        Some(&pattern.org).filter(|publisher| *publisher != org)
+    }
 }
 
 impl Model {
-    /// Parses a snapshot. What `earlier` has parsed already is taken from it.
+    /// Parses a snapshot. What `earlier` has parsed already is taken from it, and what other
+    /// organisations publish as it was known: see [`meet`](Self::meet).
     #[must_use]
     pub fn load(org: &OrgId, snapshot: OrgSnapshot, earlier: Option<&Self>) -> Self {
         let mut definitions = Definitions {
@@ -122,14 +134,47 @@ impl Model {
             let earlier = earlier.and_then(|model| model.nodes.get(&record.node));
             (record.node.clone(), load_node(org, &record, earlier))
         });
-        Self {
+        let nodes: BTreeMap<NodeId, Arc<NodeModel>> = nodes.collect();
+        let on = nodes.values().filter_map(|node| node.publisher(org));
+        let publishers: BTreeSet<OrgId> = on.cloned().collect();
+        let known = earlier.map(|model| &model.shelves).into_iter().flatten();
+        let known = known.filter(|(publisher, _)| publishers.contains(*publisher));
+        let shelves = known.map(|(publisher, shelf)| (publisher.clone(), Arc::clone(shelf)));
+        let mut model = Self {
             org: org.clone(),
             revision: snapshot.revision,
             services,
             policies,
             patterns,
             definitions: Arc::new(definitions),
-            nodes: nodes.collect(),
+            nodes,
+            publishers: publishers.clone(),
+            shelves: BTreeMap::new(),
+        };
+        model.meet(shelves.collect());
+        model
+    }
+
+    /// Takes what other organisations publish, in the place of what was known of it.
+    pub fn meet(&mut self, shelves: BTreeMap<OrgId, Arc<Shelf>>) {
+        if shelves.is_empty() && self.shelves.is_empty() {
+            return;
+        }
+        let public = shelves
+            .iter()
+            .map(|(publisher, shelf)| (publisher.clone(), Arc::clone(&shelf.public)));
+        Arc::make_mut(&mut self.definitions).foreign = public.collect();
+        self.shelves = shelves;
+    }
+
+    /// What placements by this model are computed from.
+    #[must_use]
+    pub fn basis(&self) -> Basis {
+        let published = self.shelves.iter();
+        let published = published.map(|(publisher, shelf)| (publisher.clone(), shelf.published));
+        Basis {
+            revision: self.revision,
+            published: published.collect(),
         }
     }
 
@@ -181,6 +226,7 @@ impl Model {
             Change::Enrol(_)
             | Change::PutFacts { .. }
             | Change::SetPattern { .. }
+            | Change::Follow(_)
             | Change::RevokeNode(_)
             | Change::RemoveNode(_) => {}
         }
@@ -242,6 +288,7 @@ impl Model {
             | Change::PutPattern(_)
             | Change::RemovePattern(_)
             | Change::SetDefaultManager(_)
+            | Change::Follow(_)
             | Change::RemoveNode(_) => None,
         }
     }
@@ -258,6 +305,7 @@ impl Model {
         self.revision = revision;
         self.definitions = definitions;
         if let Some((node, after)) = node {
+            self.publishers.extend(after.publisher(&self.org).cloned());
             self.nodes.insert(node, Arc::new(after));
         }
         match change {
@@ -290,6 +338,7 @@ impl Model {
             | Change::PutFacts { .. }
             | Change::SetPattern { .. }
             | Change::RevokeNode(_)
+            | Change::Follow(_)
             | Change::SetDefaultManager(_) => {}
         }
     }
@@ -372,7 +421,7 @@ impl Known<'_> {
     }
 }
 
-fn pattern_id(org: &OrgId, name: &PatternName) -> PatternId {
+pub(super) fn pattern_id(org: &OrgId, name: &PatternName) -> PatternId {
     PatternId {
         org: org.clone(),
         name: name.clone(),
@@ -394,7 +443,10 @@ fn load_node(org: &OrgId, record: &NodeRecord, earlier: Option<&Arc<NodeModel>>)
     }
 }
 
-fn parse_service(org: &OrgId, record: &ServiceRecord) -> Option<Arc<Published<ServiceDefinition>>> {
+pub(super) fn parse_service(
+    org: &OrgId,
+    record: &ServiceRecord,
+) -> Option<Arc<Published<ServiceDefinition>>> {
     ServiceDefinition::parse(&record.document)
         .inspect_err(|error| {
             let (url, version) = (&record.url, &record.version);
@@ -414,7 +466,10 @@ fn parse_policy(org: &OrgId, record: &PolicyRecord) -> Option<Arc<Published<Depl
         .map(|document| published(&record.owner, document))
 }
 
-fn parse_pattern(id: &PatternId, record: &PatternRecord) -> Option<Arc<Published<Pattern>>> {
+pub(super) fn parse_pattern(
+    id: &PatternId,
+    record: &PatternRecord,
+) -> Option<Arc<Published<Pattern>>> {
     Pattern::parse(&record.document)
         .inspect_err(|error| {
             warn!(pattern = %id, %error, "A stored pattern does not parse; skipped.");

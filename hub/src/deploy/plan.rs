@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::{NodeId, OrgId, PatternId, PolicyName, ServiceId, Source};
+use edge_secrets_protocol::{NodeId, OrgId, PatternId, PatternName, PolicyName, ServiceId, Source};
 
 use super::difference::difference;
-use super::model::{Model, NodeModel};
+use super::model::{Model, NodeModel, ServiceKey, service_key};
 use super::rivals::Rivals;
 use crate::catalog::records::{Change, NodePlacement, PatternRecord, Placed, PolicyRecord};
 use crate::policy::{
@@ -44,9 +44,10 @@ pub fn plan(model: &Model, change: &Change) -> Plan {
         node: model.node_after(change),
         rivals: Vec::new(),
     };
-    match node_of(change) {
-        Some(node) => plan.one_node(model, node, change),
-        None => plan.every_node(model, change),
+    match (change, node_of(change)) {
+        (Change::Follow(publisher), _) => plan.followers(model, publisher),
+        (_, Some(node)) => plan.one_node(model, node, change),
+        (_, None) => plan.every_node(model, change),
     }
     plan
 }
@@ -122,6 +123,33 @@ pub fn node_counts(model: &Model) -> BTreeMap<Source, usize> {
     counts
 }
 
+/// The organisation's own patterns whose nodes in other organisations `change` may concern: none, unless
+/// what it changes is public before or afterwards.
+#[must_use]
+pub fn shared_patterns(model: &Model, change: &Change) -> Vec<PatternName> {
+    let is_public = |key: &ServiceKey| model.services.get(key).is_some_and(|one| one.public);
+    let shared = match change {
+        Change::PutService(record) => record.public || is_public(&service_key(record)),
+        Change::RemoveService { url, version, arch } => {
+            is_public(&(url.clone(), version.clone(), arch.clone()))
+        }
+        Change::PutPattern(_) | Change::RemovePattern(_) => true,
+        _ => false,
+    };
+    if !shared {
+        return Vec::new();
+    }
+    let after = model.definitions_after(change);
+    let definitions = [&*model.definitions, &*after];
+    let concerned = Concerned::by(&model.org, change, definitions).patterns;
+    let public = |id: &PatternId| {
+        let mut both = definitions.iter().filter_map(|one| one.patterns.get(id));
+        both.any(|pattern| pattern.document.is_public())
+    };
+    let public = concerned.into_iter().filter(public);
+    public.map(|id| id.name).collect()
+}
+
 impl Plan {
     fn one_node(&mut self, model: &Model, node: &NodeId, change: &Change) {
         let before = model.nodes.get(node).map(Arc::as_ref);
@@ -140,6 +168,22 @@ impl Plan {
                 node: node.clone(),
                 deployments: new,
             });
+        }
+    }
+
+    /// What the nodes have is not known here: they were placed after what was published then. The
+    /// catalog compares.
+    fn followers(&mut self, model: &Model, publisher: &OrgId) {
+        for (id, node) in &model.nodes {
+            let on = node.belongs.pattern.as_ref();
+            if on.is_some_and(|pattern| pattern.org == *publisher) {
+                self.placements.push(NodePlacement {
+                    node: id.clone(),
+                    deployments: place_on(&model.org, Some(node), &self.definitions),
+                });
+            } else {
+                self.untouched += 1;
+            }
         }
     }
 
@@ -195,6 +239,7 @@ fn node_of(change: &Change) -> Option<&NodeId> {
         | Change::RemovePolicy(_)
         | Change::PutPattern(_)
         | Change::RemovePattern(_)
+        | Change::Follow(_)
         | Change::SetDefaultManager(_) => None,
     }
 }
@@ -224,13 +269,20 @@ impl<'a> Concerned<'a> {
                 let (org, name) = (org.clone(), name.clone());
                 patterns.insert(PatternId { org, name });
             }
+            // Of other organisations' patterns too: references are looked up in the nodes' own.
+            Change::SetDefaultManager(_) => {
+                for one in definitions {
+                    let foreign = one.foreign.values();
+                    let foreign = foreign.flat_map(|public| public.patterns.keys());
+                    patterns.extend(one.patterns.keys().chain(foreign).cloned());
+                }
+            }
             _ => {
                 for one in definitions {
                     let services = services_of(change, one);
                     let concerned = one.patterns.iter().filter(|(_, pattern)| {
-                        let all = matches!(change, Change::SetDefaultManager(_));
                         let mut own = pattern.document.services().into_iter();
-                        all || own.any(|service| services.contains(service))
+                        own.any(|service| services.contains(service))
                     });
                     patterns.extend(concerned.map(|(id, _)| id.clone()));
                 }

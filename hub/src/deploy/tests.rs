@@ -1,4 +1,5 @@
 mod catalog;
+mod foreign;
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,11 @@ use serde_json::json;
 
 use super::model::Model;
 use super::plan::{candidates, new_faults, node_counts, plan};
+use super::shelf::Shelf;
 use super::within_bounds;
 use crate::catalog::records::{
     Belonging, Change, NodePlacement, NodeRecord, OrgSnapshot, PatternRecord, Placed, PolicyRecord,
-    Revision, ServiceRecord,
+    PublicSnapshot, Revision, ServiceRecord,
 };
 use crate::policy::place;
 use crate::wire::ChangeKind;
@@ -422,17 +424,69 @@ fn after(model: &Model, before: &OrgSnapshot, change: &Change) -> OrgSnapshot {
     }
 }
 
+/// What another organisation, `other`, publishes: the same, under its name.
+fn any_shelf() -> impl Strategy<Value = std::sync::Arc<Shelf>> {
+    let services = prop::collection::vec(any_service(), 0..6);
+    let patterns = prop::collection::vec(any_pattern(), 0..3);
+    (services, patterns).prop_map(|(services, patterns)| {
+        let other = |document: &str| document.replace("\"myorg\"", "\"other\"");
+        let services = services.into_iter().map(|mut record| {
+            record.document = other(&record.document);
+            ((record.url.clone(), record.version.clone()), record)
+        });
+        let patterns = patterns.into_iter().map(|mut record| {
+            record.document = other(&record.document);
+            (record.name.clone(), record)
+        });
+        let services: BTreeMap<_, _> = services.collect();
+        let patterns: BTreeMap<_, _> = patterns.collect();
+        let snapshot = PublicSnapshot {
+            published: Revision(1),
+            services: services.into_values().collect(),
+            patterns: patterns.into_values().collect(),
+        };
+        std::sync::Arc::new(Shelf::load(&"other".parse().unwrap(), snapshot, None))
+    })
+}
+
+fn shelves(shelf: &std::sync::Arc<Shelf>) -> BTreeMap<OrgId, std::sync::Arc<Shelf>> {
+    BTreeMap::from([("other".parse().unwrap(), std::sync::Arc::clone(shelf))])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Nodes on another organisation's patterns, when that publishes something else: they get what a
+    /// computation from nothing gives, and nobody else is looked at.
+    #[test]
+    fn following_is_what_a_whole_computation_would_give(
+        before in any_snapshot(), old in any_shelf(), new in any_shelf(),
+    ) {
+        let mut model = Model::load(&org(), before.clone(), None);
+        model.meet(shelves(&old));
+        let mut stored = whole(&model);
+        model.meet(shelves(&new));
+        let plan = plan(&model, &Change::Follow("other".parse().unwrap()));
+        for placement in plan.placements {
+            let on = model.nodes[&placement.node].belongs.pattern.as_ref();
+            prop_assert_eq!(on.map(|on| on.org.as_str()), Some("other"));
+            stored.insert(placement.node, placement.deployments);
+        }
+        prop_assert_eq!(&stored, &whole(&model));
+        let mut fresh = Model::load(&org(), before, None);
+        fresh.meet(shelves(&new));
+        prop_assert_eq!(stored, whole(&fresh));
+    }
 
     /// Whatever the change: the nodes that the plan does not name keep exactly what they have, the
     /// others get exactly what a computation from nothing gives, and a model that moved on over the
     /// change is the model of the snapshot after it.
     #[test]
     fn a_plan_is_what_a_whole_computation_would_give(
-        before in any_snapshot(), change in any_change(),
+        before in any_snapshot(), shelf in any_shelf(), change in any_change(),
     ) {
         let mut model = Model::load(&org(), before.clone(), None);
+        model.meet(shelves(&shelf));
         let old = whole(&model);
         let mut plan = plan(&model, &change);
         model.advance(&change, plan.definitions.clone(), plan.node.take(), Revision(8));
@@ -451,13 +505,17 @@ proptest! {
 
         let reloaded = Model::load(&org(), after(&model, &before, &change), Some(&model));
         prop_assert_eq!(whole(&reloaded), new);
-        let fresh = Model::load(&org(), after(&model, &before, &change), None);
+        let mut fresh = Model::load(&org(), after(&model, &before, &change), None);
+        fresh.meet(shelves(&shelf));
         prop_assert_eq!(whole(&fresh), whole(&reloaded));
     }
 
     #[test]
-    fn whatever_a_policy_deploys_is_among_its_candidates(before in any_snapshot()) {
-        let model = Model::load(&org(), before, None);
+    fn whatever_a_policy_deploys_is_among_its_candidates(
+        before in any_snapshot(), shelf in any_shelf(),
+    ) {
+        let mut model = Model::load(&org(), before, None);
+        model.meet(shelves(&shelf));
         for (node, placed) in whole(&model) {
             for placed in placed {
                 prop_assert!(candidates(&model, &placed.policy).contains(&node));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use edge_secrets_protocol::{NodeId, PatternChoice, PatternName, PolicyName, UserId};
+use edge_secrets_protocol::{NodeId, OrgId, PatternChoice, PatternName, PolicyName, UserId};
 
 use super::times::{Since, parse_duration};
 use crate::catalog::records::Role;
@@ -222,11 +222,16 @@ pub enum PatternCommand {
         allow_missing: bool,
     },
     /// List patterns
-    List,
+    List {
+        /// The public patterns of this other organisation
+        #[arg(long, value_name = "ORG")]
+        of: Option<OrgId>,
+    },
     /// Show a pattern
     Show {
-        /// The pattern's name
-        name: PatternName,
+        /// The pattern: NAME, or ORG/NAME of another organisation's public one
+        #[arg(value_name = "PATTERN")]
+        name: PatternChoice,
     },
     /// Withdraw a pattern; what it delivered is wiped from its nodes
     Rm {

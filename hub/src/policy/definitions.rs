@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edge_secrets_protocol::{PatternId, ServiceId, UserId};
+use edge_secrets_protocol::{OrgId, PatternId, ServiceId, UserId};
 
 use super::{Pattern, Policies, ServiceDefinition};
 use crate::managers::ManagerName;
@@ -25,10 +25,46 @@ pub struct Definitions {
     pub services: Services,
     /// Every deployment policy, by name.
     pub policies: Policies,
-    /// Every pattern.
+    /// Every pattern of the organisation's own.
     pub patterns: BTreeMap<PatternId, Arc<Published<Pattern>>>,
+    /// What other organisations publish for all, as far as nodes of this one are on their patterns.
+    pub foreign: BTreeMap<OrgId, Arc<Public>>,
     /// The secrets manager that references without one mean; the hub's own when absent.
     pub default_manager: Option<ManagerName>,
+}
+
+/// What an organisation publishes for others.
+#[derive(Debug, Clone, Default)]
+pub struct Public {
+    /// Its public service definitions.
+    pub services: Services,
+    /// Its public patterns.
+    pub patterns: BTreeMap<PatternId, Arc<Published<Pattern>>>,
+}
+
+impl Definitions {
+    /// A pattern of the organisation's own, or a public one of another.
+    #[must_use]
+    pub fn pattern(&self, id: &PatternId) -> Option<&Arc<Published<Pattern>>> {
+        self.pattern_entry(id).map(|(_, pattern)| pattern)
+    }
+
+    /// The same, with the name as it stands here.
+    pub(super) fn pattern_entry(
+        &self,
+        id: &PatternId,
+    ) -> Option<(&PatternId, &Arc<Published<Pattern>>)> {
+        let foreign = || self.foreign.get(&id.org)?.patterns.get_key_value(id);
+        self.patterns.get_key_value(id).or_else(foreign)
+    }
+
+    /// The service definitions that count on a node which is on this pattern, or on policies: those of
+    /// the pattern's organisation and no others, so that neither organisation's definitions take the
+    /// place of the other's.
+    pub(super) fn services_on(&self, pattern: Option<&PatternId>) -> &Services {
+        let foreign = pattern.and_then(|id| self.foreign.get(&id.org));
+        foreign.map_or(&self.services, |public| &public.services)
+    }
 }
 
 /// Service definitions by service: of each the highest version first, then those for a named

@@ -152,7 +152,7 @@ fn asked<'a>(
         });
         return asked.collect();
     };
-    let found = definitions.patterns.get_key_value(pattern);
+    let found = definitions.pattern_entry(pattern);
     let asked = found.into_iter().flat_map(|(id, published)| {
         let Published { owner, document } = &**published;
         let owner = (id.org == *org).then_some(owner);
@@ -172,6 +172,7 @@ fn settle<'a, T: Trace + Default>(
 ) -> (Board<'a>, Vec<Outcome<'a, T>>) {
     let mut board = Board::default();
     let mut outcomes = Vec::new();
+    let services = definitions.services_on(node.pattern());
     // Where the winner stands in its pattern.
     let mut places: BTreeMap<&ServiceId, &str> = BTreeMap::new();
     for (asker, terms) in asked(org, node, definitions, T::WANTS_ALL) {
@@ -184,7 +185,6 @@ fn settle<'a, T: Trace + Default>(
         // Of one that comes too late it is told what it would do alone.
         let alone = Board::default();
         let board_seen = if earlier.is_some() { &alone } else { &board };
-        let services = &definitions.services;
         let wanted = compat::decide(node, terms, services, board_seen, &mut trace);
         for bound in wanted
             .iter()

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use super::session::Session;
 use crate::api::body;
 use crate::api::problem::ApiError;
-use crate::catalog::records::{Change, NewAudit};
-use crate::deploy::{self, Check, DeployError, Preview};
+use crate::catalog::records::{Change, Followers, NewAudit};
+use crate::deploy::{self, Check, DeployError, Preview, plan};
 use crate::policy::DocumentError;
-use crate::wire::{MAX_CHANGES, Published};
+use crate::wire::{Elsewhere, MAX_CHANGES, Published};
 
 /// Whether a change is only asked about.
 #[derive(Debug, Default, Deserialize)]
@@ -47,12 +47,13 @@ pub(super) async fn publish(
 ) -> Result<Published, ApiError> {
     let (hub, org) = (&*session.hub, &session.org);
     let (action, object) = (audit.action.clone(), audit.object.clone());
+    let elsewhere = elsewhere(session, &change).await?;
     let outcome = if dry_run {
         let preview = deploy::preview(hub, org, change, check).await;
-        preview.map(|preview| published(preview, None))
+        preview.map(|preview| published(preview, elsewhere, None))
     } else {
         let done = deploy::publish(hub, org, change, audit, check).await;
-        done.map(|(preview, committed)| published(preview, Some(committed.at)))
+        done.map(|(preview, committed)| published(preview, elsewhere, Some(committed.at)))
     };
     match outcome {
         Ok(published) => Ok(published),
@@ -70,7 +71,23 @@ pub(super) fn stored(document: &str) -> Response {
     (headers, document.to_owned()).into_response()
 }
 
-fn published(mut preview: Preview, at: Option<Timestamp>) -> Published {
+/// How many nodes of other organisations a change concerns, where it is one of something public.
+async fn elsewhere(session: &Session, change: &Change) -> Result<Option<Elsewhere>, ApiError> {
+    let (hub, org) = (&*session.hub, &session.org);
+    let model = hub.models.current(&*hub.catalog, org).await?;
+    let patterns = plan::shared_patterns(&model, change);
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let Followers { orgs, nodes } = hub.catalog.followers(org, &patterns).await?;
+    Ok((nodes > 0).then_some(Elsewhere { orgs, nodes }))
+}
+
+fn published(
+    mut preview: Preview,
+    elsewhere: Option<Elsewhere>,
+    at: Option<Timestamp>,
+) -> Published {
     let more_changes = preview.changes.len().saturating_sub(MAX_CHANGES);
     preview.changes.truncate(MAX_CHANGES);
     Published {
@@ -79,6 +96,7 @@ fn published(mut preview: Preview, at: Option<Timestamp>) -> Published {
         more_changes,
         untouched_nodes: preview.untouched_nodes,
         warnings: preview.warnings,
+        elsewhere,
         at,
     }
 }

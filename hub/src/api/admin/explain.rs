@@ -42,7 +42,7 @@ async fn explanation(
     let on = model.nodes.get(&node);
     let on = on.and_then(|node| node.belongs.pattern.clone());
     let pattern = on.map(|name| NodesPattern {
-        found: model.definitions.patterns.contains_key(&name),
+        found: model.definitions.pattern(&name).is_some(),
         name,
     });
     let verdicts = match model.nodes.get(&node) {
@@ -87,7 +87,7 @@ fn verdicts(model: &Model, node: &NodeModel) -> Vec<Verdict> {
             asked.collect()
         }
         Some(id) => {
-            let found = model.definitions.patterns.get(id);
+            let found = model.definitions.pattern(id);
             let services = found.into_iter().flat_map(|one| one.document.services());
             services
                 .map(|service| (Source::Pattern(id.clone()), service))

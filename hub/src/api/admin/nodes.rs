@@ -92,7 +92,11 @@ async fn token(
     let pattern = match &body.pattern {
         None => None,
         Some(choice) => {
-            let model = hub.models.current(&*hub.catalog, org).await?;
+            let publisher = choice.org.as_ref();
+            let model = hub
+                .models
+                .current_with(&*hub.catalog, org, publisher)
+                .await?;
             Some(patterns::usable(&model, org, choice)?)
         }
     };

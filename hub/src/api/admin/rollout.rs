@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use data_encoding::HEXLOWER;
 use edge_secrets_protocol::status::{DeploymentError, DeploymentState};
-use edge_secrets_protocol::{NodeId, OrgId, PatternId, PatternName, PolicyName, Source};
+use edge_secrets_protocol::{NodeId, PatternId, PatternName, PolicyName, Source};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -48,14 +48,9 @@ async fn of_policy(
     rollout(&session, &Source::Policy(policy), poll).await
 }
 
-#[derive(Deserialize)]
-struct Whose {
-    of: Option<OrgId>,
-}
-
 async fn of_pattern(
     session: Session,
-    Params(Whose { of }): Params<Whose>,
+    Params(patterns::Whose { of }): Params<patterns::Whose>,
     Params(poll): Params<Poll>,
 ) -> Result<Json<Rollout>, ApiError> {
     let name: PatternName = session.param("pattern")?;
@@ -93,14 +88,21 @@ pub(super) fn wait(seconds: u64) -> Duration {
 
 async fn now(session: &Session, source: &Source) -> Result<Rollout, ApiError> {
     let (hub, org) = (&session.hub, &session.org);
-    let model = hub.models.current(&*hub.catalog, org).await?;
+    let publisher = match source {
+        Source::Pattern(pattern) => Some(&pattern.org),
+        Source::Policy(_) => None,
+    };
+    let model = patterns::with_public_of(session, publisher).await?;
     match source {
         Source::Policy(policy) if !model.policies.contains_key(policy) => {
             return Err(policies::absent(policy));
         }
         // Of another organisation's it is not said whether it is there.
-        Source::Pattern(pattern) if !model.definitions.patterns.contains_key(pattern) => {
-            return Err(patterns::absent(&pattern.name));
+        Source::Pattern(pattern) if model.definitions.pattern(pattern).is_none() => {
+            return Err(match pattern.org == *org {
+                true => patterns::absent(&pattern.name),
+                false => patterns::absent_public(pattern),
+            });
         }
         _ => {}
     }
@@ -110,7 +112,7 @@ async fn now(session: &Session, source: &Source) -> Result<Rollout, ApiError> {
             .get(policy)
             .and_then(|one| one.document.heartbeat()),
         Source::Pattern(pattern) => {
-            let published = model.definitions.patterns.get(pattern);
+            let published = model.definitions.pattern(pattern);
             published.and_then(|one| one.document.heartbeat())
         }
     };

@@ -9,6 +9,7 @@ mod metadata;
 mod metrics;
 mod patterns;
 mod people;
+mod public;
 mod secrets;
 mod trouble;
 
@@ -214,6 +215,11 @@ impl World {
 
     async fn enrol(&self, node: &str, site: &str, owner: Option<&str>) {
         let body = json!({ "ttl_seconds": 3600, "owner": owner });
+        self.enrol_with(node, site, body).await;
+    }
+
+    /// With a token of what `body` asks for.
+    async fn enrol_with(&self, node: &str, site: &str, body: Value) {
         let issued: TokenIssued = self
             .post("root", &format!("nodes/{node}/token"), &body)
             .await

@@ -56,7 +56,7 @@ pub(crate) async fn a_token_is_for_its_node_alone(place: &mut dyn Place) {
         .catalog
         .commit(
             &elsewhere,
-            Revision(0),
+            Revision(0).into(),
             enrolment("n", 1, "s", at(1)),
             vec![],
             audit("node.enrol"),
@@ -154,7 +154,7 @@ pub(crate) async fn a_refused_enrolment_leaves_no_trace(place: &mut dyn Place) {
         .catalog
         .commit(
             &world.org,
-            stale,
+            stale.into(),
             enrolment("n", 1, "s", at(1)),
             vec![],
             audit("node.enrol"),

@@ -9,7 +9,7 @@ use crate::catalog::records::{
     Change, NodePlacement, PatternRecord, PolicyRecord, Revision, ServiceRecord,
 };
 
-fn service(version: &str, document: &str) -> ServiceRecord {
+pub(crate) fn service(version: &str, document: &str) -> ServiceRecord {
     ServiceRecord {
         url: "com.example.uplink".parse().unwrap(),
         version: version.into(),
@@ -129,7 +129,7 @@ pub(crate) async fn a_stale_revision_is_a_conflict_and_writes_nothing(place: &mu
             .catalog
             .commit(
                 &world.org,
-                wrong,
+                wrong.into(),
                 policy("q"),
                 placements,
                 audit("policy.publish"),

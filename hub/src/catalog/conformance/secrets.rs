@@ -347,7 +347,7 @@ pub(crate) async fn organisations_are_apart(place: &mut dyn Place) {
     let enrolled = catalog
         .commit(
             &other,
-            Revision(0),
+            Revision(0).into(),
             enrolment("n", 9, "s9", at(1)),
             vec![placement("n", vec![placed("d", &["a=x"])])],
             audit("node.enrol"),

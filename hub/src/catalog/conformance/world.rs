@@ -51,16 +51,29 @@ impl World {
     ) -> Result<Committed, CatalogError> {
         let revision = self.catalog.revision(&self.org).await?;
         self.catalog
-            .commit(&self.org, revision, change, placements, audit("commit"))
+            .commit(
+                &self.org,
+                revision.into(),
+                change,
+                placements,
+                audit("commit"),
+            )
             .await
     }
 
     /// A new token for the node, and its use.
     pub(crate) async fn enrol(&self, node: &str) {
         let count = self.catalog.nodes(&self.org).await.unwrap().len();
+        // Of several worlds over one catalog each has its own tokens and serials.
+        let first = self.org.as_str().as_bytes()[0];
+        let of_org = b'o'.wrapping_sub(first).wrapping_mul(10);
         let hash = u8::try_from(count).unwrap().wrapping_add(100);
+        let hash = hash.wrapping_add(of_org);
         self.token(node, hash, at(1_000)).await;
-        let serial = format!("serial-of-{node}");
+        let serial = match self.org.as_str() {
+            "o" => format!("serial-of-{node}"),
+            org => format!("serial-of-{org}-{node}"),
+        };
         let change = enrolment(node, hash, &serial, at(10));
         self.commit(change, vec![]).await.unwrap();
     }

@@ -4,12 +4,13 @@ use edge_secrets_protocol::{NodeId, OrgId};
 use sqlx::SqliteConnection;
 
 use super::rows::{Columns, to_json};
-use super::{SqliteCatalog, nodes, placement};
+use super::{SqliteCatalog, followers, nodes, placement};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Change, Committed, FeedEvent, NewAudit, NodePlacement, OrgSnapshot, PatternRecord,
-    PolicyRecord, Revision, ServiceRecord,
+    Basis, Change, Committed, FeedEvent, NewAudit, NodePlacement, OrgSnapshot, PatternRecord,
+    PolicyRecord, PublicSnapshot, Revision, ServiceRecord,
 };
+use crate::clock;
 use crate::managers::ManagerName;
 
 pub(super) async fn snapshot(
@@ -24,6 +25,23 @@ pub(super) async fn snapshot(
         policies: policies(&mut view, org).await?,
         patterns: patterns(&mut view, org).await?,
         nodes: nodes::list(&mut view, org).await?,
+    })
+}
+
+pub(super) async fn public(
+    catalog: &SqliteCatalog,
+    publisher: &OrgId,
+) -> Result<PublicSnapshot, CatalogError> {
+    let mut view = catalog.read().await?;
+    let published = followers::published(&mut view, publisher).await?;
+    let mut services = services(&mut view, publisher).await?;
+    let mut patterns = patterns(&mut view, publisher).await?;
+    services.retain(|service| service.public);
+    patterns.retain(|pattern| pattern.public);
+    Ok(PublicSnapshot {
+        published,
+        services,
+        patterns,
     })
 }
 
@@ -67,17 +85,41 @@ pub(super) fn no_org(org: &OrgId) -> CatalogError {
 pub(super) async fn commit(
     catalog: &SqliteCatalog,
     org: &OrgId,
-    expected: Revision,
+    basis: &Basis,
     change: Change,
     placements: Vec<NodePlacement>,
     audit: &NewAudit,
 ) -> Result<Committed, CatalogError> {
     let mut write = catalog.write().await?;
     let mut revision = revision(write.conn(), org).await?;
-    if revision != expected {
+    if revision != basis.revision {
         return Err(CatalogError::Conflict);
     }
+    for (publisher, seen) in &basis.published {
+        if followers::published(write.conn(), publisher).await? != *seen {
+            return Err(CatalogError::Conflict);
+        }
+    }
+    if let Change::Follow(publisher) = &change {
+        // Placements that looked at nothing of the publisher's are none that follow it.
+        let seen = basis.published.get(publisher);
+        let seen = *seen.ok_or(CatalogError::Conflict)?;
+        if !followers::caught_up(write.conn(), org, publisher, seen).await? {
+            return Ok(Committed {
+                revision,
+                touched: Vec::new(),
+                at: clock::now(),
+            });
+        }
+    }
+    // What was public counts as well as what becomes it.
+    let concerned = followers::concerned(write.conn(), org, &change).await?;
     let done = apply(write.conn(), org, &change).await?;
+    if let Some(concerned) = concerned
+        && followers::leave_behind(write.conn(), org, &concerned).await?
+    {
+        write.leaves_behind();
+    }
     let touched = placement::place(write.conn(), org, placements, done.revoked.as_ref()).await?;
     if done.changed || !touched.is_empty() {
         sqlx::query("UPDATE orgs SET revision = revision + 1 WHERE org = $1")
@@ -94,7 +136,10 @@ pub(super) async fn commit(
         .collect();
     news.extend(lost.map(|node| (node, FeedEvent::Revoked)));
     write.announce(org, &news).await?;
-    write.audit(audit).await?;
+    // What others changed and no node of this organisation sees is not its trail's.
+    if done.changed || !touched.is_empty() || !matches!(change, Change::Follow(_)) {
+        write.audit(audit).await?;
+    }
     let at = write.commit().await?;
     Ok(Committed {
         revision,
@@ -192,6 +237,7 @@ async fn apply(
         Change::SetPattern { node, pattern } => {
             nodes::set_pattern(conn, org, node, pattern.as_ref()).await?;
         }
+        Change::Follow(_) => done.changed = false,
         Change::RevokeNode(node) => {
             let found = sqlx::query("UPDATE nodes SET revoked = TRUE WHERE org = $1 AND node = $2")
                 .bind(org.as_str())

@@ -235,6 +235,19 @@ async fn a_look_for_ends_reads_only_the_ends_to_come() {
     }
 }
 
+/// A change of what is public costs who uses it, and not the fleet.
+#[tokio::test]
+async fn a_look_for_followers_reads_only_foreign_nodes() {
+    let (_world, catalog, _place) = world().await;
+    for statement in super::followers::STATEMENTS_ON_FOLLOWERS {
+        let plan = plan(&catalog, statement).await;
+        let taken = "INDEX nodes_on_foreign_patterns (pattern_org=?";
+        assert!(plan.iter().any(|step| step.contains(taken)), "{plan:#?}");
+        let walks = |line: &&String| line.starts_with("SCAN");
+        assert_eq!(plan.iter().find(walks), None, "{plan:#?}");
+    }
+}
+
 /// A database as a hub left it that knew so many migrations.
 async fn older(place: &mut SqlitePlace, migrations: usize) -> SqlitePool {
     let all = sqlx::migrate!("./migrations/sqlite");

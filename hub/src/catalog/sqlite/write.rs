@@ -16,17 +16,30 @@ use crate::clock;
 pub(super) struct Write {
     tx: Transaction<'static, Sqlite>,
     bell: Arc<watch::Sender<u64>>,
+    behind_bell: Arc<watch::Sender<u64>>,
     /// The newest feed entry of this write.
     announced: Option<u64>,
+    leaves_behind: bool,
 }
 
 impl Write {
-    pub(super) fn new(tx: Transaction<'static, Sqlite>, bell: Arc<watch::Sender<u64>>) -> Self {
+    pub(super) fn new(
+        tx: Transaction<'static, Sqlite>,
+        bell: Arc<watch::Sender<u64>>,
+        behind_bell: Arc<watch::Sender<u64>>,
+    ) -> Self {
         Self {
             tx,
             bell,
+            behind_bell,
             announced: None,
+            leaves_behind: false,
         }
+    }
+
+    /// Others have nodes to be placed anew because of this write.
+    pub(super) fn leaves_behind(&mut self) {
+        self.leaves_behind = true;
     }
 
     /// What statements run on.
@@ -54,13 +67,15 @@ impl Write {
         Ok(())
     }
 
-    /// Makes it durable and rings the bell. From here on it happens even if the caller goes away:
+    /// Makes it durable and rings the bells. From here on it happens even if the caller goes away:
     /// a committed entry without its bell would wait for the next one.
     pub(super) async fn commit(self) -> Result<Timestamp, CatalogError> {
         let Self {
             tx,
             bell,
+            behind_bell,
             announced,
+            leaves_behind,
         } = self;
         let finish = tokio::spawn(async move {
             tx.commit().await?;
@@ -70,6 +85,9 @@ impl Write {
                     *seq = newest.max(*seq);
                     rings
                 });
+            }
+            if leaves_behind {
+                behind_bell.send_modify(|rung| *rung += 1);
             }
             Ok(clock::now())
         });

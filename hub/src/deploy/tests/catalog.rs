@@ -10,12 +10,12 @@ use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError};
 use crate::deploy::{Models, apply_to};
 
-struct Place {
-    catalog: Arc<dyn Catalog>,
-    _dir: tempfile::TempDir,
+pub(super) struct Place {
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) _dir: tempfile::TempDir,
 }
 
-async fn place_with_org() -> Place {
+pub(super) async fn place_with_org() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let catalog = SqliteCatalog::open(&dir.path().join("hub.db"))
         .await
@@ -27,7 +27,7 @@ async fn place_with_org() -> Place {
     }
 }
 
-fn audit() -> NewAudit {
+pub(super) fn audit() -> NewAudit {
     NewAudit {
         org: org(),
         at: Timestamp::UNIX_EPOCH,
@@ -47,15 +47,26 @@ async fn apply(place: &Place, models: &Models, change: Change) -> Result<(), Cat
 }
 
 async fn enrol(place: &Place, models: &Models, name: &str, owner: Option<&str>) {
+    let belongs = Belonging {
+        owner: owner.map(|owner| owner.parse().unwrap()),
+        pattern: None,
+    };
+    enrol_as(place, models, &org(), name, belongs).await;
+}
+
+pub(super) async fn enrol_as(
+    place: &Place,
+    models: &Models,
+    org: &OrgId,
+    name: &str,
+    belongs: Belonging,
+) {
     let mut hash = [0; 32];
     hash[..name.len()].copy_from_slice(name.as_bytes());
     let token = NewToken {
-        org: org(),
+        org: org.clone(),
         node: name.parse().unwrap(),
-        belongs: Belonging {
-            owner: owner.map(|owner| owner.parse().unwrap()),
-            pattern: None,
-        },
+        belongs,
         hash,
         expires_at: "2999-01-01T00:00:00Z".parse().unwrap(),
     };
@@ -73,7 +84,8 @@ async fn enrol(place: &Place, models: &Models, name: &str, owner: Option<&str>) 
         at: Timestamp::UNIX_EPOCH,
     };
     let change = Change::Enrol(Box::new(enrolment));
-    apply(place, models, change).await.unwrap();
+    let enrolled = apply_to(&*place.catalog, models, org, change, audit()).await;
+    enrolled.unwrap();
 }
 
 /// What the catalog holds of every node against a computation from nothing.

@@ -39,7 +39,10 @@ async fn a_pattern_is_published_listed_shown_and_withdrawn() {
     let infos: Vec<PatternInfo> = world.get("bob", "patterns").await.json();
     assert_eq!((infos.len(), infos[0].name.as_str()), (1, "edge"));
     assert_eq!(infos[0].services[0].to_string(), "myorg/com.example.uplink");
-    assert_eq!((&infos[0].owner, infos[0].public), (&user("alice"), false));
+    assert_eq!(
+        (&infos[0].owner, infos[0].public),
+        (&Some(user("alice")), false)
+    );
     // Open Horizon's own copy forgets the bindings.
     let shown: Value = world.get("bob", "patterns/edge").await.json();
     assert_eq!(shown, pattern);

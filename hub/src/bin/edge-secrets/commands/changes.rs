@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use edge_secrets_hub::reference::SecretRef;
-use edge_secrets_hub::wire::{BoundName, ChangeKind, Published};
+use edge_secrets_hub::wire::{BoundName, ChangeKind, Elsewhere, Published};
 
 use crate::error::Error;
 use crate::output::{Table, Ui, count};
@@ -52,6 +52,16 @@ pub(super) fn render(published: &Published, did: &str, would: &str) -> String {
         }
         text.push('\n');
         text.push_str(&table.render());
+    }
+    if let Some(Elsewhere { orgs, nodes }) = published.elsewhere {
+        let follow = match published.dry_run {
+            true => "would follow",
+            false => "follow",
+        };
+        let orgs = count(orgs, "organisation");
+        text.push_str(&format!(
+            "\nNodes of other organisations that {follow} it: {nodes}, of {orgs}.\n"
+        ));
     }
     for warning in &published.warnings {
         text.push_str(&format!("\nwarning: {warning}\n"));
@@ -189,6 +199,16 @@ mod tests {
         assert!(text.contains("1.0.0 -> 2.0.0"), "{text}");
         let moves = "a -> new (was node/n/old else old), b -> same, c -> x (new), d goes (was y)";
         assert!(text.contains(moves), "{text}");
+    }
+
+    #[test]
+    fn nodes_of_others_are_counted() {
+        let mut published = published(true);
+        assert!(!render(&published, "x", "y").contains("other organisations"));
+        published.elsewhere = Some(Elsewhere { orgs: 1, nodes: 7 });
+        let text = render(&published, "x", "y");
+        let line = "\nNodes of other organisations that would follow it: 7, of 1 organisation.\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Documents that are published under a name of their own: what `policy` and `pattern` have in common.
 
 use edge_secrets_hub::wire::Published;
+use edge_secrets_protocol::OrgId;
 use http::Method;
 
 use super::{Session, changes};
@@ -45,7 +46,16 @@ impl Named<'_> {
     }
 
     pub(super) async fn show(&self, session: &mut Session<'_>) -> Result<(), Error> {
-        let target = self.target(session);
+        self.show_of(None, session).await
+    }
+
+    /// The same, of another organisation's where one is named.
+    pub(super) async fn show_of(
+        &self,
+        of: Option<&OrgId>,
+        session: &mut Session<'_>,
+    ) -> Result<(), Error> {
+        let target = self.target(session).with_some("of", of);
         // A YAML value keeps the order in which the document was written.
         let document: serde_yaml::Value = session.client.get(target).await?;
         session.ui.show(&document, |_| {

@@ -48,7 +48,7 @@ impl Standing {
             .await?;
         let pattern_owners = patterns
             .into_iter()
-            .map(|pattern| (pattern.name.to_string(), pattern.owner));
+            .filter_map(|pattern| Some((pattern.name.to_string(), pattern.owner?)));
         Ok(Self {
             services,
             policies: owners.collect(),
