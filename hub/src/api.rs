@@ -6,6 +6,7 @@ pub mod admin;
 pub mod body;
 mod either;
 pub mod exchange;
+mod failures;
 pub mod hook;
 pub mod metrics;
 pub mod node;

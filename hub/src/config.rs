@@ -112,11 +112,17 @@ pub enum LogFormat {
 pub struct Limits {
     /// Most open connections; further ones wait to be accepted.
     pub max_connections: usize,
+    /// Most connections of one address (for IPv6 of one /64) that are in their TLS handshake or have no
+    /// client certificate; further ones are closed at once.
+    pub max_unknown_per_address: usize,
     /// How long a connection may take for its TLS handshake.
     #[serde(deserialize_with = "units::duration")]
     pub handshake_timeout: Duration,
     /// Most requests at once on one connection.
     pub max_streams: u32,
+    /// For how long a piece of an answer may lie unread before its connection is cut.
+    #[serde(deserialize_with = "units::duration")]
+    pub reader_timeout: Duration,
     /// How long requests under way may take when the hub is told to stop, or when the certificate
     /// of their connection has expired.
     #[serde(deserialize_with = "units::duration")]
@@ -127,8 +133,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 120_000,
+            max_unknown_per_address: 1_000,
             handshake_timeout: Duration::from_secs(10),
             max_streams: 64,
+            reader_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -277,6 +285,11 @@ impl Config {
                 "`limits.max_connections` must be between 1 and 10000000",
             ),
             (
+                !positive(self.limits.max_unknown_per_address),
+                "max_unknown_per_address",
+                "`limits.max_unknown_per_address` must be between 1 and 10000000",
+            ),
+            (
                 !positive(self.limits.max_streams as usize),
                 "max_streams",
                 "`limits.max_streams` must be between 1 and 10000000",
@@ -285,6 +298,11 @@ impl Config {
                 self.limits.handshake_timeout.is_zero(),
                 "handshake_timeout",
                 "`limits.handshake_timeout` must not be zero",
+            ),
+            (
+                self.limits.reader_timeout.is_zero(),
+                "reader_timeout",
+                "`limits.reader_timeout` must not be zero",
             ),
         ];
         if let Some((_, key, reason)) = rules.into_iter().find(|(broken, ..)| *broken) {

@@ -1,6 +1,8 @@
 //! Connections: accepting, TLS, HTTP/2, and an orderly end.
 
 mod connection;
+mod crowd;
+mod steady;
 pub mod tls;
 mod verifier;
 
@@ -19,13 +21,19 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::pki::Pki;
+use crowd::Crowd;
 use tls::ServerCertificate;
+
+pub(crate) use crowd::network;
 
 /// A server that holds its address and accepts nothing yet.
 pub struct Server {
     listener: TcpListener,
     connections: Arc<connection::Settings>,
     room: Arc<Semaphore>,
+    /// Those that have not said yet who they are, or have no certificate.
+    unknown: Crowd,
+    most_unknown: usize,
     drain: Duration,
 }
 
@@ -81,9 +89,12 @@ impl Server {
                 renewal_grace: grace,
                 handshake_timeout: config.limits.handshake_timeout,
                 max_streams: config.limits.max_streams,
+                reader_timeout: config.limits.reader_timeout,
                 drain: config.limits.shutdown_timeout,
             }),
             room: Arc::new(Semaphore::new(config.limits.max_connections)),
+            unknown: Crowd::default(),
+            most_unknown: config.limits.max_unknown_per_address,
             drain: config.limits.shutdown_timeout,
         })
     }
@@ -100,7 +111,7 @@ impl Server {
     pub async fn run(self, stop: Stop) {
         let tasks = TaskTracker::new();
         tokio::select! {
-            () = accept(&self.listener, &self.connections, &self.room, &tasks, &stop) => {}
+            () = self.accept(&tasks, &stop) => {}
             () = stop.graceful.cancelled() => {}
             () = stop.immediate.cancelled() => {}
         }
@@ -123,36 +134,34 @@ impl Server {
         stop.immediate.cancel();
         tasks.wait().await;
     }
-}
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<connection::Settings>,
-    room: &Arc<Semaphore>,
-    tasks: &TaskTracker,
-    stop: &Stop,
-) {
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(room).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (settings, stop) = (Arc::clone(connections), stop.clone());
-                tasks.spawn(async move {
-                    let immediate = stop.immediate.clone();
-                    tokio::select! {
-                        () = connection::serve(&settings, stream, address, &stop) => {}
-                        () = immediate.cancelled() => {}
-                    }
-                    drop(permit);
-                });
-            }
-            Err(error) if is_of_one_connection(&error) => {
-                debug!(%error, "A connection ended before it was accepted.");
-            }
-            Err(error) => {
-                // Out of descriptors or memory: others must end first.
-                warn!(%error, "No connection can be accepted; trying again.");
-                sleep(Duration::from_millis(100)).await;
+    async fn accept(&self, tasks: &TaskTracker, stop: &Stop) {
+        // The semaphore is never closed.
+        while let Ok(permit) = Arc::clone(&self.room).acquire_owned().await {
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    let Some(place) = self.unknown.enter(address.ip(), self.most_unknown) else {
+                        debug!(%address, "Too many unknown connections of one address; refused.");
+                        continue;
+                    };
+                    let (settings, stop) = (Arc::clone(&self.connections), stop.clone());
+                    tasks.spawn(async move {
+                        let immediate = stop.immediate.clone();
+                        tokio::select! {
+                            () = connection::serve(&settings, stream, address, place, &stop) => {}
+                            () = immediate.cancelled() => {}
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    debug!(%error, "A connection ended before it was accepted.");
+                }
+                Err(error) => {
+                    // Out of descriptors or memory: others must end first.
+                    warn!(%error, "No connection can be accepted; trying again.");
+                    sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }

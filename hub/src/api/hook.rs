@@ -3,14 +3,17 @@
 //! believed but where to look.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
+use axum::{Extension, Router};
+use edge_secrets_protocol::Code;
 use tracing::{debug, warn};
 
 use super::body;
+use super::failures::Failures;
 use super::peer::Connected;
 use super::problem::ApiError;
 use crate::hub::Hub;
@@ -20,11 +23,13 @@ use crate::wire::{Hooked, paths};
 
 /// The call, to be given its hub.
 pub fn router() -> Router<Arc<Hub>> {
-    Router::new().route(paths::HOOK, post(call))
+    let failures = Extension(Arc::new(Failures::default()));
+    Router::new().route(paths::HOOK, post(call).layer(failures))
 }
 
 async fn call(
     State(hub): State<Arc<Hub>>,
+    Extension(failures): Extension<Arc<Failures>>,
     Path(name): Path<String>,
     connected: Connected,
     headers: HeaderMap,
@@ -32,7 +37,14 @@ async fn call(
 ) -> Result<StatusCode, ApiError> {
     let name: ManagerName = name.parse().map_err(|_| ApiError::denied())?;
     let address = connected.address;
+    if failures.is_full(address.ip(), Instant::now()) {
+        return Err(ApiError::new(
+            Code::RateLimited,
+            "Too many refused calls from this address; try again in a minute.",
+        ));
+    }
     if !admits(&hub, &name, &headers) {
+        failures.count(address.ip(), Instant::now());
         warn!(manager = %name, %address, "A webhook call was refused.");
         return Err(ApiError::denied());
     }

@@ -14,6 +14,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get, post, put};
 use edge_secrets_protocol::{Generation, routes};
 
+use super::failures::Failures;
 use super::peer::NodePeer;
 use crate::catalog::records::{Actor, NewAudit};
 use crate::clock;
@@ -30,12 +31,12 @@ pub fn router() -> Router<Arc<Hub>> {
 
 /// Method, path and handler of every call: what the description is held to.
 fn calls() -> [(&'static str, &'static str, MethodRouter<Arc<Hub>>); 7] {
-    let limiter = Arc::new(enroll::FailureLimiter::default());
+    let failures = Arc::new(Failures::default());
     [
         (
             "post",
             routes::ENROLL,
-            post(enroll::call).layer(axum::Extension(limiter)),
+            post(enroll::call).layer(axum::Extension(failures)),
         ),
         ("post", routes::RENEW, post(renew::call)),
         ("put", routes::NODE, put(facts::call)),

@@ -20,8 +20,10 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::crowd::Place;
+use super::steady::Readers;
 use super::{Stop, tls, verifier};
 use crate::api::exchange::Exchange;
 use crate::api::peer::{Connected, Peer};
@@ -37,6 +39,8 @@ pub(super) struct Settings {
     pub(super) renewal_grace: Duration,
     pub(super) handshake_timeout: Duration,
     pub(super) max_streams: u32,
+    /// For how long a piece of an answer may lie unread.
+    pub(super) reader_timeout: Duration,
     /// How long requests under way may still take when the connection is over.
     pub(super) drain: Duration,
 }
@@ -46,6 +50,7 @@ pub(super) async fn serve(
     settings: &Settings,
     stream: TcpStream,
     address: SocketAddr,
+    place: Place,
     stop: &Stop,
 ) {
     // Without it, small answers wait for the peer's delayed acknowledgement.
@@ -58,7 +63,10 @@ pub(super) async fn serve(
     let Some(stream) = Box::pin(shake_hands(settings, stream, address)).await else {
         return;
     };
-    match client(settings, &stream) {
+    let client = client(settings, &stream);
+    // Whoever has a certificate is known from here on.
+    let _place = Some(place).filter(|_| !matches!(client, Ok(Some(_))));
+    match client {
         Ok(client) => Box::pin(speak(settings, stream, address, client, stop)).await,
         Err(reason) => warn!(%address, reason, "TLS connection refused."),
     }
@@ -132,6 +140,7 @@ async fn speak(
 ) {
     let life = life(client.as_ref(), settings.renewal_grace, clock::now());
     let exchange = Exchange::default();
+    let readers = Readers::default();
     let streams = match client {
         Some(_) => settings.max_streams,
         None => settings.max_streams.min(ANONYMOUS_STREAMS),
@@ -142,7 +151,7 @@ async fn speak(
             peer: peer(client.as_ref(), clock::now()),
             address,
         });
-        answer(settings.router.clone(), request)
+        answer(settings.router.clone(), request, readers.clone())
     });
     let mut connection = Box::pin(
         http2::Builder::new(TokioExecutor::new())
@@ -161,6 +170,10 @@ async fn speak(
         () = stop.graceful.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = readers.stalled(settings.reader_timeout) => {
+            info!(%address, "A reader stopped reading; its connection is cut.");
+            return;
         }
         () = sleep(life) => {
             debug!(%address, "A connection ends with its certificate.");
@@ -181,10 +194,12 @@ async fn speak(
 async fn answer(
     mut router: Router,
     request: Request<Incoming>,
+    readers: Readers,
 ) -> Result<Response<Body>, Infallible> {
     let mut service = Pin::new(&mut router);
     poll_fn(|context| Service::<Request<Incoming>>::poll_ready(&mut *service, context)).await?;
-    service.call(request).await
+    let answer = service.call(request).await?;
+    Ok(answer.map(|body| readers.watch(body)))
 }
 
 /// For how long a connection may be used. No connection outlives its certificate; one without a

@@ -438,3 +438,77 @@ async fn who_is_unknown_has_few_requests_at_once() {
         assert_eq!(answer.await.unwrap().unwrap(), "done");
     }
 }
+
+/// More than a reader takes by itself: its window for all of a connection is 5 MiB.
+async fn very_long() -> Body {
+    Body::from(vec![7; LONG])
+}
+const LONG: usize = 32 * 1024 * 1024;
+
+#[tokio::test]
+async fn who_stops_reading_an_answer_is_cut_off_and_nobody_else() {
+    let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+    let router = Router::new().route("/big", get(very_long)).route(
+        "/watch",
+        get(|| async {
+            Body::from_stream(futures_util::stream::pending::<io::Result<bytes::Bytes>>())
+        }),
+    );
+    let server = Running::with(pki, "limits: {reader_timeout: 1s}", router).await;
+    let node = node(&server.pki);
+    // One that waits for news reads nothing and is well.
+    let mut patient = speak(server.connect(Some(&node)).await.unwrap())
+        .await
+        .unwrap();
+    let watch = ask(&mut patient, "/watch").await.unwrap();
+
+    let stream = server.connect(Some(&node)).await.unwrap();
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let unread = ask(&mut client, "/big").await.unwrap();
+    assert_eq!(unread.status(), StatusCode::OK);
+    // Nothing but the server ends it: the answer is held, and nothing of it is read.
+    connection.await.unwrap().ok();
+    drop(unread);
+
+    let read = ask(&mut patient, "/big").await.unwrap();
+    let whole = read.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(whole.len(), LONG);
+    drop(watch);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_unknown_connections_and_the_known_do_not_count() {
+    let server = Running::start("limits: {max_unknown_per_address: 2}").await;
+    let node = node(&server.pki);
+    let mut known = Vec::new();
+    for _ in 0..3 {
+        let mut client = speak(server.connect(Some(&node)).await.unwrap())
+            .await
+            .unwrap();
+        ask(&mut client, "/who").await.unwrap();
+        known.push(client);
+    }
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let anonymous = speak(server.connect(None).await.unwrap()).await.unwrap();
+    assert!(server.connect(None).await.is_err(), "a third one");
+    assert!(
+        server.connect(Some(&node)).await.is_err(),
+        "it is unknown yet"
+    );
+    drop(silent);
+    drop(anonymous);
+    // As soon as the server has seen them go.
+    while server.who(None).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        server.who(Some(&node)).await.unwrap(),
+        "node edge-01 expired=false"
+    );
+    for client in &mut known {
+        ask(client, "/who").await.unwrap();
+    }
+}

@@ -1,9 +1,7 @@
 //! `POST /v1/enroll`: a token, a signing request and a sealing key for an identity.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
@@ -14,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::facts;
 use crate::api::body::Json;
+use crate::api::failures::Failures;
 use crate::api::peer::Connected;
 use crate::api::problem::ApiError;
 use crate::catalog::CatalogError;
@@ -25,12 +24,12 @@ use crate::hub::Hub;
 /// Every refused token gets one and the same answer; the reason stands in the audit trail.
 pub(super) async fn call(
     State(hub): State<Arc<Hub>>,
-    Extension(limiter): Extension<Arc<FailureLimiter>>,
+    Extension(failures): Extension<Arc<Failures>>,
     connected: Connected,
     Json(request): Json<EnrollRequest>,
 ) -> Result<Answer<Identity>, ApiError> {
     let address = connected.address.ip();
-    if limiter.is_full(address, Instant::now()) {
+    if failures.is_full(address, Instant::now()) {
         return Err(ApiError::new(
             Code::RateLimited,
             "Too many refused enrolments from this address; try again in a minute.",
@@ -40,7 +39,7 @@ pub(super) async fn call(
     if let Err(error) = &enrolled
         && error.code() == Code::Denied
     {
-        limiter.count(address, Instant::now());
+        failures.count(address, Instant::now());
     }
     enrolled.map(Answer)
 }
@@ -150,107 +149,4 @@ fn hash(secret: &[u8; 32]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
     hash
-}
-
-/// Counts refused enrolments by address, a minute at a time, in bounded memory.
-#[derive(Default)]
-pub(super) struct FailureLimiter(Mutex<HashMap<IpAddr, Failures>>);
-
-struct Failures {
-    since: Instant,
-    count: u32,
-}
-
-impl FailureLimiter {
-    /// Whether this address has used up its minute.
-    fn is_full(&self, address: IpAddr, now: Instant) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(&network(address))
-            .is_some_and(|failures| failures.is_current(now) && failures.count >= MAX_FAILURES)
-    }
-
-    fn count(&self, address: IpAddr, now: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = network(address);
-        if known.len() >= MAX_ADDRESSES && !known.contains_key(&address) {
-            known.retain(|_, failures| failures.is_current(now));
-            if known.len() >= MAX_ADDRESSES {
-                // So many at once are one attacker with many addresses: a token has 256 bits, and
-                // forgetting whom we counted is better than growing or shutting everybody out.
-                known.clear();
-            }
-        }
-        let failures = known.entry(address).or_insert(Failures {
-            since: now,
-            count: 0,
-        });
-        if !failures.is_current(now) {
-            *failures = Failures {
-                since: now,
-                count: 0,
-            };
-        }
-        failures.count = failures.count.saturating_add(1);
-    }
-}
-
-impl Failures {
-    fn is_current(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) < WINDOW
-    }
-}
-
-/// The address, or for IPv6 the /64 that one host has all of.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-const WINDOW: Duration = Duration::from_secs(60);
-const MAX_FAILURES: u32 = 10;
-const MAX_ADDRESSES: usize = 10_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_shut_out_for_the_rest_of_its_minute() {
-        let limiter = FailureLimiter::default();
-        let (one, two) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let start = Instant::now();
-        for _ in 0..MAX_FAILURES {
-            assert!(!limiter.is_full(one, start));
-            limiter.count(one, start);
-        }
-        assert!(limiter.is_full(one, start + WINDOW / 2));
-        assert!(!limiter.is_full(two, start));
-        assert!(!limiter.is_full(one, start + WINDOW));
-        limiter.count(one, start + WINDOW);
-        assert!(!limiter.is_full(one, start + WINDOW));
-    }
-
-    #[test]
-    fn one_ipv6_host_is_one_address() {
-        let limiter = FailureLimiter::default();
-        let now = Instant::now();
-        for host in 0..MAX_FAILURES {
-            limiter.count(format!("2001:db8::{host:x}").parse().unwrap(), now);
-        }
-        assert!(limiter.is_full("2001:db8::ffff".parse().unwrap(), now));
-        assert!(!limiter.is_full("2001:db8:0:1::1".parse().unwrap(), now));
-    }
-
-    #[test]
-    fn many_addresses_take_bounded_memory() {
-        let limiter = FailureLimiter::default();
-        let now = Instant::now();
-        for host in 0..u32::try_from(2 * MAX_ADDRESSES).unwrap() {
-            limiter.count(IpAddr::V4(host.into()), now);
-        }
-        assert!(limiter.0.lock().unwrap().len() <= MAX_ADDRESSES);
-    }
 }
