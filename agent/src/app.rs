@@ -34,11 +34,12 @@ use tracing::warn;
 pub use facts::gather as gather_facts;
 pub use log::init as init_log;
 
-use crate::clock::Now;
+use crate::cache::SealedCache;
+use crate::clock::{Gap, Now};
 use crate::config::Config;
 use crate::consumers::credentials::{self, CredentialServer, Ending, Keeper, Shelf};
 use crate::delivery::ConsumerId;
-use crate::identity::{IdentityError, NodeIdentity, Store};
+use crate::identity::{Custody, CustodyError, IdentityError, NodeIdentity, Store};
 use crate::local_api::{BindError, LocalApi, LocalApiOptions};
 use crate::metrics::Counters;
 use crate::reconcile::{Reconciler, RuntimeError};
@@ -82,6 +83,9 @@ pub enum AppError {
         .0.display()
     )]
     NotEnrolled(PathBuf),
+    /// The sealing key cannot be kept as the configuration wants.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
     /// The runtime directory cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -116,11 +120,31 @@ pub fn build(
     config_path: &Path,
     protection: Vec<String>,
 ) -> Result<Bound, AppError> {
-    let store = Store::new(&config.state_dir);
+    let credentials = Custody::credentials();
+    let custody = Custody::of(config.identity.sealing_key, credentials.as_deref())?;
+    build_with(config, config_path, protection, custody)
+}
+
+fn build_with(
+    config: Config,
+    config_path: &Path,
+    protection: Vec<String>,
+    custody: Custody,
+) -> Result<Bound, AppError> {
+    let store = Store::new(&config.state_dir).with_custody(custody);
     let Some(identity) = NodeIdentity::load(&store)? else {
         return Err(AppError::NotEnrolled(config.state_dir));
     };
     identity.check_configured(&config.node)?;
+    if identity.sealing.all().is_empty() {
+        let reason = "its key is encrypted under a credential edge-secrets-key that this process \
+                      was not given, or under another one; the next renewal brings a new key";
+        warn!(
+            reason,
+            "What is kept for times without a hub cannot be opened."
+        );
+        SealedCache::give_up(&config.state_dir, reason);
+    }
     let counters = Arc::new(Counters::default());
     let mut reconciler = Reconciler::open(&config.runtime())?;
     reconciler.count_in(counters.clone());
@@ -130,7 +154,9 @@ pub fn build(
     reconciler.deliver_as(&identity.enrolment);
     // Before anybody is told or given anything.
     reconciler.expire(Now::read());
-    let offline = Offline::open(&config, &identity, Now::read());
+    // What lies on tmpfs has seen no boot.
+    let gap = reconciler.newest().map_or(Gap::Boot, |_| Gap::Restart);
+    let offline = Offline::open(&config, &identity, Now::read(), gap);
     let board = Board::new(&config, &identity, protection, &reconciler);
     let notifier = Notifier::from_env();
     let (shelf, asked) = (host.shelf(), host.asked());

@@ -38,7 +38,7 @@ pub(crate) use self::age::Age;
 pub(crate) use self::index::Whose;
 use self::index::{Index, ready};
 pub(crate) use self::reseal::Resealed;
-use crate::clock::Now;
+use crate::clock::{Gap, Now};
 use crate::disk::{self, damaged, read, remove_all, remove_file, replace};
 use crate::ends::Desired;
 
@@ -97,9 +97,14 @@ impl SealedCache {
     /// Takes over what is kept in the state directory, and gives what the node should have by it. What
     /// is of another enrolment, damaged or unreadable is named in the log and set aside; then nothing
     /// is kept.
-    pub(crate) fn open(state_dir: &Path, whose: Whose, now: Now) -> (Self, Option<Desired>) {
+    pub(crate) fn open(
+        state_dir: &Path,
+        whose: Whose,
+        now: Now,
+        gap: Gap,
+    ) -> (Self, Option<Desired>) {
         let dir = state_dir.join(DIR);
-        let (kept, values) = match take_over(&dir, &whose, now) {
+        let (kept, values) = match take_over(&dir, &whose, now, gap) {
             Ok(Some((desired, values))) => (Some(desired), values),
             Ok(None) => (None, BTreeSet::new()),
             Err(reason) => {
@@ -120,6 +125,14 @@ impl SealedCache {
             state: Mutex::new(state),
         };
         (Self(Arc::new(shared)), kept)
+    }
+
+    /// Moves what is kept in the state directory out of the way: nothing here can open it.
+    pub(crate) fn give_up(state_dir: &Path, reason: &str) {
+        let dir = state_dir.join(DIR);
+        if dir.exists() {
+            set_aside(&dir, reason);
+        }
     }
 
     /// Removes whatever is kept in the state directory.
@@ -335,6 +348,7 @@ fn take_over(
     dir: &Path,
     whose: &Whose,
     now: Now,
+    gap: Gap,
 ) -> Result<Option<(Desired, BTreeSet<FetchItem>)>, String> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -353,7 +367,7 @@ fn take_over(
         Err(error) => return Err(format!("its index cannot be read: {error}")),
     };
     let desired = match index {
-        Some(index) => Some(index.desired(whose, now)?),
+        Some(index) => Some(index.desired(whose, now, gap)?),
         None => None,
     };
     let wanted = desired.iter().flat_map(|d| &d.bindings().deployments);

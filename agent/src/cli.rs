@@ -338,7 +338,10 @@ impl From<RuntimeError> for Failure {
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let exit = match &error {
-            AppError::Identity(_) | AppError::NotEnrolled(_) | AppError::Runtime(_) => Exit::Usage,
+            AppError::Identity(_)
+            | AppError::NotEnrolled(_)
+            | AppError::Custody(_)
+            | AppError::Runtime(_) => Exit::Usage,
             AppError::Socket { source, .. } => match source {
                 BindError::UnknownGroup(_) | BindError::Group { .. } => Exit::Usage,
                 BindError::Io(_) => Exit::Other,

@@ -30,6 +30,15 @@ pub struct Now {
     pub boot: BootTime,
 }
 
+/// What lies between a former life of the agent and this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// The machine has run all the time: the time since boot tells how long it was.
+    Restart,
+    /// It was booted, or nobody can tell.
+    Boot,
+}
+
 impl Now {
     /// Looks at both clocks. A boot-time clock that cannot be read gives the end of time: what has an
     /// end is over then, as nobody can tell how long it may stay.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_secrets_protocol::{NodeId, OrgId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use properties::Properties;
 pub use units::{ByteSize, Span, UnitError};
@@ -28,6 +28,9 @@ pub struct Config {
     /// What this node is and says of itself.
     #[serde(default)]
     pub node: Node,
+    /// How the node's keys are kept.
+    #[serde(default)]
+    pub identity: Identity,
     /// Where identity and sealed cache stand. Absolute.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
@@ -131,6 +134,26 @@ pub struct Node {
     /// The node policy in Open Horizon's schema, JSON or YAML. Relative to the configuration.
     #[serde(default)]
     pub policy_file: Option<PathBuf>,
+}
+
+/// How the node's keys are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// How the key is kept that opens the sealed cache.
+    #[serde(default)]
+    pub sealing_key: SealingKeyCustody,
+}
+
+/// How the key is kept that opens the sealed cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SealingKeyCustody {
+    /// As it is, in a file that only the agent's user reads.
+    #[default]
+    File,
+    /// Encrypted under the credential `edge-secrets-key` of the agent's unit.
+    Credential,
 }
 
 /// The tmpfs at the runtime directory.

@@ -4,6 +4,7 @@
 //! ([`Store`]), so that they fit each other after a crash at any instant.
 
 pub mod certificate;
+mod custody;
 mod enrol;
 mod keys;
 mod pinned;
@@ -19,13 +20,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use certificate::{CertificateError, CertificateFacts, Validity};
+pub use custody::{Custody, CustodyError};
 pub use enrol::{EnrolError, enrol};
 pub use keys::KeyError;
 pub use renewal::renew;
 pub use sealing::{Resealer, SealingKeys};
 pub use store::{Material, SetNumber, Store, StoreError};
 
-use crate::config::Node;
+use crate::config::{Node, SealingKeyCustody};
 use crate::hub::tls;
 
 /// An identity that is ready to connect with. The private key is inside the TLS configuration.
@@ -38,6 +40,8 @@ pub struct NodeIdentity {
     pub validity: Validity,
     /// What opens values that are sealed to this node.
     pub sealing: SealingKeys,
+    /// How the sealing key in use is kept.
+    pub custody: SealingKeyCustody,
     /// Stands for the enrolment, over renewals: its first sealing key's public half.
     pub enrolment: PublicKey,
     /// How to connect to the hub.
@@ -80,22 +84,19 @@ impl NodeIdentity {
     /// # Errors
     /// When something is there and cannot be used.
     pub fn load(store: &Store) -> Result<Option<Self>, IdentityError> {
-        let Some((set, material)) = store.load()? else {
+        let Some((set, stored)) = store.load()? else {
             return Ok(None);
         };
         let (next, former) = store.other_sealing_keys(set)?;
-        let (facts, tls) = ready(&material)?;
-        let Material {
-            sealing_key,
-            enrolment,
-            ..
-        } = material;
+        let (facts, tls) = ready(&stored.key, &stored.certificate, &stored.trust_bundle)?;
+        let sealing = stored.sealing;
         Ok(Some(Self {
             org: facts.org,
             node: facts.node,
             validity: facts.validity,
-            sealing: SealingKeys::new(sealing_key, next, former),
-            enrolment,
+            sealing: SealingKeys::new(sealing.key, next, former),
+            custody: sealing.custody,
+            enrolment: stored.enrolment,
             tls: Arc::new(tls),
             set,
         }))
@@ -116,12 +117,16 @@ impl NodeIdentity {
 }
 
 /// What the certificate says, and how to connect with it; checks that all parts fit each other.
-fn ready(material: &Material) -> Result<(CertificateFacts, ClientConfig), IdentityError> {
-    let chain = certificates(&material.certificate, "node.crt")?;
-    let authorities = certificates(&material.trust_bundle, "ca.crt")?;
+fn ready(
+    key: &str,
+    certificate: &str,
+    trust_bundle: &str,
+) -> Result<(CertificateFacts, ClientConfig), IdentityError> {
+    let chain = certificates(certificate, "node.crt")?;
+    let authorities = certificates(trust_bundle, "ca.crt")?;
     let leaf = chain.first().ok_or(IdentityError::Malformed("node.crt"))?;
     let facts = certificate::inspect(leaf)?;
-    let key = PrivateKeyDer::from_pem_slice(material.key.as_bytes())
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|_| IdentityError::Malformed("node.key"))?;
     let tls = tls::with_identity(&authorities, chain, key)?;
     Ok((facts, tls))

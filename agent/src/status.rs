@@ -8,6 +8,8 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::SealingKeyCustody;
+
 /// The whole answer of `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
@@ -38,6 +40,9 @@ pub struct AgentStatus {
 pub struct CacheStatus {
     /// How many values are kept.
     pub values: usize,
+    /// How the key is kept that opens them: `file` or `credential`.
+    #[serde(default)]
+    pub sealing_key: SealingKeyCustody,
     /// Why not all that should be kept is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

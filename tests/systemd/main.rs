@@ -10,6 +10,7 @@
 )]
 
 mod credentials;
+mod custody;
 mod examples;
 mod files;
 mod lifecycle;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     }
     let trials = [
         credentials::trials(),
+        custody::trials(),
         examples::trials(),
         files::trials(),
         lifecycle::trials(),

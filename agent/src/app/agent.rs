@@ -167,6 +167,7 @@ impl Agent {
                 break;
             }
         }
+        self.offline.age.ends(Now::read());
         self.readiness.stopping();
         info!("Agent stopped.");
     }
@@ -268,7 +269,7 @@ impl Agent {
 
     /// Makes the present state visible.
     pub(super) fn publish(&mut self) {
-        let cache = self.offline.status();
+        let cache = self.offline.status(&self.identity);
         self.board
             .publish(&self.identity, &self.reconciler, &self.host, cache);
         self.readiness.say(&self.board.status());
@@ -301,6 +302,12 @@ impl Agent {
 
     /// Notes when to renew. Asked again at each resync: the clock may have been set meanwhile.
     pub(super) fn plan_renewal(&mut self) {
+        let (sealing, custody) = (&self.identity.sealing, self.identity.custody);
+        if sealing.current().is_none() || custody != self.store.custody().wanted() {
+            // The sealing key changes with it: to one that can be opened, and is kept as it should be.
+            self.agenda.renew.at(Instant::now());
+            return;
+        }
         let due = renewal::due_at(self.identity.validity, self.renewal_jitter);
         let wait = Timestamp::now().duration_until(due);
         let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
@@ -311,14 +318,7 @@ impl Agent {
         if error.refuses_identity() && !self.proven && self.roll_back() {
             return Duration::ZERO;
         }
-        let starts = self.identity.validity.not_before;
-        if matches!(error, HubError::Tls { .. }) && Timestamp::now() < starts {
-            error = HubError::Lost(format!(
-                "{error}; the clock of this machine is behind: it says {}, and the node's \
-                 certificate starts at {starts}",
-                Timestamp::now().strftime("%FT%TZ")
-            ));
-        }
+        error = blame_clock(error, self.identity.validity.not_before, Timestamp::now());
         if error.code() == Some(Code::NotEnrolled) {
             error = HubError::Lost(format!(
                 "{error}; enrol this node again: edge-secrets-agent enroll --force --token -"
@@ -535,6 +535,18 @@ impl Agent {
     }
 }
 
+/// Names a clock that is behind, where that is why a connection did not come about.
+fn blame_clock(error: HubError, starts: Timestamp, now: Timestamp) -> HubError {
+    if !matches!(error, HubError::Tls { .. }) || starts <= now {
+        return error;
+    }
+    HubError::Lost(format!(
+        "{error}; the clock of this machine is behind: it says {}, and the node's certificate starts \
+         at {starts}",
+        now.strftime("%FT%TZ")
+    ))
+}
+
 /// Until then; for ever when there is nothing to wait for.
 pub(super) async fn until(at: Option<Instant>) {
     match at {
@@ -554,3 +566,24 @@ const END_SPREAD: Duration = Duration::from_secs(3);
 const WIPE_RETRY: Duration = Duration::from_secs(10);
 /// Further than timers reach; planned again long before.
 const FAR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::TlsFault;
+
+    #[test]
+    fn a_certificate_that_has_not_begun_is_named_as_a_clock_problem() {
+        let (starts, unset) = (Timestamp::constant(1_700_000_000, 0), Timestamp::UNIX_EPOCH);
+        let refused = || HubError::Tls {
+            url: "https://hub".into(),
+            fault: TlsFault::IdentityRefused("bad certificate".into()),
+        };
+        let blamed = blame_clock(refused(), starts, unset).to_string();
+        assert!(blamed.contains("clock of this machine is behind: it says 1970-01-01T00:00:00Z"));
+        let right = blame_clock(refused(), starts, starts).to_string();
+        assert!(!right.contains("clock"), "{right}");
+        let lost = blame_clock(HubError::Lost("reset".into()), starts, unset);
+        assert!(!lost.to_string().contains("clock"));
+    }
+}

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::agent::{Agent, End};
 use crate::cache::{Age, Resealed, SealedCache, Whose};
-use crate::clock::Now;
+use crate::clock::{Gap, Now};
 use crate::config::{Cache, Config};
 use crate::ends::Desired;
 use crate::hub::{Connection, HubError};
@@ -37,7 +37,8 @@ pub(super) struct Offline {
 }
 
 impl Offline {
-    pub(super) fn open(config: &Config, identity: &NodeIdentity, now: Now) -> Self {
+    /// What a former life kept; `gap` says what lies between.
+    pub(super) fn open(config: &Config, identity: &NodeIdentity, now: Now, gap: Gap) -> Self {
         let mut offline = Self {
             cache: None,
             recalled: None,
@@ -46,16 +47,21 @@ impl Offline {
             error: None,
             age: Age::open(&config.state_dir, config.offline.max_age.duration(), now),
         };
-        offline.configure(config, identity, now);
+        offline.take(config, identity, now, gap);
         offline
     }
 
     /// Switches the cache on or off, as the configuration says. What was kept goes with it.
     pub(super) fn configure(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
+        // It is removed when it is switched off: there is nothing of a former life.
+        self.take(config, identity, now, Gap::Boot);
+    }
+
+    fn take(&mut self, config: &Config, identity: &NodeIdentity, now: Now, gap: Gap) {
         self.age.may_be(config.offline.max_age.duration());
         match (config.offline.cache, &self.cache) {
             (Cache::Sealed, None) => {
-                let (cache, kept) = SealedCache::open(&config.state_dir, whose(identity), now);
+                let (cache, kept) = SealedCache::open(&config.state_dir, whose(identity), now, gap);
                 (self.cache, self.recalled) = (Some(cache), kept);
             }
             (Cache::Off, _) => {
@@ -70,9 +76,10 @@ impl Offline {
     }
 
     /// For the status.
-    pub(super) fn status(&self) -> Option<CacheStatus> {
+    pub(super) fn status(&self, identity: &NodeIdentity) -> Option<CacheStatus> {
         self.cache.as_ref().map(|cache| CacheStatus {
             values: cache.len(),
+            sealing_key: identity.custody,
             error: self.error.clone(),
         })
     }
@@ -140,7 +147,7 @@ impl Agent {
             self.offline.recalled = None;
             return;
         }
-        let values = self.offline.status().map_or(0, |status| status.values);
+        let values = self.offline.cache.as_ref().map_or(0, SealedCache::len);
         info!(%generation, values, "Going on with what is kept until the hub is reached.");
         self.converge_without_hub();
         let pending = |state| state == DeploymentState::Pending;

@@ -1,5 +1,6 @@
 //! The whole agent but its process, against a hub over real sockets, delivering on real tmpfs.
 
+mod custody;
 mod keys;
 mod lives;
 mod node;

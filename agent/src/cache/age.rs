@@ -1,8 +1,9 @@
 //! For how long nothing was heard of the hub: after `offline.max_age` whatever it said is too old.
 //!
 //! While the agent runs, the time since boot counts, which nobody sets. Over a restart or a reboot the
-//! wall clock tells how long the machine was off; time that was counted before is never lost by a wall
-//! clock that is set back.
+//! wall clock tells how long the machine was off. A wall clock that is behind what was seen of it before
+//! (no battery, set back), or years ahead, tells nothing: what was counted stays counted, and the rest is
+//! added when the clock has become right.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,44 +24,60 @@ pub(crate) struct Age {
     /// How long it was when `since` came; none while the hub is there.
     before: Option<Duration>,
     since: BootTime,
-    /// What stands on disk, and since when.
+    /// When this life began, and the wall clock's last words from before it, as long as it cannot be told
+    /// how long the machine was off.
+    doubt: Option<(BootTime, Note)>,
+    /// Since when the note stands on disk, and for how long it may.
     noted: BootTime,
+    step: Duration,
     over: bool,
     not_before: Option<BootTime>,
 }
 
 /// What stands on disk.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Note {
     /// When the hub was heard last, by the wall clock.
     heard: Timestamp,
     /// How much of the time since then the agent has counted itself.
     counted_ms: u64,
+    /// What the wall clock said when this was written; a note of a time before this was written has none.
+    #[serde(default)]
+    seen: Option<Timestamp>,
 }
 
 impl Age {
     /// Takes over what stands in the state directory. Without a note nothing has passed yet.
     pub(crate) fn open(state_dir: &Path, max: Duration, now: Now) -> Self {
         let file = state_dir.join(FILE);
-        let before = match disk::read(&file, MAX_NOTE) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_or_else(
-                |_| {
+        let note = match disk::read(&file, MAX_NOTE) {
+            Ok(bytes) => serde_json::from_slice::<Note>(&bytes)
+                .inspect_err(|_| {
                     warn!(file = %file.display(), "It cannot be told since when there is no hub.");
-                    Duration::ZERO
-                },
-                |note: Note| note.passed(now.wall),
-            ),
-            Err(_) => Duration::ZERO,
+                })
+                .ok(),
+            Err(_) => None,
         };
-        Self {
+        let counted = note.as_ref().map_or(0, |note| note.counted_ms);
+        let mut age = Self {
             file,
             max,
-            before: Some(before),
+            before: Some(Duration::from_millis(counted)),
             since: now.boot,
+            doubt: note.map(|note| (now.boot, note)),
             noted: now.boot,
+            step: FIRST_STEP,
             over: false,
             not_before: None,
+        };
+        age.settle(now);
+        if age.doubt.is_some() {
+            warn!(
+                clock = %now.wall,
+                "The clock of this machine is wrong: how long it was off is not counted until it is right."
+            );
         }
+        age
     }
 
     /// The configuration says how long it may be.
@@ -71,6 +88,7 @@ impl Age {
     /// The hub is there.
     pub(crate) fn heard(&mut self, now: Now) {
         let first = self.before.take().is_some();
+        self.doubt = None;
         self.over = false;
         if first {
             self.note(now);
@@ -82,14 +100,22 @@ impl Age {
         if self.before.is_none() {
             self.before = Some(Duration::ZERO);
             self.since = now.boot;
+            self.step = FIRST_STEP;
             self.note(now);
         }
     }
 
+    /// The agent ends: what was counted is not lost.
+    pub(crate) fn ends(&mut self, now: Now) {
+        self.note(now);
+    }
+
     /// Whether all that the hub said is too old now, which is said once.
     pub(crate) fn is_over(&mut self, now: Now) -> bool {
+        self.settle(now);
         if now.boot >= self.noted.after(self.step()) {
             self.note(now);
+            self.step = self.step.saturating_mul(2);
         }
         if self.not_before.is_some_and(|at| now.boot < at) {
             return false;
@@ -124,17 +150,42 @@ impl Age {
         Some(before.saturating_add(now.boot.since(self.since)))
     }
 
-    /// How much time a kill may lose: a small part of what there is.
+    /// Adds how long the machine was off, as soon as the wall clock can tell.
+    fn settle(&mut self, now: Now) {
+        let Some((began, note)) = &self.doubt else {
+            return;
+        };
+        let running = now.boot.since(*began);
+        let then = now.wall.checked_sub(running).unwrap_or(Timestamp::MIN);
+        let Some(passed) = note.passed(then) else {
+            return;
+        };
+        self.doubt = None;
+        self.before = self.before.map(|before| before.max(passed));
+    }
+
+    /// How much time a kill may lose: a small part of what there is, and less when this life, or the time
+    /// without a hub, is young, so that no row of short lives goes on for ever.
     fn step(&self) -> Duration {
-        (self.max / 48).clamp(Duration::from_secs(1), Duration::from_secs(6 * 3600))
+        let most = (self.max / 48).clamp(Duration::from_secs(1), Duration::from_secs(6 * 3600));
+        self.step.min(most)
     }
 
     fn note(&mut self, now: Now) {
         self.noted = now.boot;
         let passed = self.passed(now).unwrap_or_default();
-        let note = Note {
-            heard: now.wall.checked_sub(passed).unwrap_or(Timestamp::MIN),
-            counted_ms: u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
+        let counted_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let note = match &self.doubt {
+            // What a right clock said last is not overwritten with what a wrong one says.
+            Some((_, note)) => Note {
+                counted_ms,
+                ..note.clone()
+            },
+            None => Note {
+                heard: now.wall.checked_sub(passed).unwrap_or(Timestamp::MIN),
+                counted_ms,
+                seen: Some(now.wall),
+            },
         };
         if let Err(error) = write(&self.file, &note) {
             warn!(file = %self.file.display(), %error, "It cannot be noted when the hub was heard.");
@@ -143,9 +194,14 @@ impl Age {
 }
 
 impl Note {
-    fn passed(&self, wall: Timestamp) -> Duration {
-        let by_wall = Duration::try_from(self.heard.duration_until(wall)).unwrap_or_default();
-        by_wall.max(Duration::from_millis(self.counted_ms))
+    /// How long it was by `wall`; none when that clock is wrong.
+    fn passed(&self, wall: Timestamp) -> Option<Duration> {
+        let seen = self.seen.unwrap_or(self.heard);
+        let off = Duration::try_from(seen.duration_until(wall)).ok()?;
+        if off > FAR {
+            return None;
+        }
+        Duration::try_from(self.heard.duration_until(wall)).ok()
     }
 }
 
@@ -158,6 +214,9 @@ fn write(file: &Path, note: &Note) -> io::Result<()> {
 
 const FILE: &str = "heard";
 const MAX_NOTE: usize = 4096;
+const FIRST_STEP: Duration = Duration::from_secs(60);
+/// No machine that was off for longer is believed to have been: its clock is wrong.
+const FAR: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// What could not be wiped is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -206,13 +265,95 @@ mod tests {
         let mut age = Age::open(dir.path(), HOUR, at(5, 2_410));
         assert_eq!(
             age.next(),
-            Some(at(5 + 1_200, 0).boot.min(at(5 + 75, 0).boot))
+            Some(at(5 + 1_200, 0).boot.min(at(5 + 60, 0).boot))
         );
         assert!(!age.is_over(at(1_204, 3_609)));
         assert!(age.is_over(at(1_205, 3_610)));
         // Set back by years: what was counted stays counted.
         let mut age = Age::open(dir.path(), HOUR, at(5, -100_000_000));
         assert!(age.is_over(at(5 + 3_600 - 1_199, -99_997_000)));
+    }
+
+    const YEAR: i64 = 365 * 24 * 3600;
+
+    #[test]
+    fn a_clock_that_is_wrong_at_boot_counts_when_it_has_become_right() {
+        for wrong in [-1_700_000_000, -1, 6 * YEAR, 73 * YEAR] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+            age.heard(at(10, 0));
+            age.lost(at(20, 10));
+            assert!(!age.is_over(at(620, 610)), "ten minutes, noted");
+            // Off for half an hour, and booted with a clock that is wrong: what was counted counts.
+            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            assert!(
+                !age.is_over(at(605, wrong + 600)),
+                "{wrong}: twenty minutes"
+            );
+            // Another boot in between forgets neither.
+            let mut age = Age::open(dir.path(), HOUR, at(3, wrong));
+            assert!(!age.is_over(at(4, wrong + 1)), "{wrong}");
+            // The clock is set right: with the time off it is more than an hour.
+            assert!(age.is_over(at(5, 610 + 1_800 + 600 + 600)), "{wrong}");
+
+            // It never becomes right: the time that is counted ends it all the same.
+            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            assert!(!age.is_over(at(5 + 2_300, wrong + 2_300)), "{wrong}");
+            assert!(age.is_over(at(5 + 2_400, wrong + 2_400)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn steps_of_the_clock_while_the_agent_runs_change_nothing() {
+        for step in [-50 * YEAR, -1, 1, 50 * YEAR] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+            age.heard(at(10, 0));
+            age.lost(at(20, 10));
+            assert!(!age.is_over(at(1_220, step + 1_210)), "{step}");
+            // Nor do they afterwards, when the machine was off for ten minutes by that clock.
+            let mut age = Age::open(dir.path(), HOUR, at(5, step + 1_810));
+            assert!(!age.is_over(at(5 + 1_799, step + 1_810 + 1_799)), "{step}");
+            assert!(age.is_over(at(5 + 1_800, step + 1_810 + 1_800)), "{step}");
+        }
+    }
+
+    #[test]
+    fn no_row_of_short_lives_goes_on_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let month = Duration::from_secs(30 * 24 * 3600);
+        let mut age = Age::open(dir.path(), month, at(10, 0));
+        age.heard(at(10, 0));
+        age.lost(at(11, 1));
+        // Cut off after five hours each time, with a clock that begins in 1970.
+        let mut lives = 0;
+        loop {
+            lives += 1;
+            assert!(lives < 1_000, "it never ends");
+            let boot = |seconds: u64| at(seconds, seconds as i64 - 1_700_000_000);
+            let mut age = Age::open(dir.path(), month, boot(5));
+            let mut over = false;
+            while let Some(next) = age.next()
+                && next <= boot(5 * 3600).boot
+                && !over
+            {
+                let seconds = next.since(BootTime::LONG_AGO).as_secs() + 1;
+                over = age.is_over(boot(seconds));
+            }
+            if over {
+                break;
+            }
+        }
+        assert!(lives >= 30 * 24 / 5, "{lives}");
+        // Told to stop, it loses nothing at all.
+        let mut age = Age::open(dir.path(), month, at(5, -1));
+        let before = age.passed(at(5, -1)).unwrap();
+        age.ends(at(45, 39));
+        let age = Age::open(dir.path(), month, at(5, -1));
+        assert_eq!(
+            age.passed(at(5, -1)),
+            Some(before + Duration::from_secs(40))
+        );
     }
 
     #[test]

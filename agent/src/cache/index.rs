@@ -11,7 +11,7 @@ use edge_secrets_protocol::{NodeId, OrgId, PublicKey, SecretName, SecretVersion,
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootTime, Gap, Now};
 use crate::ends::Desired;
 use crate::hub::check_bindings;
 
@@ -85,20 +85,29 @@ impl Index {
         }
     }
 
-    /// What the node should have, as far as that can be told now. Lives have gone on by as much as the
-    /// clock says that goes further; where the wall clock is behind the one that wrote this, nobody can
-    /// tell how long it was, and whatever ends has ended.
+    /// What the node should have, as far as that can be told now. After a restart of the agent, lives have
+    /// gone on by the time since boot, whatever the wall clock was set to. After a boot the wall clock
+    /// counts; where it is behind the one that wrote this, nobody can tell how long it was, and whatever
+    /// ends has ended.
     ///
     /// # Errors
     /// When this is of another enrolment.
-    pub(super) fn desired(self, whose: &Whose, now: Now) -> Result<Desired, &'static str> {
+    pub(super) fn desired(
+        self,
+        whose: &Whose,
+        now: Now,
+        gap: Gap,
+    ) -> Result<Desired, &'static str> {
         if self.whose != *whose {
             return Err("it is of another enrolment");
         }
         let by_wall = Duration::try_from(self.wall.duration_until(now.wall)).ok();
-        // Of another boot, perhaps: then it says too little, and the wall clock decides.
         let by_boot = now.boot.since(self.boot_ms);
-        let passed = by_wall.map(|by_wall| by_wall.max(by_boot));
+        let passed = match gap {
+            Gap::Restart => Some(by_boot),
+            // Of another boot, perhaps: then it says too little, and the wall clock decides.
+            Gap::Boot => by_wall.map(|by_wall| by_wall.max(by_boot)),
+        };
         let mut bindings = self.bindings;
         for deployment in &mut bindings.deployments {
             for secret in &mut deployment.secrets {

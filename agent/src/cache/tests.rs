@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::BootTime;
+use crate::clock::{BootTime, Gap};
 use crate::hub::fake::deployment;
 use crate::identity::{Resealer, SealingKeys};
 
@@ -31,7 +31,7 @@ impl World {
     }
 
     fn open(&self) -> (SealedCache, Option<Desired>) {
-        SealedCache::open(self.dir.path(), self.whose(), at(1_000))
+        SealedCache::open(self.dir.path(), self.whose(), at(1_000), Gap::Boot)
     }
 
     fn sealed(&self, item: &FetchItem, value: &str) -> (FetchItem, Sealed) {
@@ -187,7 +187,7 @@ fn what_is_of_another_enrolment_or_damaged_is_set_aside_and_filled_again() {
     let wanted = desired(1, svc("1"));
     world.keep(&cache, &wanted);
     let other = World::new();
-    let (_, kept) = SealedCache::open(world.dir.path(), other.whose(), at(1_000));
+    let (_, kept) = SealedCache::open(world.dir.path(), other.whose(), at(1_000), Gap::Boot);
     assert_eq!(kept, None);
     let aside = world.dir.path().join(SET_ASIDE);
     assert!(aside.join(INDEX).exists() && !world.dir.path().join("cache").exists());
@@ -287,8 +287,8 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
     let mut lease = svc("1");
     lease[0].secrets[0].expires_in_ms = Some(600_000);
     world.keep(&cache, &desired(1, lease));
-    let left = |now: Now| {
-        let (_, kept) = SealedCache::open(world.dir.path(), world.whose(), now);
+    let left_after = |now: Now, gap| {
+        let (_, kept) = SealedCache::open(world.dir.path(), world.whose(), now, gap);
         let kept = kept.unwrap();
         let end = kept
             .ends()
@@ -300,6 +300,7 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
             .copied();
         end.unwrap().at.since(now.boot).as_secs()
     };
+    let left = |now| left_after(now, Gap::Boot);
     assert_eq!(left(at(1_000)), 600);
     // Rebooted: the wall clock knows how long it took.
     let mut rebooted = at(1_100);
@@ -314,8 +315,14 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
     behind.wall = at(999).wall;
     assert_eq!(left(behind), 0);
     assert_eq!(left(at(9_999)), 0);
+    // Where the machine has run all the time, no step of the wall clock ends or prolongs a life.
+    for years in [-40, -1, 1, 40] {
+        let mut stepped = at(1_100);
+        stepped.wall = at(1_100).wall + jiff::SignedDuration::from_hours(years * 365 * 24);
+        assert_eq!(left_after(stepped, Gap::Restart), 500, "{years} years");
+    }
     // What ends is not asked for anew only to be kept.
-    let (cache, kept) = SealedCache::open(world.dir.path(), world.whose(), at(1_001));
+    let (cache, kept) = SealedCache::open(world.dir.path(), world.whose(), at(1_001), Gap::Boot);
     fs::remove_file(world.path(&file_name(&cred("1")))).unwrap();
     assert_eq!(cache.find(&cred("1")), None);
     assert!(cache.lacks(&kept.unwrap()).is_empty());
@@ -405,7 +412,7 @@ proptest! {
 /// A world whose node has another sealing key since what it keeps was sealed.
 fn rotated(world: &World) -> (SealingKeys, Resealer) {
     let former = SealingKey::from_bytes(world.key.expose()).unwrap();
-    let keys = SealingKeys::new(SealingKey::generate(), None, vec![former]);
+    let keys = SealingKeys::new(Some(SealingKey::generate()), None, vec![former]);
     let (org, node) = ("myorg".parse().unwrap(), "edge-01".parse().unwrap());
     let resealer = Resealer::new(&org, &node, &keys).unwrap();
     (keys, resealer)
@@ -440,7 +447,7 @@ fn what_is_kept_is_sealed_to_the_new_key_and_the_former_one_opens_nothing() {
     let (next, kept) = world.open();
     assert_eq!(kept, Some(three()));
     for item in three().bindings().deployments.iter().flat_map(ready) {
-        assert!(opens(&next, &item, keys.current()));
+        assert!(opens(&next, &item, keys.current().unwrap()));
         assert!(!opens(&next, &item, &world.key));
     }
     assert_eq!(next.reseal(&resealer).unwrap(), Resealed::default());
@@ -486,7 +493,11 @@ fn a_kill_while_values_are_sealed_anew_leaves_each_under_a_key_that_is_there() {
         assert_eq!(world.files().len(), 4, "step {step}: nothing is left over");
         let rest = cache.reseal(&resealer).unwrap();
         assert_eq!((rest.values, rest.lost), (3 - step / 2, 0), "step {step}");
-        assert!(items.iter().all(|item| opens(&cache, item, keys.current())));
+        assert!(
+            items
+                .iter()
+                .all(|item| opens(&cache, item, keys.current().unwrap()))
+        );
     }
 }
 
@@ -520,7 +531,7 @@ fn what_no_key_opens_is_fetched_again_and_what_cannot_be_written_keeps_the_forme
     let resealed = cache.reseal(&resealer).unwrap();
     assert_eq!(resealed.lost, 2);
     assert_eq!(cache.lacks(&three()), [items[0].clone(), items[2].clone()]);
-    assert!(opens(&cache, &items[1], keys.current()));
+    assert!(opens(&cache, &items[1], keys.current().unwrap()));
 }
 
 #[test]

@@ -9,17 +9,32 @@ use zeroize::Zeroizing;
 use super::{EnrollArgs, Exit, Failure, TokenSource, say};
 use crate::app;
 use crate::config::Config;
-use crate::identity::{EnrolError, Store, enrol};
+use crate::identity::{Custody, CustodyError, EnrolError, Store, enrol};
 
 pub(super) async fn run(config: &Config, args: EnrollArgs) -> Result<(), Failure> {
     let token = read(args.token)?;
     let facts = app::gather_facts(config, Vec::new())?;
-    let store = Store::new(&config.state_dir);
+    let wanted = config.identity.sealing_key;
+    let credentials = Custody::credentials();
+    let custody = match Custody::of(wanted, credentials.as_deref()) {
+        Ok(custody) => custody,
+        // It is the unit's; a command that somebody types has none.
+        Err(CustodyError::Absent) => Custody::default(),
+        Err(error) => return Err(Failure::new(Exit::Usage, error)),
+    };
+    let store = Store::new(&config.state_dir).with_custody(custody);
     let identity = enrol(config, &store, token, facts, args.force).await?;
     say(format_args!(
         "Enrolled as {}/{}; the certificate is good until {} and renews itself.",
         identity.org, identity.node, identity.validity.not_after
-    ))
+    ))?;
+    if identity.custody == wanted {
+        return Ok(());
+    }
+    say(
+        "The sealing key is a plain file until the agent has reached the hub: then it gets another \
+         one, encrypted under its unit's credential, before any value.",
+    )
 }
 
 fn read(source: TokenSource) -> Result<Token, Failure> {

@@ -9,6 +9,7 @@ use edge_secrets_protocol::status::DeploymentState;
 use serde::Serialize;
 
 use super::{Exit, Failure, Output, WAIT_SLICE, print, say};
+use crate::config::SealingKeyCustody;
 use crate::local_api::{self, ClientError};
 use crate::status::{AgentStatus, ConsumerStatus, HubState, ProfileEffect, ServiceStatus};
 
@@ -102,7 +103,14 @@ fn table(status: &AgentStatus) -> String {
     }
     if let Some(cache) = &status.cache {
         let s = if cache.values == 1 { "" } else { "s" };
-        line("cache", format_args!("{} sealed value{s}", cache.values));
+        let key = match cache.sealing_key {
+            SealingKeyCustody::File => "the key in a file beside them",
+            SealingKeyCustody::Credential => "the key encrypted under the unit's credential",
+        };
+        line(
+            "cache",
+            format_args!("{} sealed value{s}, {key}", cache.values),
+        );
         if let Some(error) = &cache.error {
             line("", format_args!("{error}"));
         }

@@ -38,6 +38,10 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.runtime().grace, Duration::from_secs(10));
     assert!(config.runtime().mount);
     assert_eq!(config.offline.cache, Cache::Sealed);
+    assert_eq!(config.identity.sealing_key, SealingKeyCustody::File);
+    let credential = "hub: { url: https://hub }\nidentity: { sealing_key: credential }";
+    let credential = parse(credential).unwrap().identity;
+    assert_eq!(credential.sealing_key, SealingKeyCustody::Credential);
     let off = parse("hub: { url: https://hub }\noffline: { cache: off }").unwrap();
     assert_eq!(off.offline.cache, Cache::Off);
 }

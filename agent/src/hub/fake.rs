@@ -177,8 +177,10 @@ impl FakeHub {
 
     /// Drops every connection and stops listening.
     pub(crate) async fn stop(&mut self) {
-        self.task.abort();
-        (&mut self.task).await.ok();
+        if !self.task.is_finished() {
+            self.task.abort();
+            (&mut self.task).await.ok();
+        }
     }
 
     /// Listens again where it did.

@@ -108,7 +108,7 @@ pub async fn enrol(
             "its trust bundle lacks the CA that the token names",
         ));
     }
-    let (facts, _) = ready(&material)?;
+    let (facts, _) = ready(&material.key, &material.certificate, &material.trust_bundle)?;
     if (&facts.org, &facts.node) != (&token.org, &token.node) {
         return Err(EnrolError::Answer(
             "its certificate is of another node than the token",

@@ -66,7 +66,7 @@ pub async fn renew(
         sealing_key,
         enrolment: old.enrolment,
     };
-    let (fresh, _) = ready(&material)?;
+    let (fresh, _) = ready(&material.key, &material.certificate, &material.trust_bundle)?;
     let old = certificates(&old.certificate, "node.crt")?;
     let old = old
         .first()

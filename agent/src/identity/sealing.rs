@@ -10,40 +10,42 @@ use edge_secrets_protocol::{NodeId, OrgId, Sealed, SealingKey};
 /// What opens values that are sealed to this node. Clones share the keys.
 #[derive(Clone)]
 pub struct SealingKeys {
-    current: Arc<SealingKey>,
+    current: Option<Arc<SealingKey>>,
     next: Option<Arc<SealingKey>>,
     former: Vec<Arc<SealingKey>>,
 }
 
 impl SealingKeys {
-    /// The key in use; the one that the hub was perhaps told already, where there is one; and those that
-    /// were in use before.
+    /// The key in use, where it can be opened; the one that the hub was perhaps told already, where there
+    /// is one; and those that were in use before.
     #[must_use]
-    pub fn new(current: SealingKey, next: Option<SealingKey>, mut former: Vec<SealingKey>) -> Self {
+    pub fn new(
+        current: Option<SealingKey>,
+        next: Option<SealingKey>,
+        mut former: Vec<SealingKey>,
+    ) -> Self {
         // What was the next one of a former set may be the one in use now.
-        former.retain(|key| key.expose() != current.expose());
+        if let Some(current) = &current {
+            former.retain(|key| key.expose() != current.expose());
+        }
         Self {
-            current: Arc::new(current),
+            current: current.map(Arc::new),
             next: next.map(Arc::new),
             former: former.into_iter().map(Arc::new).collect(),
         }
     }
 
-    /// The key in use.
+    /// The key in use; none when nothing opens it.
     #[must_use]
-    pub fn current(&self) -> &SealingKey {
-        &self.current
+    pub fn current(&self) -> Option<&SealingKey> {
+        self.current.as_deref()
     }
 
     /// Every key that may open a value, the likeliest first.
     #[must_use]
     pub fn all(&self) -> Vec<&SealingKey> {
-        let rest = self.next.iter().chain(&self.former);
-        [&self.current]
-            .into_iter()
-            .chain(rest)
-            .map(|key| &**key)
-            .collect()
+        let keys = self.current.iter().chain(&self.next).chain(&self.former);
+        keys.map(|key| &**key).collect()
     }
 
     /// Whether there are keys that are not in use any more.
@@ -70,13 +72,14 @@ impl Resealer {
     /// For this node's values.
     ///
     /// # Errors
-    /// When nothing can be sealed to the key in use.
+    /// When there is no key in use, or nothing can be sealed to it.
     pub fn new(org: &OrgId, node: &NodeId, keys: &SealingKeys) -> Result<Self, SealError> {
+        let current = keys.current().ok_or(SealError::Key)?;
         Ok(Self {
             org: org.clone(),
             node: node.clone(),
             keys: keys.clone(),
-            sealer: keys.current().public().sealer()?,
+            sealer: current.public().sealer()?,
         })
     }
 
@@ -93,13 +96,14 @@ impl Resealer {
             name: &item.name,
             version: &item.version,
         };
+        let current = self.keys.current().ok_or(SealError::Key)?;
         let mut refused = SealError::Rejected;
         for (at, key) in self.keys.all().into_iter().enumerate() {
             match sealed.open(key, &place) {
                 Ok(_) if at == 0 => return Ok(None),
                 Ok(value) => {
                     let resealed = self.sealer.seal(&place, &value)?;
-                    resealed.open(self.keys.current(), &place)?;
+                    resealed.open(current, &place)?;
                     return Ok(Some(resealed));
                 }
                 Err(error) => refused = error,

@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 use edge_secrets_protocol::{PublicKey, SealingKey};
 use zeroize::Zeroizing;
 
-use super::ready;
+use super::{Custody, ready};
 use crate::disk;
+
+mod keys;
+
+pub(super) use self::keys::StoredKey;
+use self::keys::place;
 
 /// The number of a set: a later one is larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +29,7 @@ impl SetNumber {
     pub const FIRST: Self = Self(1);
 }
 
-/// What a set holds. No `Debug`: two of them are private keys.
+/// What a new set is made of. No `Debug`: two of them are private keys.
 pub struct Material {
     /// The node's key, PKCS#8 PEM.
     pub key: Zeroizing<String>,
@@ -38,10 +43,20 @@ pub struct Material {
     pub enrolment: PublicKey,
 }
 
-/// The state directory.
+/// What a set holds.
+pub(super) struct Stored {
+    pub(super) key: Zeroizing<String>,
+    pub(super) certificate: String,
+    pub(super) trust_bundle: String,
+    pub(super) sealing: StoredKey,
+    pub(super) enrolment: PublicKey,
+}
+
+/// The state directory, and how sealing keys are kept in it.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    custody: Custody,
 }
 
 /// The state directory cannot be read or written.
@@ -53,13 +68,36 @@ pub struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    /// Whether what was to be read is not there, or is not what was written.
+    fn is_lost(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+        )
+    }
+}
+
 impl Store {
-    /// The store in `state_dir`, which need not exist yet.
+    /// The store in `state_dir`, which need not exist yet. Sealing keys are plain files.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
             dir: state_dir.to_owned(),
+            custody: Custody::default(),
         }
+    }
+
+    /// The same with sealing keys that are kept so.
+    #[must_use]
+    pub fn with_custody(self, custody: Custody) -> Self {
+        Self { custody, ..self }
+    }
+
+    /// How sealing keys are kept from now on.
+    #[must_use]
+    pub fn custody(&self) -> &Custody {
+        &self.custody
     }
 
     /// The state directory.
@@ -89,14 +127,14 @@ impl Store {
     ///
     /// # Errors
     /// When a file of it cannot be read.
-    pub fn load(&self) -> Result<Option<(SetNumber, Material)>, StoreError> {
+    pub(super) fn load(&self) -> Result<Option<(SetNumber, Stored)>, StoreError> {
         let Some(set) = self.current()? else {
             return Ok(None);
         };
         Ok(Some((set, self.load_set(set)?)))
     }
 
-    fn load_set(&self, set: SetNumber) -> Result<Material, StoreError> {
+    fn load_set(&self, set: SetNumber) -> Result<Stored, StoreError> {
         let dir = self.set_dir(set);
         let text = |name: &str| -> Result<Zeroizing<String>, StoreError> {
             let path = dir.join(name);
@@ -105,75 +143,21 @@ impl Store {
                 .map_err(|_| failed("not text:", &path, io::ErrorKind::InvalidData.into()))?;
             Ok(Zeroizing::new(text.to_owned()))
         };
-        let sealing_key = self.sealing_key(set, SEALING_KEY)?;
+        let sealing = self.sealing_key(set, SEALING_KEY)?;
         let enrolment = dir.join(ENROLMENT);
-        let enrolment = match disk::read(&enrolment, MAX_FILE) {
-            Ok(bytes) => PublicKey::from_bytes(&bytes).map_err(|_| malformed(&enrolment))?,
+        let enrolment = match (disk::read(&enrolment, MAX_FILE), &sealing.key) {
+            (Ok(bytes), _) => PublicKey::from_bytes(&bytes).map_err(|_| malformed(&enrolment))?,
             // Of a time before sealing keys changed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => sealing_key.public(),
-            Err(error) => return Err(failed("cannot read", &enrolment, error)),
+            (Err(error), Some(key)) if error.kind() == io::ErrorKind::NotFound => key.public(),
+            (Err(error), _) => return Err(failed("cannot read", &enrolment, error)),
         };
-        Ok(Material {
+        Ok(Stored {
             key: text(NODE_KEY)?,
             certificate: text(NODE_CERT)?.to_string(),
             trust_bundle: text(CA_CERT)?.to_string(),
-            sealing_key,
+            sealing,
             enrolment,
         })
-    }
-
-    fn sealing_key(&self, set: SetNumber, name: &str) -> Result<SealingKey, StoreError> {
-        let path = self.set_dir(set).join(name);
-        let bytes = read(&path)?;
-        // A kill while a former set is wiped leaves zeros, which would be a key too.
-        let wiped = bytes.iter().all(|byte| *byte == 0);
-        match SealingKey::from_bytes(&bytes) {
-            Ok(key) if !wiped => Ok(key),
-            _ => Err(malformed(&path)),
-        }
-    }
-
-    /// The sealing keys beside that of `current`, the set in use: the next one, which the hub was perhaps
-    /// told already, and those of sets that are not retired yet. Of these only what can be read counts.
-    ///
-    /// # Errors
-    /// When it cannot be told what is there.
-    pub fn other_sealing_keys(
-        &self,
-        current: SetNumber,
-    ) -> Result<(Option<SealingKey>, Vec<SealingKey>), StoreError> {
-        let next = |set| self.sealing_key(set, SEALING_NEXT).ok();
-        let others = self.sets()?.into_iter().filter(|set| *set != current);
-        let former = others.flat_map(|set| {
-            let own = self.sealing_key(set, SEALING_KEY).ok();
-            own.into_iter().chain(next(set))
-        });
-        Ok((next(current), former.collect()))
-    }
-
-    /// The sealing key for the set after `current`, the set in use; the same one until there is such a
-    /// set. It is durable when this returns.
-    ///
-    /// # Errors
-    /// When it cannot be written, or another set is in use.
-    pub fn next_sealing_key(&self, current: SetNumber) -> Result<SealingKey, StoreError> {
-        let _lock = self.lock()?;
-        let dir = self.set_dir(current);
-        if self.current()? != Some(current) {
-            return Err(failed(
-                "not in use any more:",
-                &dir,
-                io::ErrorKind::NotFound.into(),
-            ));
-        }
-        if let Ok(key) = self.sealing_key(current, SEALING_NEXT) {
-            return Ok(key);
-        }
-        let key = SealingKey::generate();
-        disk::replace(&dir, SEALING_NEXT, key.expose())
-            .and_then(|()| disk::sync(&dir))
-            .map_err(|error| failed("cannot write a sealing key in", &dir, error))?;
-        Ok(key)
     }
 
     /// Writes a new set and swaps it in. Older sets stay until [`retire`](Self::retire).
@@ -188,7 +172,9 @@ impl Store {
         let write = || {
             DirBuilder::new().mode(0o700).create(&dir)?;
             write_new(&dir.join(NODE_KEY), material.key.as_bytes(), 0o600)?;
-            write_new(&dir.join(SEALING_KEY), material.sealing_key.expose(), 0o600)?;
+            let sealing_key = material.sealing_key.expose();
+            let sealing_key = self.custody.encode(&place(set, SEALING_KEY), sealing_key)?;
+            write_new(&dir.join(SEALING_KEY), &sealing_key, 0o600)?;
             write_new(&dir.join(ENROLMENT), &material.enrolment.to_bytes(), 0o644)?;
             write_new(&dir.join(NODE_CERT), material.certificate.as_bytes(), 0o644)?;
             write_new(&dir.join(CA_CERT), material.trust_bundle.as_bytes(), 0o644)?;
@@ -224,8 +210,8 @@ impl Store {
         former.sort_unstable_by(|a, b| b.cmp(a));
         // A kill while one was written has left a part of it.
         let whole = |set: &SetNumber| {
-            let material = self.load_set(*set).ok();
-            material.is_some_and(|material| ready(&material).is_ok())
+            let stored = self.load_set(*set).ok();
+            stored.is_some_and(|s| ready(&s.key, &s.certificate, &s.trust_bundle).is_ok())
         };
         let Some(former) = former.into_iter().find(whole) else {
             return Ok(None);

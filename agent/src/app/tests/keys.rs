@@ -68,8 +68,10 @@ async fn a_renewal_changes_the_sealing_key_and_what_is_kept_follows() {
     hub.asked_so_far();
     node.start(&hub);
     let after = retired(&node, before.set).await;
-    assert!(after.sealing.current().public() != before.sealing.current().public());
-    assert_eq!(told(&hub), Some(after.sealing.current().public()));
+    assert!(
+        after.sealing.current().unwrap().public() != before.sealing.current().unwrap().public()
+    );
+    assert_eq!(told(&hub), Some(after.sealing.current().unwrap().public()));
     let asked = hub.asked_so_far();
     assert!(
         !asked.iter().any(|seen| matches!(seen, Seen::Fetch(_))),

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::build;
+use crate::app::build_with;
 use crate::config::Config;
 use crate::hub::fake::{FakeHub, Seen, deployment};
-use crate::identity::Store;
+use crate::identity::{Custody, Store};
 use crate::status::AgentStatus;
 
 /// A node with an identity, a configuration and a place on tmpfs.
@@ -23,6 +23,8 @@ pub(super) struct Node {
     pub(super) dir: tempfile::TempDir,
     /// More lines for the configuration.
     pub(super) extra: String,
+    /// Where the service manager gives credentials to the agent.
+    pub(super) credentials: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -38,6 +40,7 @@ impl Node {
         let node = Self {
             dir,
             extra: String::new(),
+            credentials: None,
             running: None,
         };
         node.store()
@@ -76,7 +79,9 @@ impl Node {
         self.configure(hub, "");
         fs::create_dir_all(self.dir.path().join("run")).unwrap();
         let config = Config::load(&self.config_path()).unwrap();
-        let bound = build(config, &self.config_path(), vec![]).unwrap();
+        let wanted = config.identity.sealing_key;
+        let custody = Custody::of(wanted, self.credentials.as_deref()).unwrap();
+        let bound = build_with(config, &self.config_path(), vec![], custody).unwrap();
         self.running = Some(Running {
             stop: bound.stopper(),
             status: bound.agent.board.watch(),
