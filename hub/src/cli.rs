@@ -30,6 +30,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Add another organisation, with an administrator. The hub must not serve meanwhile.
+    AddOrg(AddOrg),
     /// Back up everything that the hub is, keys included, into one encrypted file. The hub may serve.
     Backup(Backup),
     /// Make a data directory from a backup.
@@ -50,6 +52,19 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+}
+
+/// What `add-org` does.
+#[derive(Debug, clap::Args)]
+pub struct AddOrg {
+    /// The organisation.
+    pub org: OrgId,
+    /// The configuration, `hub.yaml` in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Where its administrator's context goes, with certificate and key; it must be absent or empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// What `backup` does.

@@ -1,5 +1,7 @@
 //! `edge-secrets-hub init`: everything that a hub needs, made once.
 
+pub mod org;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -162,36 +164,45 @@ impl Admin {
 
 async fn populate(database: &Path, org: &OrgId, admin: &Admin) -> Result<(), InitError> {
     let catalog = SqliteCatalog::open(database).await?;
-    let done = async {
-        let audit = |action: &str, object: String| NewAudit {
-            org: org.clone(),
-            at: clock::now(),
-            actor: Actor::Hub,
-            action: action.into(),
-            object,
-            result: "ok".into(),
-            detail: "init".into(),
-            peer: String::new(),
-        };
-        catalog
-            .create_org(org, audit("org.create", format!("org/{org}")))
-            .await?;
-        let user = UserRecord {
-            org: org.clone(),
-            user: admin.user.clone(),
-            role: Role::Admin,
-            created_at: clock::now(),
-        };
-        let object = format!("user/{}", admin.user);
-        catalog.add_user(&user, audit("user.add", object)).await?;
-        let certificate = admin.issued.record();
-        catalog
-            .add_user_certificate(org, &admin.user, &certificate)
-            .await
-    }
-    .await;
+    let done = fill(&catalog, org, admin, true, "init").await;
     catalog.close().await;
     Ok(done?)
+}
+
+/// Writes the organisation, unless it is there, and its administrator; `by` stands in the audit trail.
+async fn fill(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    admin: &Admin,
+    is_new: bool,
+    by: &str,
+) -> Result<(), CatalogError> {
+    let audit = |action: &str, object: String| NewAudit {
+        org: org.clone(),
+        at: clock::now(),
+        actor: Actor::Hub,
+        action: action.into(),
+        object,
+        result: "ok".into(),
+        detail: by.into(),
+        peer: String::new(),
+    };
+    if is_new {
+        let created = audit("org.create", format!("org/{org}"));
+        catalog.create_org(org, created).await?;
+    }
+    let user = UserRecord {
+        org: org.clone(),
+        user: admin.user.clone(),
+        role: Role::Admin,
+        created_at: clock::now(),
+    };
+    let object = format!("user/{}", admin.user);
+    catalog.add_user(&user, audit("user.add", object)).await?;
+    let certificate = admin.issued.record();
+    catalog
+        .add_user_certificate(org, &admin.user, &certificate)
+        .await
 }
 
 fn config(listen: SocketAddr, names: &[String], trust_domain: &str) -> String {

@@ -51,6 +51,13 @@ fn main() -> ExitCode {
                     fail(&error.to_string(), code)
                 }
             },
+            Command::AddOrg(wanted) => match init::org::add_org(&wanted).await {
+                Ok(added) => say(&added.to_string()),
+                Err(error) => {
+                    let code = if error.is_usage() { USAGE } else { FAILED };
+                    fail(&error.to_string(), code)
+                }
+            },
             Command::Serve { config } => match Config::load(&config) {
                 Ok(config) => serve(config).await,
                 Err(error) => fail(&error.to_string(), USAGE),

@@ -12,22 +12,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_node_on_a_pattern_gets_its_secrets_and_loses_them_when_it_leaves,
         a_node_goes_from_policies_to_a_pattern_and_back,
         a_pattern_and_a_node_policy_are_refused_with_both_places,
+        a_node_follows_another_organisations_public_pattern,
+        a_hub_that_is_killed_after_a_change_still_lets_nodes_follow_it,
     ]
 }
 
 /// A pattern of the test's organisation that deploys these services, each with its one secret.
 fn pattern(services: &[(&str, &str, &str)]) -> Value {
+    pattern_of(ORG, false, services)
+}
+
+/// The same of any organisation.
+fn pattern_of(org: &str, public: bool, services: &[(&str, &str, &str)]) -> Value {
     let offers = services.iter().map(|(url, ..)| {
-        json!({ "serviceOrgid": ORG, "serviceUrl": url, "serviceArch": "*",
+        json!({ "serviceOrgid": org, "serviceUrl": url, "serviceArch": "*",
             "serviceVersions": [{ "version": "1.0.0", "priority": {} }],
             "dataVerification": {}, "nodeHealth": { "missing_heartbeat_interval": 600,
             "check_agreement_status": 120 } })
     });
     let bindings = services.iter().map(|(url, name, to)| {
-        json!({ "serviceOrgid": ORG, "serviceUrl": url, "serviceArch": "*",
+        json!({ "serviceOrgid": org, "serviceUrl": url, "serviceArch": "*",
             "serviceVersionRange": "", "secrets": [{ *name: *to }] })
     });
-    json!({ "label": "", "description": "", "public": false,
+    json!({ "label": "", "description": "", "public": public,
         "services": offers.collect::<Vec<_>>(), "agreementProtocols": [{ "name": "Basic" }],
         "userInput": [], "secretBinding": bindings.collect::<Vec<_>>() })
 }
@@ -172,4 +179,110 @@ fn a_pattern_and_a_node_policy_are_refused_with_both_places() {
     let refused = operator.run(&["node", "pattern", "edge-01", "edge"], "");
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(both(&refused.stderr), "{refused:?}");
+}
+
+/// `acme` publishes the service and the pattern that binds its secret to `to`, both public, and holds no
+/// secret of that name.
+fn publish_as_acme(acme: &Operator, to: &str) {
+    let mut service = plain_service(URL, &["cred"]);
+    service["org"] = "acme".into();
+    service["public"] = true.into();
+    acme.publish_service(&service);
+    publish_of_acme(acme, true, to);
+}
+
+fn publish_of_acme(acme: &Operator, public: bool, to: &str) -> String {
+    let document = pattern_of("acme", public, &[(URL, "cred", to)]);
+    acme.ok(
+        &["pattern", "publish", "edge", "-", "--allow-missing"],
+        document.to_string(),
+    )
+}
+
+fn a_node_follows_another_organisations_public_pattern() {
+    let mut hub = TestHub::start();
+    let acme = hub.add_org("acme");
+    let operator = hub.operator();
+    operator.set("db", "ours");
+    acme.set("db", "theirs");
+    publish_as_acme(&acme, "db");
+    let shown = operator.ok(&["pattern", "show", "acme/edge"], "");
+    assert!(shown.contains("cred: db"), "{shown}");
+    let listed = operator.json(&["pattern", "list", "--of", "acme"]);
+    assert_eq!(listed[0]["name"], "edge");
+
+    let agent = on_pattern(&hub, "edge-01", "acme/edge");
+    let dir = agent.consumer_of("acme", URL, "main");
+    let file = dir.join("cred");
+    wait::content(&file, b"ours");
+    // The secret of the node's own organisation, and no other, is followed.
+    acme.set("db", "theirs again");
+    operator.set("db", "ours again");
+    wait::content(&file, b"ours again");
+    let told = operator.ok(&["explain", "edge-01"], "");
+    assert!(
+        told.starts_with("Node edge-01 is on pattern acme/edge.\n"),
+        "{told}"
+    );
+    let deployed = "Service acme/com.example.uplink is deployed on edge-01 by pattern acme/edge";
+    assert!(told.contains(deployed), "{told}");
+
+    // What its publisher changes reaches the node; of whose it is they learn nothing.
+    operator.set("other", "another of ours");
+    let dry_run = ["pattern", "rm", "edge", "--dry-run"];
+    for told in [publish_of_acme(&acme, true, "other"), acme.ok(&dry_run, "")] {
+        assert!(told.contains("follow it: 1, of 1 organisation."), "{told}");
+        assert!(!told.contains("edge-01") && !told.contains(ORG), "{told}");
+    }
+    wait::content(&file, b"another of ours");
+    let watched = ["rollout", "--pattern", "acme/edge", "--watch"];
+    let told = operator.ok(&watched, "");
+    assert!(told.contains("Pattern acme/edge: applied 1/1"), "{told}");
+    let followed = operator.audit(&[("action", "pattern.follow"), ("object", "org/acme")]);
+    assert_eq!(followed.len(), 1, "{followed:?}");
+
+    // Taken back, it is as if it were not there, and nothing of it is left on the node.
+    publish_of_acme(&acme, false, "other");
+    wait::gone(&file);
+    agent.await_status("nothing is deployed", |status| {
+        status["services"].as_array().is_some_and(Vec::is_empty)
+    });
+    let refused = |name: &str| {
+        let shown = operator.run(&["pattern", "show", name], "");
+        let on = operator.run(&["node", "token", "edge-02", "--pattern", name], "");
+        [shown, on].map(|ended| {
+            assert_ne!(ended.code, 0, "{ended:?}");
+            (ended.code, ended.stderr.replace(name, "X"))
+        })
+    };
+    assert_eq!(refused("acme/edge"), refused("acme/nope"));
+    assert_eq!(refused("acme/edge"), refused("nowhere/edge"));
+    publish_of_acme(&acme, true, "db");
+    wait::content(&file, b"ours again");
+    acme.ok(&["pattern", "rm", "edge"], "");
+    wait::gone(&file);
+}
+
+/// Wherever between the two it dies: what was changed is not lost, nor done to half.
+fn a_hub_that_is_killed_after_a_change_still_lets_nodes_follow_it() {
+    let mut hub = TestHub::start();
+    let acme = hub.add_org("acme");
+    let operator = hub.operator();
+    for name in ["one", "two"] {
+        operator.set(name, name);
+    }
+    publish_as_acme(&acme, "one");
+    let agent = on_pattern(&hub, "edge-01", "acme/edge");
+    let file = agent.consumer_of("acme", URL, "main").join("cred");
+    wait::content(&file, b"one");
+    for to in ["two", "one", "two"] {
+        publish_of_acme(&acme, true, to);
+        hub.kill();
+        hub.serve();
+        wait::content(&file, to.as_bytes());
+    }
+    publish_of_acme(&acme, false, "two");
+    hub.kill();
+    hub.serve();
+    wait::gone(&file);
 }

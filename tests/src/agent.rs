@@ -245,10 +245,16 @@ impl TestAgent {
     /// Where a consumer reads.
     #[must_use]
     pub fn consumer(&self, url: &str, consumer: &str) -> PathBuf {
+        self.consumer_of(ORG, url, consumer)
+    }
+
+    /// The same of another organisation's service.
+    #[must_use]
+    pub fn consumer_of(&self, org: &str, url: &str, consumer: &str) -> PathBuf {
         self.runtime
             .path()
             .join("services")
-            .join(ORG)
+            .join(org)
             .join(url)
             .join(consumer)
     }

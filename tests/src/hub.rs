@@ -171,6 +171,24 @@ impl TestHub {
         Operator::new(&context)
     }
 
+    /// Adds another organisation, for which the hub is started anew, and gives its administrator's
+    /// command.
+    ///
+    /// # Panics
+    /// When there is none then.
+    pub fn add_org(&mut self, org: &str) -> Operator {
+        // However it ends: it may just have begun, and not look for signals yet.
+        self.stop();
+        let out = self.place.path().join(org);
+        let mut command = Command::new(&binaries().hub);
+        command.args(["add-org", org, "--config"]);
+        command.arg(self.config()).arg("--out").arg(&out);
+        let ended = run(&mut command, b"");
+        assert_eq!(ended.code, 0, "add-org: {ended:?}");
+        self.serve();
+        Operator::new(&out.join("admin.yaml"))
+    }
+
     /// The administrator's own connection.
     #[must_use]
     pub fn admin(&self) -> AdminApi {

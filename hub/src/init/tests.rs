@@ -109,6 +109,51 @@ async fn nothing_is_overwritten() {
 }
 
 #[tokio::test]
+async fn another_organisation_is_added_while_the_hub_does_not_serve() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    init(&wanted(&dir)).await.unwrap();
+    let (config, out) = (dir.join(CONFIG_FILE), room.path().join("acme"));
+    let added = |org: &str, out: &Path| {
+        let wanted = crate::cli::AddOrg {
+            org: org.parse().unwrap(),
+            config: config.clone(),
+            out: out.into(),
+        };
+        async move { org::add_org(&wanted).await }
+    };
+    let serving = app::build(Config::load(&config).unwrap()).await.unwrap();
+    let refused = added("acme", &out).await.unwrap_err();
+    assert!(refused.to_string().contains("another hub is serving"));
+    drop(serving);
+    assert!(!out.exists());
+
+    added("acme", &out).await.unwrap();
+    let mut made = names(&out);
+    made.sort();
+    assert_eq!(made, ["admin.crt", "admin.key", "admin.yaml", "ca.crt"]);
+    let context = std::fs::read_to_string(out.join(CONTEXT_FILE)).unwrap();
+    assert!(context.contains("org: \"acme\""), "{context}");
+    let elsewhere = room.path().join("elsewhere");
+    for (org, out) in [("acme", &elsewhere), ("myorg", &elsewhere), ("new", &out)] {
+        let refused = added(org, out).await.unwrap_err();
+        assert!(refused.is_usage(), "{refused}");
+    }
+    assert!(!elsewhere.exists());
+
+    let bound = app::build(Config::load(&config).unwrap()).await.unwrap();
+    let catalog = &bound.hub().catalog;
+    let orgs = catalog.orgs().await.unwrap();
+    let orgs: Vec<_> = orgs.iter().map(OrgId::as_str).collect();
+    assert_eq!(orgs, ["acme", "myorg"]);
+    let users = catalog.users(&"acme".parse().unwrap()).await.unwrap();
+    assert_eq!(
+        (users.len(), users[0].user.as_str(), users[0].role),
+        (1, ADMIN, Role::Admin)
+    );
+}
+
+#[tokio::test]
 async fn an_empty_directory_is_taken() {
     let room = tempfile::tempdir().unwrap();
     init(&wanted(room.path())).await.unwrap();
