@@ -16,6 +16,8 @@
 //! The disk is written by one at a time, and whoever only asks what is kept never waits for that.
 
 mod age;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod index;
 mod reseal;
 

@@ -337,7 +337,7 @@ impl Config {
         self.runtime_dir.join(SOCKET_NAME)
     }
 
-    fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
+    pub(crate) fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
         let config: Self = serde_yaml::from_str(text).map_err(|error| yaml_reason(&error))?;
         for (key, dir) in [
             ("state_dir", &config.state_dir),

@@ -12,6 +12,8 @@ mod watch;
 pub(crate) mod fake;
 
 pub(crate) use border::check as check_bindings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use border::{MAX_DETAIL, tame};
 pub use connection::{Connection, Pulled};
 pub use error::{HubError, TlsFault};
 pub use watch::WatchStream;

@@ -11,6 +11,8 @@ mod containers;
 pub mod delivery;
 mod disk;
 pub mod ends;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hub;
 pub mod identity;
 pub mod local_api;

@@ -10,6 +10,8 @@
 mod archive;
 mod cipher;
 pub mod command;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lock;
 mod restore;
 

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod config;
 pub mod deploy;
 pub mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod generator;
 pub mod hub;
 pub mod init;

@@ -22,6 +22,8 @@ mod deployment_policy;
 mod document;
 mod either;
 mod field;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod nearest;
 mod node;
 mod offer;

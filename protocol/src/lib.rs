@@ -7,6 +7,8 @@
 
 pub mod binding;
 pub mod enroll;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 pub mod name;
 pub mod node;

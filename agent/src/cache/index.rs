@@ -59,9 +59,14 @@ impl Index {
     /// A line that says what this is and has the rest's checksum, then JSON.
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
         let json = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let mut bytes = format!("{MAGIC}{}\n", checksum(&json)).into_bytes();
-        bytes.extend(json);
-        Ok(bytes)
+        Ok(Self::checked(&json))
+    }
+
+    /// The same around anything.
+    pub(super) fn checked(json: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("{MAGIC}{}\n", checksum(json)).into_bytes();
+        bytes.extend_from_slice(json);
+        bytes
     }
 
     /// Reads what [`encode`](Self::encode) gave.

@@ -25,6 +25,8 @@
 
 mod address;
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod kept;
 mod listen;
 mod lookup;

@@ -13,6 +13,8 @@ mod actions;
 mod check;
 mod claims;
 mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod kept;
 mod locate;
 mod text;

@@ -40,7 +40,7 @@ pub(crate) fn check(bindings: &Bindings) -> Result<(), &'static str> {
 }
 
 /// The problem with a detail of one line that is not too long to log.
-pub(super) fn tame(problem: Problem) -> Problem {
+pub(crate) fn tame(problem: Problem) -> Problem {
     let detail = problem.detail.chars();
     let mut shown: String = detail
         .take(MAX_DETAIL)
@@ -62,7 +62,7 @@ fn unfit(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-const MAX_DETAIL: usize = 1000;
+pub(crate) const MAX_DETAIL: usize = 1000;
 const MAX_SERVICE_VERSION: usize = 1024;
 /// Twice what a service definition may have.
 const MAX_SECRETS: usize = 1024;
