@@ -26,6 +26,7 @@ use crate::catalog::records::{Change, Committed, NewAudit, NodePlacement};
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::hub::Hub;
+use crate::policy::fits_one_node;
 use crate::wire::DeploymentChange;
 use model::Model;
 use plan::{Plan, plan};
@@ -477,14 +478,7 @@ fn within_bounds(change: &Change, placements: &[NodePlacement]) -> Result<(), Pr
         return Ok(());
     }
     for NodePlacement { node, deployments } in placements {
-        let secrets: usize = deployments
-            .iter()
-            .map(|placed| {
-                let read: usize = placed.consumers.iter().map(|c| c.secrets.len()).sum();
-                placed.bindings.len() + read
-            })
-            .sum();
-        if deployments.len() > MAX_DEPLOYMENTS || secrets > MAX_NODE_SECRETS {
+        if !fits_one_node(deployments) {
             let detail = format!(
                 "Node {node} would have more than {MAX_DEPLOYMENTS} deployments, or more than \
                  {MAX_NODE_SECRETS} secrets and readers of them: constrain the policy to fewer nodes."

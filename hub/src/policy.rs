@@ -50,7 +50,7 @@ pub use self::deployment_policy::DeploymentPolicy;
 pub use self::document::read as read_document;
 pub use self::node::{NodeView, check_node_policy};
 pub use self::pattern::Pattern;
-pub use self::place::{could_place, explain, place};
+pub use self::place::{could_place, explain, fits_one_node, place};
 pub use self::policies::Policies;
 use crate::catalog::records::Placed;
 
@@ -100,7 +100,8 @@ impl fmt::Display for DocumentError {
 pub struct Rule {
     /// Which rule: `arch`, `policy constraint`, `service version`, `service constraint`, `node
     /// constraint`, `node type`, `required services`, `shared service`, `privileged`, `binding`, `secret
-    /// scope`, `one policy per service`, `once in a pattern`, `pattern or policies`.
+    /// scope`, `one policy per service`, `once in a pattern`, `pattern or policies`, `node
+    /// bounds`.
     pub rule: String,
     /// Whether it holds.
     pub holds: bool,

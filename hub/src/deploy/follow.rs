@@ -134,7 +134,7 @@ impl Failures {
     }
 
     /// How long until something may be tried again.
-    fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         let next = self.0.values().map(|failure| failure.next).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

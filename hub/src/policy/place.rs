@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use edge_secrets_protocol::binding::{Consumer, ConsumerSecret};
+use edge_secrets_protocol::limits::{MAX_DEPLOYMENTS, MAX_NODE_SECRETS};
 use edge_secrets_protocol::{DeploymentId, OrgId, SecretName, ServiceId, Source, UserId};
 
 use super::binding::ChosenOne;
@@ -36,8 +37,28 @@ pub fn place(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<Pla
     let mut placed: Vec<_> = claims
         .map(|(service, claim)| placed(org, node, service, claim, default))
         .collect();
+    if is_foreign(org, node) && !fits_one_node(&placed) {
+        return Vec::new();
+    }
     placed.sort_by(|a, b| a.id.cmp(&b.id));
     placed
+}
+
+/// Whether a node takes an answer with all these. One above the bounds it refuses whole, so that what
+/// would make one is refused when it is published. What another organisation publishes nobody here can
+/// refuse: nothing of it is placed then, rather than something that the node does not hear of.
+#[must_use]
+pub fn fits_one_node(deployments: &[Placed]) -> bool {
+    let secrets = deployments.iter().map(|placed| {
+        let read: usize = placed.consumers.iter().map(|c| c.secrets.len()).sum();
+        placed.bindings.len() + read
+    });
+    deployments.len() <= MAX_DEPLOYMENTS && secrets.sum::<usize>() <= MAX_NODE_SECRETS
+}
+
+/// Whether the node is on another organisation's pattern.
+fn is_foreign(org: &OrgId, node: &NodeView) -> bool {
+    node.pattern().is_some_and(|pattern| pattern.org != *org)
 }
 
 /// The same, with the reasons: one verdict per policy, by name; for a node that is on a pattern, first
@@ -103,7 +124,24 @@ pub fn explain(org: &OrgId, node: &NodeView, definitions: &Definitions) -> Vec<V
             }],
         })
     });
-    outcomes.into_iter().map(verdict).chain(idle).collect()
+    let mut verdicts: Vec<_> = outcomes.into_iter().map(verdict).collect();
+    let all = board
+        .claims()
+        .map(|(service, claim)| placed(org, node, service, claim, default));
+    if is_foreign(org, node) && !fits_one_node(&all.collect::<Vec<_>>()) {
+        for verdict in &mut verdicts {
+            verdict.placed = None;
+            verdict.rules.push(Rule {
+                rule: "node bounds".to_owned(),
+                holds: false,
+                detail: format!(
+                    "the pattern would give the node more than {MAX_DEPLOYMENTS} deployments, or more than \
+                     {MAX_NODE_SECRETS} secrets and readers of them: nothing of it is deployed"
+                ),
+            });
+        }
+    }
+    verdicts.into_iter().chain(idle).collect()
 }
 
 /// What came of one policy, or of one service of a pattern.

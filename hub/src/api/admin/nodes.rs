@@ -7,11 +7,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use edge_secrets_protocol::{Code, Generation, NodeId, Token};
+use edge_secrets_protocol::{Code, Generation, NodeId, PatternId, Token};
 use jiff::SignedDuration;
 
 use super::document::{self, DryRun};
 use super::patterns;
+use super::policies::BoundSecrets;
 use super::session::{Params, Session};
 use super::standing::{leaving, standing};
 use crate::api::problem::ApiError;
@@ -141,6 +142,10 @@ async fn pattern(
         .await?;
     existing(&session, &node).await?;
     let org = &session.org;
+    let lacking = match pattern.as_ref().map(|choice| choice.of(org)) {
+        Some(id) if id.org != *org => lacking(&session, &id).await?,
+        _ => Vec::new(),
+    };
     let check = |model: &Model| {
         if let Some(choice) = &pattern {
             let id = patterns::usable(model, org, choice)?;
@@ -156,7 +161,7 @@ async fn pattern(
                 ));
             }
         }
-        Ok(Vec::new())
+        Ok(lacking.clone())
     };
     let pattern = pattern.as_ref().map(|choice| choice.of(org));
     let mut audit = session.audit("node.pattern", object(&node));
@@ -170,6 +175,20 @@ async fn pattern(
     };
     let published = document::publish(&session, change, audit, dry_run, &check).await?;
     Ok(Json(published))
+}
+
+/// What another organisation's pattern binds and this one does not have: its publisher could not look,
+/// and whoever puts a node on it should know.
+async fn lacking(session: &Session, id: &PatternId) -> Result<Vec<String>, ApiError> {
+    let model = patterns::with_public_of(session, Some(&id.org)).await?;
+    let Some(published) = model.definitions.pattern(id) else {
+        return Ok(Vec::new());
+    };
+    let mut references = published.document.references();
+    // Private ones are denied, whether they are there or not.
+    references.retain(|reference| reference.user().is_none());
+    let bound = BoundSecrets::look(session, &references).await?;
+    Ok(bound.into_warnings())
 }
 
 async fn revoke(session: Session) -> Result<StatusCode, ApiError> {

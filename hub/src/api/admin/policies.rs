@@ -170,6 +170,12 @@ impl BoundSecrets {
         Ok(Self { missing, odd })
     }
 
+    /// All of it, where nothing of it is refused.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        let missing = self.missing.into_iter().map(|missing| missing.fault);
+        missing.chain(self.odd).collect()
+    }
+
     /// The warnings of a document that may be published; else its refusal, with every fault.
     pub(super) fn judge(
         &self,

@@ -193,3 +193,48 @@ fn explain_names_the_pattern_and_each_of_its_services_and_then_the_policies() {
     let winner = verdicts[0].rules.last().unwrap();
     assert_eq!(winner.detail, "comes before services[2]");
 }
+
+/// An answer that the node would refuse whole would keep from it what is taken back later. Its own
+/// organisation's documents are refused when they are published.
+#[test]
+fn a_pattern_of_others_that_would_overfill_a_node_gives_it_nothing() {
+    let secrets: Vec<String> = (0..66).map(|at| format!("s{at}")).collect();
+    let urls: Vec<String> = (0..62).map(|at| format!("u{at}")).collect();
+    let declared = secrets.iter().map(|name| (name.clone(), json!({})));
+    let declared: serde_json::Map<_, _> = declared.collect();
+    // Each secret counts once for itself and once for each of its readers.
+    let readers = ["a", "b", "c", "d"].map(|name| (name.to_owned(), json!({"secrets": declared})));
+    let readers = serde_json::Map::from_iter(readers);
+    let services = urls.iter().map(|url| {
+        let text = json!({"org": "myorg", "url": url, "version": "1.0.0", "arch": "*",
+                          "deployment": {"services": readers}});
+        service(&text.to_string())
+    });
+    let services: Vec<_> = services.collect();
+    let bound: Vec<Value> = secrets
+        .iter()
+        .map(|name| json!({name.as_str(): "db"}))
+        .collect();
+    let text = |count: usize| {
+        let urls = urls.iter().take(count);
+        let bindings = urls
+            .clone()
+            .map(|url| json!({"serviceOrgid": "myorg", "serviceUrl": url, "secrets": bound}));
+        json!({"services": urls.map(|url| offer(url, "", &["1.0.0"])).collect::<Vec<_>>(),
+               "secretBinding": bindings.collect::<Vec<_>>()})
+    };
+    let node = on(berlin(), "myorg/edge");
+    let elsewhere: OrgId = "elsewhere".parse().unwrap();
+    for (count, fits) in [(40, true), (62, false)] {
+        let all = with_pattern(services.clone(), "alice", &text(count));
+        let theirs = super::super::place(&elsewhere, &node, &all);
+        assert_eq!(theirs.len(), if fits { count } else { 0 });
+        assert_eq!(super::super::place(&org(), &node, &all).len(), count);
+        let told = super::super::explain(&elsewhere, &node, &all);
+        let over = told.iter().filter(|verdict| {
+            let mut rules = verdict.rules.iter();
+            verdict.placed.is_none() && rules.any(|rule| rule.rule == "node bounds")
+        });
+        assert_eq!(over.count(), if fits { 0 } else { count });
+    }
+}

@@ -189,6 +189,82 @@ async fn what_is_not_public_is_not_there() {
     assert_eq!(told, hidden);
 }
 
+/// Before it happens, and with what the node's organisation does not have.
+#[tokio::test]
+async fn a_dry_run_says_what_a_node_would_get_of_it() {
+    let world = with_node().await;
+    world.enrol("n2", "berlin", None).await;
+    let on = json!({"pattern": "other/edge"});
+    let path = "nodes/n2/pattern?dry_run=true";
+    let asked: Published = world.put("root", path, &on).await.json();
+    assert_eq!((asked.changes.len(), asked.warnings.len()), (1, 0));
+    let change = &asked.changes[0];
+    assert_eq!(change.service.to_string(), "other/com.example.uplink");
+    assert_eq!(change.secrets[0].references, ["db".parse().unwrap()]);
+    assert_eq!(asked.elsewhere, None);
+
+    let document = pattern(true, &[URL], "nope");
+    world.publish_theirs(&document, "").await.ok();
+    for path in [path, "nodes/n2/pattern"] {
+        let told: Published = world.put("root", path, &on).await.json();
+        assert_eq!(told.warnings, ["secret \"nope\" does not exist"]);
+        assert_eq!(
+            told.changes[0].secrets[0].references,
+            ["nope".parse().unwrap()]
+        );
+    }
+    // Private ones are denied, so that it is not said whether they are there.
+    let document = pattern(true, &[URL], "user/mallory/key");
+    world.publish_theirs(&document, "").await.ok();
+    let told: Published = world.put("root", path, &on).await.json();
+    assert_eq!(told.warnings, [""; 0]);
+}
+
+/// One organisation's trouble is not the others', and is tried again.
+#[tokio::test]
+async fn who_cannot_be_placed_holds_up_nobody_and_is_not_lost() {
+    let world = with_node().await;
+    let broken: OrgId = "broken".parse().unwrap();
+    let catalog = &world.hub.catalog;
+    catalog.create_org(&broken, setup(&broken)).await.unwrap();
+    let database = world.dir.path().join("hub.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+    let spoil = sqlx::sqlite::SqlitePool::connect_with(options)
+        .await
+        .unwrap();
+    let run = async |statement: &'static str| {
+        sqlx::query(statement).execute(&spoil).await.unwrap();
+    };
+    run("INSERT INTO nodes (org, node, pattern, revoked, facts, sealing_key, generation, enrolled_at)
+         SELECT 'broken', node, pattern, revoked, '{', sealing_key, 0, enrolled_at FROM nodes
+         WHERE org = 'myorg'")
+    .await;
+    world.set("root", "db2", "ours").await.ok();
+    let document = pattern(true, &[URL], "db2");
+    let done: Published = world.publish_theirs(&document, "").await.json();
+    assert_eq!(done.elsewhere, Some(Elsewhere { orgs: 2, nodes: 2 }));
+    let behind = catalog.behind().await.unwrap();
+    assert_eq!(behind.len(), 2);
+    let mut failures = Failures::default();
+    catch_up(&world.hub, behind, &mut failures).await;
+    assert_eq!(world.has().await, ["other/com.example.uplink: db2"]);
+    let behind = catalog.behind().await.unwrap();
+    let orgs: Vec<_> = behind.iter().map(|one| &one.org).collect();
+    assert_eq!(orgs, [&broken]);
+
+    assert!(failures.next().is_some());
+
+    run(
+        "UPDATE nodes SET facts = (SELECT facts FROM nodes WHERE org = 'myorg')
+         WHERE org = 'broken'",
+    )
+    .await;
+    world.follow().await;
+    let node = "n1".parse().unwrap();
+    let bindings = catalog.bindings(&broken, &node, None).await.unwrap();
+    assert_eq!(bindings.deployments.len(), 1);
+}
+
 #[tokio::test]
 async fn whoever_puts_a_node_on_it_may_read_it_first() {
     let world = with_node().await;

@@ -16,7 +16,7 @@ use super::super::{Session, secret};
 use super::assemble::Identity;
 use super::recognise::Kind;
 use super::report::State;
-use super::understand::Understood;
+use super::understand::{Document, Understood};
 use crate::client::{Target, at};
 use crate::error::Error;
 
@@ -26,6 +26,8 @@ pub(super) struct Standing {
     /// Who published what.
     policies: BTreeMap<String, UserId>,
     patterns: BTreeMap<String, UserId>,
+    /// The names of patterns that are for other organisations too.
+    public: BTreeSet<String>,
 }
 
 impl Standing {
@@ -46,6 +48,8 @@ impl Standing {
             .client
             .get(at(paths::PATTERNS, &[org.as_str()]))
             .await?;
+        let public = patterns.iter().filter(|pattern| pattern.public);
+        let public = public.map(|pattern| pattern.name.to_string()).collect();
         let pattern_owners = patterns
             .into_iter()
             .filter_map(|pattern| Some((pattern.name.to_string(), pattern.owner?)));
@@ -53,6 +57,7 @@ impl Standing {
             services,
             policies: owners.collect(),
             patterns: pattern_owners.collect(),
+            public,
         })
     }
 
@@ -100,6 +105,18 @@ impl Standing {
     /// hub's to say: it can be asked about them.
     pub(super) fn may_replace(&self, one: &Understood, info: &HubInfo) -> bool {
         info.role == Role::Admin || self.owner(one).is_none_or(|owner| *owner == info.user)
+    }
+
+    /// Whether the caller may publish this as far as others' nodes are concerned: a pattern that is public,
+    /// or was, is an administrator's.
+    pub(super) fn may_share(&self, one: &Understood, info: &HubInfo) -> bool {
+        let is_public = match &one.document {
+            Document::Pattern(name, pattern) => {
+                pattern.is_public() || self.public.contains(name.as_str())
+            }
+            _ => false,
+        };
+        info.role == Role::Admin || !is_public
     }
 
     /// Who published the policy or pattern that is there.

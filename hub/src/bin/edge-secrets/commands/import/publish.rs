@@ -81,6 +81,10 @@ impl Import<'_> {
         if state == State::Changed && !known.standing.may_replace(one, self.info) {
             checked.faults.push("another user published it".to_owned());
         }
+        if state != State::Unchanged && !known.standing.may_share(one, self.info) {
+            let fault = "public: only an administrator publishes what other organisations may use";
+            checked.faults.push(fault.to_owned());
+        }
         let mut entry = entry(one, state);
         // Policies it can be asked about only once their definitions are there.
         let can_ask = one.kind() == Kind::Service || known.all_there;

@@ -11,13 +11,17 @@ use crate::testing::{Answer, Asked, FakeHub};
 type Kept = Arc<Mutex<BTreeMap<String, Value>>>;
 
 async fn hub() -> (FakeHub, Kept) {
+    hub_for("admin").await
+}
+
+async fn hub_for(role: &'static str) -> (FakeHub, Kept) {
     let kept = Kept::default();
     let (log, key) = (Arc::clone(&kept), SealingKey::generate().public());
     let hub = FakeHub::start(move |asked| {
         let answer = match asked.path.as_str() {
             "/v1/hub" => Answer::json(&json!({
                 "version": "0.1.0", "sealing_key": key, "org": "myorg", "user": "alice",
-                "role": "admin",
+                "role": role,
             })),
             _ => answer(&mut log.lock().unwrap(), &asked),
         };
@@ -159,6 +163,35 @@ async fn nothing_is_published_when_anything_is_refused() {
         .await;
     assert_eq!(rest.code(), 1);
     assert_eq!(writes(&hub).len(), 2);
+}
+
+/// As at the hub itself, and before anything else is published.
+#[tokio::test]
+async fn a_public_pattern_is_an_administrators_to_import() {
+    let pattern = |public: bool| {
+        json!({"public": public, "services": [{"serviceUrl": "uplink", "serviceOrgid": "myorg",
+            "serviceArch": "*", "serviceVersions": [{"version": "1.0.0"}]}],
+            "secretBinding": [{"serviceOrgid": "myorg", "serviceUrl": "uplink",
+                "secrets": [{"cred": "db"}]}]})
+    };
+    for (role, public, allowed) in [
+        ("user", true, false),
+        ("user", false, true),
+        ("admin", true, true),
+    ] {
+        let (hub, _) = hub_for(role).await;
+        hub.file("fleet/edge.pattern.json", &pattern(public).to_string());
+        let run = hub.run("import open-horizon DIR/fleet", b"").await;
+        if allowed {
+            let done = run.out();
+            assert!(done.starts_with("3 documents published. "), "{done}");
+            continue;
+        }
+        assert_eq!(run.code(), 1);
+        let out = run.test.out();
+        assert!(out.contains("public: only an administrator"), "{out}");
+        assert_eq!(writes(&hub), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
