@@ -265,22 +265,27 @@ impl Delivery {
     /// error; the directory itself stays.
     pub(crate) fn undeploy(&mut self, consumer: &ConsumerId) -> Vec<FsError> {
         let mut errors = self.wipe_values(consumer);
-        let [org, service, name] = consumer.components();
-        let service = self
-            .manifests
-            .open_dir(org)
-            .and_then(|dir| dir.open_dir(service));
-        match service {
-            Ok(service) => errors.extend(wipe_tree(&service, OsStr::new(&name))),
-            Err(error) if error.is_missing() => {}
-            Err(error) => errors.push(error),
-        }
+        errors.extend(self.drop_manifests(consumer));
         errors
     }
 
     /// The runtime directory itself.
     fn root(&self) -> &Dir {
         &self.runtime.dir
+    }
+
+    /// Removes all that is noted of a consumer.
+    fn drop_manifests(&self, consumer: &ConsumerId) -> Vec<FsError> {
+        let [org, service, name] = consumer.components();
+        let service = self
+            .manifests
+            .open_dir(org)
+            .and_then(|dir| dir.open_dir(service));
+        match service {
+            Ok(service) => wipe_tree(&service, OsStr::new(&name)),
+            Err(error) if error.is_missing() => Vec::new(),
+            Err(error) => vec![error],
+        }
     }
 
     fn wipe_values(&mut self, consumer: &ConsumerId) -> Vec<FsError> {

@@ -113,6 +113,7 @@ impl Delivery {
         errors: &mut Vec<FsError>,
     ) -> BTreeMap<ConsumerId, Manifest> {
         let mut ended = BTreeMap::new();
+        let mut nothing = Vec::new();
         let generations: BTreeSet<(&ConsumerId, &str)> = live
             .iter()
             .map(|(consumer, manifest)| (consumer, manifest.generation.as_str()))
@@ -145,7 +146,12 @@ impl Delivery {
                     None => errors.extend(dir.unlink(&file).err()),
                 }
             }
+            nothing.extend(consumer.filter(|id| !live.contains_key(id) && !ended.contains_key(id)));
         });
+        // A kill while something was undeployed leaves the empty directory.
+        for consumer in nothing {
+            errors.extend(self.drop_manifests(&consumer));
+        }
         ended
     }
 }
