@@ -283,6 +283,32 @@ async fn what_an_older_hub_published_is_as_public_as_it_says() {
     assert_eq!(snapshot.patterns, []);
 }
 
+/// It did not follow anybody: whatever its nodes are on, they are placed once.
+#[tokio::test]
+async fn nodes_of_an_older_hub_on_others_patterns_are_behind() {
+    let mut place = SqlitePlace::default();
+    let old = older(&mut place, 6).await;
+    for statement in [
+        "INSERT INTO orgs (org, revision) VALUES ('o', 4), ('other', 0)",
+        "INSERT INTO nodes (org, node, pattern, revoked, facts, sealing_key, generation, enrolled_at)
+         SELECT 'o', node, pattern, 0, '{}', x'00', 0, 5 FROM (
+             SELECT 'a' AS node, 'other/edge' AS pattern
+             UNION ALL SELECT 'b', 'other/edge' UNION ALL SELECT 'c', 'o/edge'
+             UNION ALL SELECT 'd', NULL UNION ALL SELECT 'e', 'nowhere/edge')",
+    ] {
+        sqlx::query(statement).execute(&old).await.unwrap();
+    }
+    old.close().await;
+    let catalog = place.open().await;
+    let behind = catalog.behind().await.unwrap();
+    let behind = behind.iter();
+    let behind = behind.map(|one| format!("{} {} {}", one.org, one.publisher, one.published.0));
+    assert_eq!(behind.collect::<Vec<_>>(), ["o other 0"]);
+    let (other, edge) = ("other".parse().unwrap(), "edge".parse().unwrap());
+    let followers = catalog.followers(&other, &[edge]).await.unwrap();
+    assert_eq!((followers.orgs, followers.nodes), (1, 2));
+}
+
 #[tokio::test]
 async fn secrets_of_an_older_hub_have_no_metadata() {
     let mut place = SqlitePlace::default();
