@@ -256,7 +256,9 @@ async fn two_hubs_over_one_catalog_lose_no_change_of_another_organisation() {
     let publishing = {
         let (place, models) = (Arc::clone(&place), Arc::clone(&hubs[0]));
         tokio::spawn(async move {
-            for round in 0..8 {
+            // With the enrolments below fewer changes than attempts: whatever the order, none can fail
+            // for ever.
+            for round in 0..5 {
                 let version = ["2.0.0", "1.0.0"][round % 2];
                 let change = edge(&[("uplink", version)], "x");
                 let change = match round % 3 {
@@ -270,7 +272,7 @@ async fn two_hubs_over_one_catalog_lose_no_change_of_another_organisation() {
     let work = hubs.iter().enumerate().map(|(at, models)| {
         let (place, models) = (Arc::clone(&place), Arc::clone(models));
         tokio::spawn(async move {
-            for round in 0..6 {
+            for round in 0..4 {
                 let node = format!("n{at}{round}");
                 enrol_on(&place, &models, &node, "other/edge").await;
                 for Behind { org, publisher, .. } in place.catalog.behind().await.unwrap() {
