@@ -21,6 +21,9 @@ pub(crate) mod fuzzing;
 mod index;
 mod reseal;
 
+#[cfg(test)]
+pub(crate) use index::{named, ready as ready_items, remember};
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};

@@ -17,6 +17,8 @@
 
 mod apply;
 mod plan;
+#[cfg(test)]
+mod simulation;
 mod standing;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! What is remembered of bindings, and how that is written. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use edge_secrets_protocol::binding::{Bindings, Deployment, FetchItem, SecretState};
+use edge_secrets_protocol::binding::{Bindings, BoundSecret, Deployment, FetchItem, SecretState};
 use edge_secrets_protocol::{NodeId, OrgId, PublicKey, SecretName, SecretVersion, ServiceId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -128,9 +128,10 @@ impl Index {
 }
 
 /// What is to be remembered after `before` now that `desired` is known, when these values are at hand.
-/// A name that the hub cannot tell of just now keeps the version it had; one whose next version has not
-/// arrived keeps the last one until it has.
-pub(super) fn remember(
+/// A service whose next versions have not all arrived, or that the hub cannot tell all of just now, keeps
+/// the ones it had, all of them, until then: it never reads versions together that never were the hub's word
+/// together. Where it had not all of them, or may not have one any more, it keeps none.
+pub(crate) fn remember(
     desired: &Desired,
     before: Option<&Desired>,
     at_hand: &BTreeSet<FetchItem>,
@@ -145,29 +146,40 @@ pub(super) fn remember(
         let Some(former) = former.find(|f| f.service == deployment.service) else {
             continue;
         };
-        for secret in &deployment.secrets {
-            let superseded = match &secret.state {
-                SecretState::Ready { version } => {
-                    let item = item(deployment, &secret.name, version);
-                    if at_hand.contains(&item) {
-                        continue;
-                    }
-                    true
-                }
-                SecretState::Pending | SecretState::Failed => false,
-                SecretState::Missing | SecretState::Denied => continue,
-            };
-            let kept =
-                ready(former).find(|item| item.name == secret.name && at_hand.contains(item));
-            if let Some(kept) = kept {
-                behind |= superseded;
-                remembered.keep_version(
-                    &deployment.id,
-                    &secret.name,
-                    &kept.version,
-                    (before, &former.id),
-                );
+        let had: BTreeMap<_, _> = ready(former)
+            .filter(|item| at_hand.contains(item))
+            .map(|item| (item.name.clone(), item))
+            .collect();
+        let arrived = |secret: &BoundSecret| match &secret.state {
+            SecretState::Ready { version } => {
+                at_hand.contains(&item(deployment, &secret.name, version))
             }
+            _ => false,
+        };
+        let may_keep = |secret: &BoundSecret| {
+            let lost = matches!(secret.state, SecretState::Missing | SecretState::Denied);
+            !lost && had.contains_key(&secret.name)
+        };
+        let secrets = &deployment.secrets;
+        if secrets.iter().all(arrived) || !secrets.iter().all(may_keep) {
+            continue;
+        }
+        for secret in secrets {
+            let Some(kept) = had.get(&secret.name) else {
+                continue;
+            };
+            match &secret.state {
+                // It may have another end now.
+                SecretState::Ready { version } if *version == kept.version => continue,
+                SecretState::Ready { .. } => behind = true,
+                _ => {}
+            }
+            remembered.keep_version(
+                &deployment.id,
+                &secret.name,
+                &kept.version,
+                (before, &former.id),
+            );
         }
     }
     if behind {
@@ -178,7 +190,7 @@ pub(super) fn remember(
 }
 
 /// The values that a deployment can read.
-pub(super) fn ready(deployment: &Deployment) -> impl Iterator<Item = FetchItem> {
+pub(crate) fn ready(deployment: &Deployment) -> impl Iterator<Item = FetchItem> {
     deployment
         .secrets
         .iter()
@@ -189,7 +201,7 @@ pub(super) fn ready(deployment: &Deployment) -> impl Iterator<Item = FetchItem> 
 }
 
 /// The names that a value may be kept of.
-pub(super) fn named(desired: &Desired) -> BTreeSet<(&ServiceId, &SecretName)> {
+pub(crate) fn named(desired: &Desired) -> BTreeSet<(&ServiceId, &SecretName)> {
     let deployments = desired.bindings().deployments.iter();
     let named = deployments.flat_map(|deployment| {
         let secrets = deployment.secrets.iter();
