@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Parser, Subcommand};
 use edge_secrets_protocol::OrgId;
 
+use crate::ca::Step;
 use crate::config::{DEFAULT_PORT, TrustDomain};
 
 /// The edge-secrets hub: gives every node the secrets that its deployments bind, sealed to it alone.
@@ -51,6 +52,12 @@ pub enum Command {
         /// The configuration, `hub.yaml` in the data directory.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Exchange the certificate authority for a new one, in stages: rotate, switch, finish.
+    Ca {
+        /// The stage.
+        #[command(subcommand)]
+        step: Step,
     },
 }
 

@@ -259,8 +259,8 @@ pub const ADMIN: &str = "admin";
 pub const CONFIG_FILE: &str = "hub.yaml";
 /// What the operator's commands need to act as [`ADMIN`].
 pub const CONTEXT_FILE: &str = "admin.yaml";
-const ADMIN_CERTIFICATE_FILE: &str = "admin.crt";
-const ADMIN_KEY_FILE: &str = "admin.key";
+pub(crate) const ADMIN_CERTIFICATE_FILE: &str = "admin.crt";
+pub(crate) const ADMIN_KEY_FILE: &str = "admin.key";
 
 #[cfg(test)]
 mod tests;

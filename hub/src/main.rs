@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use edge_secrets_hub::app::{self, AppError};
 use edge_secrets_hub::backup::{BackupError, command};
+use edge_secrets_hub::ca::{self, CaError};
 use edge_secrets_hub::cli::{Cli, Command};
 use edge_secrets_hub::config::{Config, Log, LogFormat};
 use edge_secrets_hub::{init, keys};
@@ -72,6 +73,11 @@ fn main() -> ExitCode {
             },
             Command::Restore(wanted) => told(command::bring_back(&wanted).await),
             Command::BackupKey { out } => told(command::make_key(&out)),
+            Command::Ca { step } => match ca::take(&step).await {
+                Ok(text) => say(&text),
+                Err(CaError::Data(error)) => refuse(&error),
+                Err(error) => fail(&error.to_string(), FAILED),
+            },
             Command::RotateMasterKey { config } => {
                 let rotated = keys::rotate_master_key(&config).await;
                 told(rotated.map(|count| {

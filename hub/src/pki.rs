@@ -1,9 +1,11 @@
 //! The hub's certificate authority: one ECDSA P-256 key that signs the certificates of the server,
-//! of nodes and of users, and nothing else.
+//! of nodes and of users, and nothing else. While it is exchanged for another one there are two, and
+//! both are trusted ([`rotation`]).
 
 mod authority;
 pub mod identity;
 mod request;
+pub mod rotation;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,14 @@ use jiff::Timestamp;
 use rcgen::string::Ia5String;
 use rcgen::{ExtendedKeyUsagePurpose, Issuer, KeyPair, PublicKeyData, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{DistinguishedName, RootCertStore};
 use zeroize::Zeroizing;
 
 use crate::catalog::records::NewCertificate;
 use crate::config::TrustDomain;
 use crate::managers::credential;
 use identity::Principal;
+use rotation::Stage;
 
 /// Why a certificate is not issued, or the authority cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +50,22 @@ impl From<rcgen::Error> for PkiError {
     }
 }
 
-/// The certificate authority.
+/// The certificate authority, and the one before or after it while they are exchanged.
 pub struct Pki {
+    /// What issues.
+    issuing: Authority,
+    /// What is trusted beside it.
+    other: Option<Authority>,
+    bundle: String,
+    trust_domain: TrustDomain,
+}
+
+/// A certificate with its key.
+struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
     not_after: Timestamp,
-    trust_domain: TrustDomain,
 }
 
 /// A certificate for a client.
@@ -79,6 +92,8 @@ impl Issued {
 
 /// A certificate for the server, with its key.
 pub struct ServerIdentity {
+    /// The CA's subject, by which clients say whom they trust.
+    pub authority: DistinguishedName,
     /// The certificate and the CA's: an enrolling agent checks the latter by its fingerprint.
     pub chain: Vec<CertificateDer<'static>>,
     /// The key, PKCS#8.
@@ -97,16 +112,41 @@ impl Pki {
         Ok((Self::from_pem(&pem, &key, trust_domain)?, key))
     }
 
-    /// Reads `ca.crt` and `ca.key`.
+    /// Reads `ca.crt` and `ca.key`, and how far an exchange for another CA has come.
     ///
     /// # Errors
-    /// When a file is missing, malformed, or the key can be read by everybody.
+    /// When a file is missing, malformed, or a key can be read by everybody.
     pub fn load(data_dir: &Path, trust_domain: TrustDomain) -> Result<Self, PkiError> {
+        let rotation = rotation::settle(data_dir)?;
         let pem = read(&data_dir.join(CA_CERTIFICATE_FILE))?;
         let path = data_dir.join(CA_KEY_FILE);
         let key = Zeroizing::new(read(&path)?);
         credential::expect_private(&path).map_err(|reason| PkiError::File { path, reason })?;
-        Self::from_pem(&pem, &key, trust_domain)
+        let at_work = Authority::from_pem(&pem, &key)?;
+        let Some(rotation) = rotation else {
+            return Ok(Self::of(at_work, None, trust_domain));
+        };
+        let new = Authority::from_pem(rotation.certificate(), rotation.key())?;
+        Ok(match rotation.stage() {
+            Stage::Announced => Self::of(at_work, Some(new), trust_domain),
+            Stage::Switched | Stage::Finishing => Self::of(new, Some(at_work), trust_domain),
+        })
+    }
+
+    fn of(issuing: Authority, other: Option<Authority>, trust_domain: TrustDomain) -> Self {
+        let mut bundle = issuing.pem.clone();
+        if let Some(other) = &other {
+            if !bundle.ends_with('\n') {
+                bundle.push('\n');
+            }
+            bundle.push_str(&other.pem);
+        }
+        Self {
+            issuing,
+            other,
+            bundle,
+            trust_domain,
+        }
     }
 
     /// The authority of a certificate and a key, both PEM.
@@ -114,17 +154,7 @@ impl Pki {
     /// # Errors
     /// When they are malformed or do not belong together.
     pub fn from_pem(pem: &str, key: &str, trust_domain: TrustDomain) -> Result<Self, PkiError> {
-        let key = KeyPair::from_pem(key)
-            .map_err(|_| PkiError::Authority("the CA key is malformed".into()))?;
-        let (certificate, not_after) = authority::parse(pem, &key)?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self {
-            issuer,
-            certificate,
-            pem: pem.to_owned(),
-            not_after,
-            trust_domain,
-        })
+        Ok(Self::of(Authority::from_pem(pem, key)?, None, trust_domain))
     }
 
     /// A client certificate for a node, over the public key of `csr_pem` and nothing else of it.
@@ -163,12 +193,22 @@ impl Pki {
         self.issue_client(csr_pem, &principal, lifetime)
     }
 
-    /// A certificate for the server over a new key, for DNS names and IP addresses.
+    /// A certificate for the server of each CA over new keys, for DNS names and IP addresses; that of the
+    /// CA that issues comes first.
     ///
     /// # Errors
     /// When a name is neither, or signing fails.
     pub fn issue_server(
         &self,
+        names: &[String],
+        lifetime: Duration,
+    ) -> Result<Vec<ServerIdentity>, PkiError> {
+        let issue = |authority| Self::issue_server_of(authority, names, lifetime);
+        self.authorities().map(issue).collect()
+    }
+
+    fn issue_server_of(
+        authority: &Authority,
         names: &[String],
         lifetime: Duration,
     ) -> Result<ServerIdentity, PkiError> {
@@ -180,7 +220,7 @@ impl Pki {
                 Err(_) => Ok(SanType::DnsName(Ia5String::try_from(name.as_str())?)),
             })
             .collect::<Result<Vec<_>, rcgen::Error>>()?;
-        let leaf = self.sign(
+        let leaf = authority.sign(
             "edge-secrets hub",
             names,
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -188,31 +228,42 @@ impl Pki {
             lifetime,
         )?;
         Ok(ServerIdentity {
-            chain: vec![leaf.certificate.der().clone(), self.certificate.clone()],
+            authority: authority.subject()?,
+            chain: vec![
+                leaf.certificate.der().clone(),
+                authority.certificate.clone(),
+            ],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
             not_after: leaf.not_after,
         })
     }
 
-    /// SHA-256 over the DER form of the CA certificate: what enrolment tokens carry.
+    /// SHA-256 over the DER form of the certificate of the CA that issues: what enrolment tokens carry.
     #[must_use]
     pub fn ca_fingerprint(&self) -> [u8; 32] {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest.as_ref());
-        fingerprint
+        self.issuing.fingerprint()
+    }
+
+    /// Whether a token that carries this is of this hub.
+    #[must_use]
+    pub fn is_known(&self, fingerprint: &[u8; 32]) -> bool {
+        self.authorities()
+            .any(|authority| authority.fingerprint() == *fingerprint)
     }
 
     /// The CA certificates to trust, PEM.
     #[must_use]
     pub fn trust_bundle_pem(&self) -> &str {
-        &self.pem
+        &self.bundle
     }
 
-    /// The CA certificate.
-    #[must_use]
-    pub fn ca_certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    /// The CA certificates to trust, that of the one that issues first.
+    pub fn ca_certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.authorities().map(|authority| &authority.certificate)
+    }
+
+    fn authorities(&self) -> impl Iterator<Item = &Authority> {
+        [&self.issuing].into_iter().chain(&self.other)
     }
 
     /// The trust domain of every identity.
@@ -229,7 +280,7 @@ impl Pki {
     ) -> Result<Issued, PkiError> {
         let key = request::public_key(csr_pem)?;
         let uri = SanType::URI(Ia5String::try_from(principal.uri(&self.trust_domain))?);
-        let leaf = self.sign(
+        let leaf = self.issuing.sign(
             principal.name(),
             vec![uri],
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -241,6 +292,35 @@ impl Pki {
             serial: leaf.serial,
             not_after: leaf.not_after,
         })
+    }
+}
+
+impl Authority {
+    fn from_pem(pem: &str, key: &str) -> Result<Self, PkiError> {
+        let key = KeyPair::from_pem(key)
+            .map_err(|_| PkiError::Authority("the CA key is malformed".into()))?;
+        let (certificate, not_after) = authority::parse(pem, &key)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        Ok(Self {
+            issuer,
+            certificate,
+            pem: pem.to_owned(),
+            not_after,
+        })
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest.as_ref());
+        fingerprint
+    }
+
+    fn subject(&self) -> Result<DistinguishedName, PkiError> {
+        let unfit = || PkiError::Authority("the CA certificate is no trust anchor".into());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).map_err(|_| unfit())?;
+        roots.subjects().into_iter().next().ok_or_else(unfit)
     }
 
     fn sign(

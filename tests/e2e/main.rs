@@ -9,6 +9,7 @@
 
 mod backup;
 mod border;
+mod ca;
 mod definitions;
 mod delivery;
 mod faults;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     for more in [
         backup::trials,
         border::trials,
+        ca::trials,
         definitions::trials,
         delivery::trials,
         faults::trials,

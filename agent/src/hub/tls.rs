@@ -1,12 +1,14 @@
-//! TLS 1.3 only, to one hub under one private root.
+//! TLS 1.3 only, to one hub under its own roots: one, or two while it exchanges them.
 
 use std::sync::Arc;
 
-use rustls::client::danger::ServerCertVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 
 /// The one place that names the cryptography. Hybrid post-quantum key exchange is preferred.
 #[must_use]
@@ -27,11 +29,63 @@ pub fn with_identity(
     for authority in authorities {
         roots.add(authority.clone())?;
     }
+    let trusted = roots.subjects();
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider())
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
-    let config = builder(verifier)?.with_client_auth_cert(chain, key)?;
+    let config =
+        builder(Arc::new(Saying { verifier, trusted }))?.with_client_auth_cert(chain, key)?;
     Ok(finish(config))
+}
+
+/// Verifies as usual, and says in the handshake whom it trusts: while a hub exchanges its CA, it shows the
+/// certificate that can be verified here.
+#[derive(Debug)]
+struct Saying {
+    verifier: Arc<WebPkiServerVerifier>,
+    trusted: Vec<DistinguishedName>,
+}
+
+impl ServerCertVerifier for Saying {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verifier = &self.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let verifier = &self.verifier;
+        verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let verifier = &self.verifier;
+        verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.trusted)
+    }
 }
 
 /// How to connect without an identity, with trust decided by `verifier`.

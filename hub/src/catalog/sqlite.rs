@@ -6,6 +6,7 @@
 
 mod audit;
 mod bindings;
+mod certificates;
 mod copy;
 mod definitions;
 mod feed;
@@ -20,6 +21,8 @@ mod secrets;
 mod users;
 mod wrapped;
 mod write;
+
+pub use self::certificates::{Holder, KnownCertificate};
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -25,8 +25,11 @@ pub(super) fn create(trust_domain: &TrustDomain) -> Result<(String, Zeroizing<St
     let mut params = CertificateParams::default();
     params.not_before = offset(backdated(now, CA_LIFETIME))?;
     params.not_after = offset(after(now, CA_LIFETIME))?;
-    params.serial_number = Some(serial()?.0);
-    params.distinguished_name = common_name(&format!("edge-secrets CA {trust_domain}"));
+    let (number, text) = serial()?;
+    params.serial_number = Some(number);
+    // Clients say by its name which CA they trust: no two may have the same.
+    let mark = text.get(..8).unwrap_or_default();
+    params.distinguished_name = common_name(&format!("edge-secrets CA {mark} {trust_domain}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;

@@ -97,8 +97,10 @@ fn a_request_that_is_not_signed_with_its_own_key_is_refused() {
 fn a_server_certificate_is_no_client_certificate() {
     let pki = pki();
     let names = ["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
-    let server = pki.issue_server(&names, Duration::from_secs(3600)).unwrap();
-    assert_eq!(server.chain[1], *pki.ca_certificate());
+    let mut servers = pki.issue_server(&names, Duration::from_secs(3600)).unwrap();
+    let server = servers.remove(0);
+    assert!(servers.is_empty());
+    assert_eq!(Some(&server.chain[1]), pki.ca_certificates().next());
     assert_eq!(
         ClientCertificate::parse(&server.chain[0], pki.trust_domain()),
         Err(IdentityError::Usage)
@@ -129,5 +131,5 @@ fn no_certificate_outlives_its_authority() {
     let century = Duration::from_secs(100 * 365 * 86_400);
     let csr = csr(&rcgen::PKCS_ECDSA_P256_SHA256);
     let issued = pki.issue_user(&csr, &org, &user, century).unwrap();
-    assert_eq!(issued.not_after, pki.not_after);
+    assert_eq!(issued.not_after, pki.issuing.not_after);
 }

@@ -115,7 +115,9 @@ async fn connect(
     alpn: &[&[u8]],
 ) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(trusted.ca_certificate().clone()).unwrap();
+    for certificate in trusted.ca_certificates() {
+        roots.add(certificate.clone()).unwrap();
+    }
     let config = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -265,7 +267,8 @@ async fn a_server_certificate_is_refused_as_a_client_certificate() {
     let own = server
         .pki
         .issue_server(&["localhost".into()], HOUR)
-        .unwrap();
+        .unwrap()
+        .remove(0);
     let own = Identity {
         chain: own.chain,
         key: own.key,

@@ -11,7 +11,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{DistinguishedName, RootCertStore, ServerConfig};
 
 use super::verifier::ClientVerifier;
 use crate::pki::{Pki, PkiError};
@@ -22,10 +22,17 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// The server's certificate of the moment.
+/// The server's certificate of the moment; one of each CA that is trusted.
 pub struct ServerCertificate {
-    current: ArcSwap<CertifiedKey>,
-    not_after: ArcSwap<Timestamp>,
+    current: ArcSwap<Issued>,
+}
+
+struct Issued {
+    /// Of the CA that issues.
+    first: Arc<CertifiedKey>,
+    /// By the subjects of their CAs.
+    all: Vec<(DistinguishedName, Arc<CertifiedKey>)>,
+    not_after: Timestamp,
 }
 
 impl ServerCertificate {
@@ -34,10 +41,8 @@ impl ServerCertificate {
     /// # Errors
     /// When it cannot be issued.
     pub fn issue(pki: &Pki, names: &[String]) -> Result<Self, PkiError> {
-        let (key, not_after) = issue(pki, names)?;
         Ok(Self {
-            current: ArcSwap::from(key),
-            not_after: ArcSwap::from_pointee(not_after),
+            current: ArcSwap::from_pointee(issue(pki, names)?),
         })
     }
 
@@ -52,14 +57,12 @@ impl ServerCertificate {
         names: &[String],
         now: Timestamp,
     ) -> Result<bool, PkiError> {
-        let left = self.not_after.load().duration_since(now);
+        let left = self.current.load().not_after.duration_since(now);
         let third = LIFETIME / 3;
         if Duration::try_from(left).is_ok_and(|left| left > third) {
             return Ok(false);
         }
-        let (key, not_after) = issue(pki, names)?;
-        self.current.store(key);
-        self.not_after.store(Arc::new(not_after));
+        self.current.store(Arc::new(issue(pki, names)?));
         Ok(true)
     }
 }
@@ -71,8 +74,16 @@ impl fmt::Debug for ServerCertificate {
 }
 
 impl ResolvesServerCert for ServerCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+    /// A client that says whom it trusts, as one that was away while CAs were exchanged, gets the
+    /// certificate that it can verify.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let issued = self.current.load();
+        let trusted = hello.certificate_authorities().unwrap_or_default();
+        let fits = |(subject, _): &&(DistinguishedName, _)| {
+            trusted.iter().any(|name| name.as_ref() == subject.as_ref())
+        };
+        let found = issued.all.iter().find(fits).map(|(_, key)| key);
+        Some(Arc::clone(found.unwrap_or(&issued.first)))
     }
 }
 
@@ -87,7 +98,9 @@ pub(super) fn server_config(
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = provider();
     let mut roots = RootCertStore::empty();
-    roots.add(pki.ca_certificate().clone())?;
+    for certificate in pki.ca_certificates() {
+        roots.add(certificate.clone())?;
+    }
     // Enrolment comes without a certificate; every other call refuses those who have none.
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
@@ -105,16 +118,22 @@ pub(super) fn server_config(
     Ok(config)
 }
 
-fn issue(pki: &Pki, names: &[String]) -> Result<(Arc<CertifiedKey>, Timestamp), PkiError> {
-    let identity = pki.issue_server(names, LIFETIME)?;
-    let key = provider()
-        .key_provider
-        .load_private_key(identity.key)
-        .map_err(|error| PkiError::Authority(error.to_string()))?;
-    Ok((
-        Arc::new(CertifiedKey::new(identity.chain, key)),
-        identity.not_after,
-    ))
+fn issue(pki: &Pki, names: &[String]) -> Result<Issued, PkiError> {
+    let unfit = |error: &dyn fmt::Display| PkiError::Authority(error.to_string());
+    let mut all = Vec::new();
+    let mut not_after = Timestamp::MAX;
+    for identity in pki.issue_server(names, LIFETIME)? {
+        let key = provider().key_provider.load_private_key(identity.key);
+        let key = CertifiedKey::new(identity.chain, key.map_err(|error| unfit(&error))?);
+        all.push((identity.authority, Arc::new(key)));
+        not_after = not_after.min(identity.not_after);
+    }
+    let first = all.first().map(|(_, key)| Arc::clone(key));
+    Ok(Issued {
+        first: first.ok_or_else(|| unfit(&"there is none"))?,
+        all,
+        not_after,
+    })
 }
 
 /// The only protocol that is spoken.

@@ -168,7 +168,9 @@ mod tests {
 
     fn verifier(pki: &Pki) -> ClientVerifier {
         let mut roots = RootCertStore::empty();
-        roots.add(pki.ca_certificate().clone()).unwrap();
+        for certificate in pki.ca_certificates() {
+            roots.add(certificate.clone()).unwrap();
+        }
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .unwrap();

@@ -74,7 +74,7 @@ async fn enroll(
         detail: String::new(),
         peer: peer.to_string(),
     };
-    if token.ca_fingerprint != hub.pki.ca_fingerprint() {
+    if !hub.pki.is_known(&token.ca_fingerprint) {
         return refuse(hub, audit, "the token is of another hub").await;
     }
     let token_hash = hash(token.expose_secret());

@@ -6,9 +6,14 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName,
+    RootCertStore, SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use zeroize::Zeroizing;
 
@@ -34,10 +39,16 @@ pub(super) fn config(context: &Context) -> Result<ClientConfig, Error> {
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| unfit(&context.key, "holds no private key in PEM form"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let trusted = roots.subjects();
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| unfit(&context.ca, format!("a CA certificate is unfit: {error}")))?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| Error::Failed(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Saying { verifier, trusted }))
         .with_client_auth_cert(chain, key)
         .map_err(|error| {
             let reason = format!("the key does not go with the certificate: {error}");
@@ -45,6 +56,56 @@ pub(super) fn config(context: &Context) -> Result<ClientConfig, Error> {
         })?;
     config.alpn_protocols = vec![HTTP2.to_vec()];
     Ok(config)
+}
+
+/// Verifies as usual, and says in the handshake whom it trusts: while a hub exchanges its CA, it shows the
+/// certificate that can be verified here.
+#[derive(Debug)]
+struct Saying {
+    verifier: Arc<WebPkiServerVerifier>,
+    trusted: Vec<DistinguishedName>,
+}
+
+impl ServerCertVerifier for Saying {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verifier = &self.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let verifier = &self.verifier;
+        verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let verifier = &self.verifier;
+        verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.trusted)
+    }
 }
 
 /// What a TLS fault means for who asked.
