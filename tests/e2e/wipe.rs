@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
 
 use edge_secrets_tests::operator::run;
 use edge_secrets_tests::samples::{policy, service};
@@ -16,6 +18,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         no_file_holds_a_value_after_undeploy,
         no_answer_and_no_listing_shows_a_value,
     ];
+    trials.push(
+        Trial::test("wipe::no_daemon_leaves_a_core_dump", || {
+            no_daemon_leaves_a_core_dump();
+            Ok(())
+        })
+        .with_kind("needs a machine that dumps cores")
+        .with_ignored_flag(!dumps_cores()),
+    );
     for (name, test) in [
         (
             "wipe::the_scanner_finds_a_value_in_another_process",
@@ -24,6 +34,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "wipe::the_agents_memory_holds_no_value_after_undeploy",
             the_agents_memory_holds_no_value_after_undeploy,
+        ),
+        (
+            "wipe::the_hubs_memory_holds_no_value_that_it_is_not_asked_for",
+            the_hubs_memory_holds_no_value_that_it_is_not_asked_for,
         ),
     ] {
         trials.push(crate::as_root(name, test));
@@ -214,6 +228,50 @@ fn the_agents_memory_holds_no_value_after_undeploy() {
         .assert_clean("the agent's memory after undeploy");
 }
 
+/// It has it for as long as it is set, revealed or sealed, and wipes it.
+fn the_hubs_memory_holds_no_value_that_it_is_not_asked_for() {
+    let scene = Scene::deployed();
+    scene.hub.await_rollout("canary", 1);
+    scene
+        .hub
+        .operator()
+        .ok(&["secret", "show", "a", "--reveal"], "");
+    scene
+        .scanner()
+        .memory(scene.hub.pid())
+        .assert_clean("the hub's memory");
+}
+
+/// Dies by a signal that dumps core, with room for it. Gives whether it did.
+fn dumped(pid: nix::unistd::Pid, end: impl FnOnce() -> ExitStatus) -> bool {
+    // One that has forbidden itself to dump cores cannot be allowed to again.
+    Command::new("prlimit")
+        .args(["--core=unlimited", "--pid", &pid.to_string()])
+        .output()
+        .expect("prlimit runs");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGABRT).expect("an own process");
+    end().core_dumped()
+}
+
+/// Whether another process, which takes no care of it, leaves one.
+fn dumps_cores() -> bool {
+    let room = tempfile::tempdir().expect("a place");
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .current_dir(room.path())
+        .spawn()
+        .expect("a process");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(other.id()).expect("a process id"));
+    dumped(pid, || other.wait().expect("its end"))
+}
+
+fn no_daemon_leaves_a_core_dump() {
+    let mut scene = Scene::deployed();
+    let (agent, hub) = (scene.agent.pid(), scene.hub.pid());
+    assert!(!dumped(agent, || scene.agent.wait()), "the agent's");
+    assert!(!dumped(hub, || scene.hub.wait()), "the hub's");
+}
+
 fn no_answer_and_no_listing_shows_a_value() {
     let scene = Scene::deployed();
     let scanner = scene.scanner();
@@ -237,7 +295,16 @@ fn no_answer_and_no_listing_shows_a_value() {
             clean(&format!("{args:?} as {format}"), shown);
         }
     }
-    for args in [&["status"][..], &["status", "-o", "json"], &["check"]] {
+    let metrics = scene.hub.admin().metrics();
+    clean("the hub's metrics", metrics);
+    for args in [
+        &["status"][..],
+        &["status", "-o", "json"],
+        &["check"],
+        &["metrics"],
+        &["services"],
+        &["mounts", URL, "main"],
+    ] {
         let ended = run(&mut scene.agent.command(args), b"");
         clean(&format!("agent {args:?}"), ended.stdout + &ended.stderr);
     }

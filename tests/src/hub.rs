@@ -100,6 +100,14 @@ impl TestHub {
         self.daemon.take().expect("a running hub").stop()
     }
 
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.daemon.take().expect("a running hub").wait()
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> Pid {
