@@ -120,7 +120,7 @@ impl BackupError {
                 | Self::OtherLock(..)
                 | Self::NotOwner { .. }
                 | Self::Config(_)
-                | Self::Place(PlaceError::NotEmpty { .. })
+                | Self::Place(PlaceError::NotEmpty { .. } | PlaceError::CutOff(_))
         )
     }
 }

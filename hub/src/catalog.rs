@@ -35,7 +35,7 @@ use records::{
 };
 
 /// Why the catalog did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogError {
     /// The organisation moved on since the snapshot: take a new one and compute again.
     #[error("the organisation changed meanwhile")]
@@ -49,6 +49,12 @@ pub enum CatalogError {
     /// The enrolment token is unknown, used, expired or for another node.
     #[error("the enrolment token is refused: {0}")]
     Token(&'static str),
+    /// There is no room for it. Once there is, it goes on by itself.
+    #[error("the hub's disk is full")]
+    Full,
+    /// The disk cannot be written for another reason, or failed on the way.
+    #[error("the hub's disk fails: {0}")]
+    Disk(String),
     /// The database failed.
     #[error("the catalog failed: {0}")]
     Storage(String),
@@ -56,9 +62,21 @@ pub enum CatalogError {
 
 impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.to_string())
+        let code = error.as_database_error().and_then(|error| error.code());
+        let code = code.and_then(|code| code.parse::<u32>().ok());
+        // The lowest byte is the result, the others are its details.
+        match code.map(|code| code & 0xff) {
+            Some(SQLITE_FULL) => Self::Full,
+            Some(SQLITE_IOERR | SQLITE_READONLY | SQLITE_CANTOPEN) => Self::Disk(error.to_string()),
+            _ => Self::Storage(error.to_string()),
+        }
     }
 }
+
+const SQLITE_READONLY: u32 = 8;
+const SQLITE_IOERR: u32 = 10;
+const SQLITE_FULL: u32 = 13;
+const SQLITE_CANTOPEN: u32 = 14;
 
 /// The hub's memory. Every method is safe to cancel: it happened whole or not at all.
 #[async_trait]

@@ -47,7 +47,7 @@ impl InitError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Place(PlaceError::NotEmpty { .. }) | Self::ServerName(_)
+            Self::Place(PlaceError::NotEmpty { .. } | PlaceError::CutOff(_)) | Self::ServerName(_)
         )
     }
 }

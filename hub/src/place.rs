@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::init::CONFIG_FILE;
+
 /// Why a directory is not filled.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -19,6 +21,9 @@ pub enum PlaceError {
         /// One of the things in it.
         found: String,
     },
+    /// What filled it was killed.
+    #[error("{} has what an init or a restore that was cut off has left: remove it, and repeat", .0.display())]
+    CutOff(PathBuf),
     /// A file or directory cannot be made.
     #[error("{}: {source}", path.display())]
     File {
@@ -45,6 +50,9 @@ impl Place {
         let made = match fs::read_dir(dir) {
             Ok(mut entries) => {
                 if let Some(entry) = entries.next() {
+                    if dir.join(WORKSHOP).exists() && !dir.join(CONFIG_FILE).exists() {
+                        return Err(PlaceError::CutOff(dir.into()));
+                    }
                     let found = entry.map_err(at(dir))?.file_name();
                     return Err(PlaceError::NotEmpty {
                         dir: dir.into(),

@@ -172,7 +172,7 @@ fn an_agent_killed_at_any_change_of_a_boot_without_its_hub_boots_the_next_time()
 }
 
 /// Does it once without a kill.
-fn recorded(node: &mut Node, whole: &Whole, change: fn(&mut Node)) -> Vec<Act> {
+pub(crate) fn recorded(node: &mut Node, whole: &Whole, change: fn(&mut Node)) -> Vec<Act> {
     node.cut().order(Order::Count);
     change(node);
     node.settle(whole, "without a kill");
@@ -195,7 +195,7 @@ fn killed_at(node: &mut Node, order: Order, tally: &mut Tally, change: fn(&mut N
 }
 
 /// A node that has its secret, and whose agent runs.
-fn deployed() -> Node {
+pub(crate) fn deployed() -> Node {
     let mut node = Node::new();
     node.run(Order::Count);
     node.deploy();

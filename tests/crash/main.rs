@@ -1,4 +1,4 @@
-//! Crash points: every change that the agent makes to its files is made the last one in turn, the
+//! Crash points: every change that agent and hub make to their files is made the last one in turn, the
 //! process is started again, and what must hold then is looked at.
 //!
 //! Real programs under a tracer (`edge_secrets_tests::cut`). Needs root and ptrace on x86_64; without
@@ -10,9 +10,12 @@
 )]
 
 mod changes;
+mod full;
+mod hub;
 mod listing;
 mod node;
 mod points;
+mod store;
 
 use std::process::ExitCode;
 
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     // Most of a trial is waiting for processes.
     arguments.test_threads.get_or_insert(4);
     let missing = cut::missing();
-    let trials = [changes::trials()];
+    let trials = [changes::trials(), full::trials(), hub::trials()];
     let trials = trials.into_iter().flatten().map(|trial| match &missing {
         // The reason stands where a kind stands: it is shown with the trial's name.
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),

@@ -199,6 +199,11 @@ impl Node {
         }
     }
 
+    /// Readers find what they had.
+    pub(crate) fn assert_before(&self, what: &str) {
+        self.assert_between(&[self.before.as_ref()], what);
+    }
+
     /// While nothing was there at first: readers find nothing or all.
     pub(crate) fn assert_partly_booted(&self, what: &str) {
         self.assert_between(&[None, self.wanted.as_ref()], what);
@@ -307,7 +312,7 @@ pub(crate) fn shows(dir: &Path, canary: &Canary) -> bool {
 pub(crate) const URL: &str = "com.example.pair";
 const NAMES: [&str; 2] = ["a", "b"];
 /// How long an agent may take to come to a point. One that does not is counted as not reached.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 const NOW_AND_THEN: Duration = Duration::from_millis(50);
 /// How many superseded values are looked for again and again.
 const KEPT: usize = 4;

@@ -75,6 +75,17 @@ impl Cut {
             .collect()
     }
 
+    /// Everything that a process changed since the last order, once it is over.
+    ///
+    /// # Panics
+    /// When it is not over.
+    #[must_use]
+    pub fn all_acts(place: &Path) -> Vec<Act> {
+        let lines = fs::read_to_string(place.join(ACTS)).expect("a process that is over");
+        let acts = lines.lines().map(|line| line.parse().expect("an act"));
+        acts.collect()
+    }
+
     /// Asks the process itself, not its tracer, to end.
     pub fn terminate(&self) {
         self.ask("terminate");
@@ -145,3 +156,5 @@ const FLAG: &str = "--as-tracer";
 const DONE: &str = "done";
 /// The file that says which call was the last.
 const OVER: &str = "tracer.over";
+/// The file that says what it had changed.
+const ACTS: &str = "tracer.acts";

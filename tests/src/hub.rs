@@ -84,7 +84,15 @@ impl TestHub {
     /// # Panics
     /// When it does not.
     pub fn serve(&mut self) {
-        let daemon = Daemon::start(&mut self.command(), &self.log());
+        self.serve_by(&mut self.command());
+    }
+
+    /// Serves by another command, under a tracer for example.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn serve_by(&mut self, command: &mut Command) {
+        let daemon = Daemon::start(command, &self.log());
         let line = daemon.line();
         assert_eq!(line, format!("listening on 127.0.0.1:{}", self.port));
         self.daemon = Some(daemon);

@@ -71,6 +71,8 @@ pub(super) struct Agenda {
     pub(super) converge: Due,
     /// Tell the hub what is applied.
     pub(super) report: Due,
+    /// Keep what could not be kept.
+    pub(super) keep: Due,
     /// Seal what is kept to the key in use, and end the identities before it.
     pub(super) retire: Due,
     /// Renew the certificate.
@@ -85,6 +87,7 @@ impl Agenda {
             facts: Due::never(),
             converge: Due::never(),
             report: Due::never(),
+            keep: Due::never(),
             retire: Due::never(),
             renew: Due::never(),
             resync: Due::never(),
@@ -105,6 +108,7 @@ impl Agenda {
             &self.facts,
             &self.converge,
             &self.report,
+            &self.keep,
             &self.retire,
             &self.renew,
             &self.resync,

@@ -207,9 +207,12 @@ impl Agent {
     pub(super) async fn keep(&mut self) -> Result<(), End> {
         let fresh = std::mem::take(&mut self.offline.fresh);
         let (Some(cache), Some(desired)) = (&self.offline.cache, &self.desired) else {
+            self.agenda.keep.done();
             return Ok(());
         };
-        if fresh.is_empty() && cache.is_current(desired) {
+        // What failed may have left something that is superseded.
+        if fresh.is_empty() && cache.is_current(desired) && self.offline.error.is_none() {
+            self.agenda.keep.done();
             return Ok(());
         }
         let save = cache.save(desired.clone(), fresh, Now::read());
@@ -218,9 +221,26 @@ impl Agent {
             Ok(saved) => saved.err().map(|error| error.to_string()),
             Err(_) => Some(WRITER_ENDED.into()),
         };
+        match &error {
+            Some(_) => drop(self.agenda.keep.failed(Instant::now())),
+            None => self.agenda.keep.done(),
+        }
         self.offline.failed(error);
         self.publish();
         Ok(())
+    }
+
+    /// Once more what could not be kept: perhaps there is room now.
+    pub(super) async fn keep_again(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<Result<(), HubError>, End> {
+        self.keep().await?;
+        if self.offline.error.is_none() {
+            // The values that were at hand then are not any more.
+            return self.fill(connection).await;
+        }
+        Ok(Ok(()))
     }
 
     /// Fetches what is delivered and not kept: of a cache that was lost, or is new.

@@ -73,6 +73,11 @@ impl Agent {
             self.converge(session).await
         } else if self.agenda.report.is_due(now) {
             self.report(&session.connection).await
+        } else if self.agenda.keep.is_due(now) {
+            match self.keep_again(&session.connection).await? {
+                Ok(()) => Ok(()),
+                Err(error) => self.put_off(error, |agenda| &mut agenda.keep),
+            }
         } else if self.agenda.retire.is_due(now) {
             self.retire().await
         } else if self.agenda.renew.is_due(now) {

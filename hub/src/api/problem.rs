@@ -71,6 +71,22 @@ impl From<CatalogError> for ApiError {
             CatalogError::NotFound(_) => Self::new(Code::NotFound, sentence(&error)),
             // The reason is for the audit trail alone: it would tell a guesser how far they are.
             CatalogError::Token(_) => Self::denied(),
+            CatalogError::Full => {
+                error!(%error, "A call was refused. Make room where the data directory is.");
+                Self::new(
+                    Code::Unavailable,
+                    "The hub's disk is full; nothing was changed. Make room where its data directory \
+                     is, and repeat the call.",
+                )
+            }
+            CatalogError::Disk(_) => {
+                error!(%error, "A call failed at the disk.");
+                Self::new(
+                    Code::Unavailable,
+                    "The hub's disk cannot be written; the hub's log says why. Look whether this was \
+                     done before you repeat the call.",
+                )
+            }
             CatalogError::Storage(_) => Self::internal(&error),
         }
     }
@@ -129,6 +145,16 @@ mod tests {
         let error = ApiError::from(CatalogError::Storage("disk I/O error at /x".into()));
         assert_eq!(error.code(), Code::Internal);
         assert!(!error.to_string().contains("disk"), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_passes() {
+        let error = ApiError::from(CatalogError::Full);
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(error.to_string().contains("disk is full"), "{error}");
+        let error = ApiError::from(CatalogError::Disk("code 778 at /x".into()));
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(!error.to_string().contains("/x"), "{error}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use super::records::{
@@ -444,6 +444,17 @@ impl Catalog for SqliteCatalog {
 /// Connections stay open and are handed out as they are: getting one costs no statement.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
+        // On a full disk SQLite ends a transaction by itself, and the rollback after it fails: such a
+        // connection would begin no other one, ever.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                if conn.is_in_transaction() {
+                    // A rollback may be on its way.
+                    conn.ping().await?;
+                }
+                Ok(!conn.is_in_transaction())
+            })
+        })
         .min_connections(connections)
         .max_connections(connections)
         .test_before_acquire(false)

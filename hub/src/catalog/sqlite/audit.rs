@@ -18,7 +18,7 @@ use crate::catalog::records::{Actor, AuditQuery, AuditRecord, NewAudit};
 pub(super) struct Waiting(Mutex<Vec<Append>>);
 
 /// The records of one caller, and whom to tell.
-type Append = (Vec<NewAudit>, oneshot::Sender<Result<(), String>>);
+type Append = (Vec<NewAudit>, oneshot::Sender<Result<(), CatalogError>>);
 
 pub(super) async fn append(
     catalog: &SqliteCatalog,
@@ -32,7 +32,7 @@ pub(super) async fn append(
     // A task of its own: it also writes for others, who must not be cancelled with this caller.
     tokio::spawn(flush(catalog.writer.clone(), Arc::clone(&catalog.waiting)));
     match written.await {
-        Ok(result) => result.map_err(CatalogError::Storage),
+        Ok(result) => result,
         Err(_) => Err(CatalogError::Storage("the write was broken off".into())),
     }
 }
@@ -113,11 +113,7 @@ async fn flush(writer: SqlitePool, waiting: Arc<Waiting>) {
         tx.commit().await?;
         Ok::<_, CatalogError>(())
     }
-    .await
-    .map_err(|error| match error {
-        CatalogError::Storage(reason) => reason,
-        other => other.to_string(),
-    });
+    .await;
     for (_, done) in batch {
         // Whoever asked may have gone away.
         done.send(result.clone()).ok();
