@@ -435,7 +435,7 @@ async fn commit(
         let mut plan = compute(&model, change).await?;
         let placements = std::mem::take(&mut plan.placements);
         within_bounds(change, &placements)?;
-        let basis = model.basis();
+        let basis = model.basis(change, plan.node.as_ref().map(|(_, node)| node));
         let result = catalog
             .commit(org, basis, (**change).clone(), placements, audit.clone())
             .await;

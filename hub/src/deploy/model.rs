@@ -167,11 +167,31 @@ impl Model {
         self.shelves = shelves;
     }
 
-    /// What placements by this model are computed from.
+    /// What the placements of `change` are computed from, where `node` is what
+    /// [`node_after`](Self::node_after) gave: of what others publish no more than they look at, so that
+    /// who publishes often keeps nobody else's changes waiting.
     #[must_use]
-    pub fn basis(&self) -> Basis {
-        let published = self.shelves.iter();
-        let published = published.map(|(publisher, shelf)| (publisher.clone(), shelf.published));
+    pub fn basis(&self, change: &Change, node: Option<&NodeModel>) -> Basis {
+        let on = node.and_then(|node| node.publisher(&self.org));
+        let is_looked_at = |publisher: &OrgId| match change {
+            // They place only nodes on policies and on patterns of the organisation's own.
+            Change::PutService(_)
+            | Change::RemoveService { .. }
+            | Change::PutPolicy(_)
+            | Change::RemovePolicy(_)
+            | Change::PutPattern(_)
+            | Change::RemovePattern(_) => false,
+            Change::SetDefaultManager(_) => true,
+            Change::Follow(followed) => followed == publisher,
+            Change::Enrol(_)
+            | Change::PutFacts { .. }
+            | Change::SetPattern { .. }
+            | Change::RevokeNode(_)
+            | Change::RemoveNode(_) => on == Some(publisher),
+        };
+        let looked_at = self.shelves.iter();
+        let looked_at = looked_at.filter(|(publisher, _)| is_looked_at(publisher));
+        let published = looked_at.map(|(publisher, shelf)| (publisher.clone(), shelf.published));
         Basis {
             revision: self.revision,
             published: published.collect(),

@@ -231,7 +231,8 @@ async fn a_placement_of_documents_that_changed_meanwhile_does_not_survive() {
         pattern: Some("other/edge".parse().unwrap()),
     };
     let computed = plan(&stale, &change);
-    let (org, basis) = (org(), stale.basis());
+    let node = computed.node.as_ref().map(|(_, node)| node);
+    let (org, basis) = (org(), stale.basis(&change, node));
     let committed = place
         .catalog
         .commit(&org, basis, change, computed.placements, audit());
@@ -242,6 +243,49 @@ async fn a_placement_of_documents_that_changed_meanwhile_does_not_survive() {
     assert_eq!(has(&place, "first").await, ["other/uplink 1.0.0: edge"]);
     assert_eq!(catch_up(&place, &there).await, 1);
     assert_eq!(catch_up(&place, &here).await, 0);
+    assert_settled(&place).await;
+}
+
+/// However often another organisation publishes: changes that look at nothing of it are not computed anew,
+/// so that it cannot keep them from being made. Those that do look at it are.
+#[tokio::test]
+async fn what_others_publish_meanwhile_holds_up_only_what_looks_at_it() {
+    let (place, models) = (world().await, Models::default());
+    publish(&place, &models, public(uplink("1.0.0"))).await;
+    publish(&place, &models, public(edge(&[("uplink", "1.0.0")], "x"))).await;
+    enrol_on(&place, &models, "follower", "other/edge").await;
+    enrol_on(&place, &models, "own", "myorg/edge").await;
+    let node = |name: &str| name.parse().unwrap();
+    let moved = |name| Change::PutFacts {
+        node: node(name),
+        facts: facts("paris"),
+    };
+    let own = policy("p", "uplink", "1.0.0", "berlin", "db");
+    for (change, goes_through) in [
+        (uplink("1.0.0"), true),
+        (edge(&[("uplink", "1.0.0")], "y"), true),
+        (Change::PutPolicy(own), true),
+        (moved("own"), true),
+        (moved("follower"), false),
+        (Change::Follow(publisher()), false),
+        (Change::SetDefaultManager(None), false),
+    ] {
+        let current = models.current(&*place.catalog, &org()).await.unwrap();
+        let computed = plan(&current, &change);
+        publish(&place, &models, public(uplink("2.0.0"))).await;
+        let basis = current.basis(&change, computed.node.as_ref().map(|(_, node)| node));
+        let what = format!("{change:?}");
+        let committed = place
+            .catalog
+            .commit(&org(), basis, change, computed.placements, audit())
+            .await;
+        match committed {
+            Ok(_) => assert!(goes_through, "{what}"),
+            Err(CatalogError::Conflict) => assert!(!goes_through, "{what}"),
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+    catch_up(&place, &models).await;
     assert_settled(&place).await;
 }
 
