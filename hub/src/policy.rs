@@ -29,6 +29,7 @@ mod node;
 mod offer;
 mod pattern;
 mod place;
+mod placed;
 mod policies;
 mod property;
 mod requirement;
@@ -51,6 +52,7 @@ pub use self::document::read as read_document;
 pub use self::node::{NodeView, check_node_policy};
 pub use self::pattern::Pattern;
 pub use self::place::{could_place, explain, fits_one_node, place};
+pub use self::placed::placed;
 pub use self::policies::Policies;
 use crate::catalog::records::Placed;
 

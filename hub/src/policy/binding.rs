@@ -94,6 +94,13 @@ impl Binding {
         references
     }
 
+    /// Where a secret is bound first.
+    pub(super) fn place_of<'a>(bindings: &'a [Self], reference: &SecretRef) -> Option<&'a str> {
+        let mut bound = bindings.iter().flat_map(|binding| binding.secrets.values());
+        let found = bound.find(|bound| bound.reference == *reference)?;
+        Some(&found.place)
+    }
+
     /// Whether it is meant for this definition.
     pub(super) fn matches(&self, definition: &ServiceDefinition) -> bool {
         self.service == *definition.id()

@@ -69,6 +69,12 @@ impl DeploymentPolicy {
         Binding::all_references(&self.bindings)
     }
 
+    /// The path to where it binds a secret, the first of several.
+    #[must_use]
+    pub fn place_of(&self, reference: &SecretRef) -> Option<&str> {
+        Binding::place_of(&self.bindings, reference)
+    }
+
     /// What decides about its service.
     pub(super) fn terms(&self) -> Terms<'_> {
         Terms {

@@ -33,6 +33,7 @@ pub struct NodeView {
     constraints: Vec<Constraint>,
     ignored: Vec<String>,
     strangers: Vec<String>,
+    has_slip: bool,
 }
 
 impl NodeView {
@@ -98,6 +99,15 @@ impl NodeView {
         self.strangers.iter().cloned().chain(ignored).collect()
     }
 
+    /// The first field of its policy that is nearly a known one, which it was meant to be, and its place. A
+    /// node is not let in with such a slip: a misspelt constraint keeps nothing away. One that was let in by
+    /// an earlier hub stays, and [`notes`](Self::notes) tell of it.
+    #[must_use]
+    pub fn slip(&self) -> Option<&str> {
+        let first = self.strangers.first().filter(|_| self.has_slip);
+        first.map(String::as_str)
+    }
+
     pub(super) fn arch(&self) -> Option<&Arch> {
         self.arch.as_ref()
     }
@@ -161,6 +171,7 @@ impl NodeView {
             constraints: policy.constraints,
             ignored,
             strangers,
+            has_slip: policy.has_slip,
         })
     }
 }
@@ -190,7 +201,9 @@ pub fn check_node_policy(text: &str) -> Result<Vec<String>, DocumentError> {
 struct NodePolicy {
     properties: Vec<(String, PropertyValue)>,
     constraints: Vec<Constraint>,
+    /// The slips first.
     strangers: Vec<String>,
+    has_slip: bool,
     /// Where it says anything of this.
     place: Option<String>,
 }
@@ -221,8 +234,13 @@ impl NodePolicy {
     ) -> Result<Self, DocumentError> {
         let mut policy = Self::sections(root).map_err(&told)?;
         let strangers = schema::check_node_policy(root).map_err(&told)?;
-        let strangers = strangers.slips.into_iter().chain(strangers.others);
-        policy.strangers = strangers.map(|one| told(one).to_string()).collect();
+        let has_slip = !strangers.slips.is_empty();
+        let (slips, others) = (strangers.slips.into_iter(), strangers.others.into_iter());
+        policy.strangers = slips
+            .chain(others)
+            .map(|one| told(one).to_string())
+            .collect();
+        policy.has_slip = has_slip;
         policy.place = either::place(root.value());
         Ok(policy)
     }
@@ -249,6 +267,7 @@ impl NodePolicy {
             properties: read_properties(&field.list("properties")?)?,
             constraints: read_constraints(field.get("constraints")?)?,
             strangers: Vec::new(),
+            has_slip: false,
             place: None,
         })
     }

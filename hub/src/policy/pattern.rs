@@ -94,6 +94,12 @@ impl Pattern {
         Binding::all_references(&self.bindings)
     }
 
+    /// The path to where it binds a secret, the first of several.
+    #[must_use]
+    pub fn place_of(&self, reference: &SecretRef) -> Option<&str> {
+        Binding::place_of(&self.bindings, reference)
+    }
+
     /// What decides about each service, in the order in which they stand there.
     pub(super) fn terms(&self) -> impl Iterator<Item = Terms<'_>> {
         self.offers.iter().map(|offer| Terms {

@@ -181,13 +181,23 @@ pub(super) fn read_properties(list: &[Field<'_>]) -> Result<Vec<(String, Propert
         let name_field = field.require("name")?;
         let name = name_field.text()?;
         check_name(name).map_err(|reason| name_field.refuse(reason))?;
-        let kind = field.get("type")?.map(|kind| kind.text()).transpose()?;
+        let kind_field = field.get("type")?;
+        let kind = kind_field.as_ref().map(Field::text).transpose()?;
         let value = field.require("value")?;
-        let typed =
-            PropertyValue::new(value.value(), kind).map_err(|reason| value.refuse(reason))?;
+        // Of the two the one that is wrong: a type that nobody knows is no fault of the value.
+        let at = match (&kind_field, kind) {
+            (Some(field), Some(kind)) if !is_type(kind) => field,
+            _ => &value,
+        };
+        let typed = PropertyValue::new(value.value(), kind).map_err(|reason| at.refuse(reason))?;
         Ok((name.to_owned(), typed))
     };
     list.iter().map(read).collect()
+}
+
+/// Whether a type of that name is known; an empty one is left to be found out.
+fn is_type(kind: &str) -> bool {
+    matches!(kind, "" | "list of string") || TYPES.contains(&kind)
 }
 
 /// Says why a text is no property name.
@@ -278,6 +288,25 @@ mod tests {
         assert!(PropertyValue::new(&json!({}), None).is_err());
         assert!(PropertyValue::new(&json!(null), None).is_err());
         assert!(PropertyValue::new(&json!([1]), None).is_err());
+    }
+
+    #[test]
+    fn of_a_type_and_a_value_the_one_that_is_wrong_is_named() {
+        for (kind, expected) in [
+            (
+                "integer",
+                "[0].type: has the unknown type \"integer\"; expected one of ",
+            ),
+            (
+                "int",
+                "[0].value: expected a whole number, found the text \"x\"",
+            ),
+        ] {
+            let root = json!([{"name": "a", "type": kind, "value": "x"}]);
+            let list = Field::root(&root).items().unwrap();
+            let error = read_properties(&list).unwrap_err().without_text();
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
     }
 
     #[test]

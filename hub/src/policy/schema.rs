@@ -134,7 +134,8 @@ fn walk(field: &Field<'_>, shape: &Shape, strangers: &mut Strangers) -> Result<(
     }
 }
 
-/// Puts down an unknown field: as a slip where it is nearly a known one, which is not there itself.
+/// Puts down an unknown field: as a slip where it is nearly a known one, which is not there itself, or a
+/// known one but for the case of its letters: readers that do not look at that would take either.
 fn note(
     map: &Field<'_>,
     key: &str,
@@ -144,7 +145,9 @@ fn note(
 ) {
     let absent = known.iter().map(|(name, _)| *name);
     let absent = absent.filter(|name| map.value().get(name).is_none_or(Value::is_null));
-    match nearest(key, absent) {
+    let mut names = known.iter().map(|(name, _)| *name);
+    let same = names.find(|name| name.eq_ignore_ascii_case(key));
+    match same.or_else(|| nearest(key, absent)) {
         Some(meant) => {
             let reason = format!("is no field that is known; did you mean `{meant}`?");
             strangers.slips.push(child.refuse(reason));

@@ -13,7 +13,7 @@ use edge_secrets_protocol::{
 use serde::Deserialize;
 
 use super::document::{self, DryRun};
-use super::policies::{BoundSecrets, Publishing};
+use super::policies::{Asked, BoundSecrets, Publishing};
 use super::session::{Params, Session};
 use crate::api::problem::ApiError;
 use crate::catalog::records::{Change, PatternRecord};
@@ -160,7 +160,12 @@ async fn publish(
                 "name: the file calls it \"{other}\"; it is published as \"{name}\""
             ));
         }
-        bound.judge(&title, checked, asked.allow_missing)
+        let asked = Asked {
+            text: &text,
+            place_of: &|reference| pattern.place_of(reference),
+            allow_missing: asked.allow_missing,
+        };
+        bound.judge(&title, checked, &asked)
     };
     let change = Change::PutPattern(PatternRecord {
         name: name.clone(),

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::deploy::model::Model;
 use crate::deploy::plan;
 use crate::hub::Hub;
-use crate::policy::{DeploymentPolicy, PolicyCheck, check_policy};
+use crate::policy::{DeploymentPolicy, PolicyCheck, check_policy, placed};
 use crate::reference::SecretRef;
 use crate::rights::{Call, SecretCall};
 use crate::wire::{PolicyInfo, Published, paths};
@@ -97,7 +97,12 @@ async fn publish(
         expect_owner(&session, model, &name)?;
         let checked = check_policy(&policy, user, &model.definitions.services);
         let title = format!("policy \"{name}\"");
-        bound.judge(&title, checked, asked.allow_missing)
+        let asked = Asked {
+            text: &text,
+            place_of: &|reference| policy.place_of(reference),
+            allow_missing: asked.allow_missing,
+        };
+        bound.judge(&title, checked, &asked)
     };
     let change = Change::PutPolicy(PolicyRecord {
         name: name.clone(),
@@ -138,6 +143,15 @@ pub(super) struct BoundSecrets {
     odd: Vec<String>,
 }
 
+/// The document that is judged, as it came.
+pub(super) struct Asked<'a> {
+    pub(super) text: &'a str,
+    /// The path to where it binds a secret.
+    pub(super) place_of: &'a (dyn Fn(&SecretRef) -> Option<&'a str> + Send + Sync),
+    /// Whether secrets may be missing.
+    pub(super) allow_missing: bool,
+}
+
 /// A bound secret that is not there.
 struct Missing {
     written: SecretRef,
@@ -176,20 +190,24 @@ impl BoundSecrets {
         missing.chain(self.odd).collect()
     }
 
-    /// The warnings of a document that may be published; else its refusal, with every fault.
+    /// The warnings of a document that may be published; else its refusal, with every fault and, as far
+    /// as it has one, its place.
     pub(super) fn judge(
         &self,
         title: &str,
         mut checked: PolicyCheck,
-        allow_missing: bool,
+        asked: &Asked<'_>,
     ) -> Result<Vec<String>, Problem> {
         // Another user's private secret is refused as such already: once is enough, and the words
         // are the same whether it exists or not.
         let refused_already = !checked.faults.is_empty();
         for missing in &self.missing {
-            let fault = missing.fault.clone();
+            let fault = match (asked.place_of)(&missing.written) {
+                Some(place) => format!("{place}: {}", missing.fault),
+                None => missing.fault.clone(),
+            };
             match missing.bindable {
-                true if allow_missing || checked.optional.contains(&missing.written) => {
+                true if asked.allow_missing || checked.optional.contains(&missing.written) => {
                     checked.warnings.push(fault);
                 }
                 true => checked.faults.push(fault),
@@ -201,7 +219,7 @@ impl BoundSecrets {
             checked.warnings.extend(self.odd.iter().cloned());
             return Ok(checked.warnings);
         }
-        let faults = checked.faults.join("; ");
+        let faults = placed(asked.text, &checked.faults).join("; ");
         let detail = format!("{title} is refused: {faults}");
         Err(Problem::new(Code::Invalid, detail))
     }

@@ -148,7 +148,7 @@ fn obstacle(secret: &SecretStanding) -> Option<DeploymentError> {
         Code::Missing => format!("the secret that \"{name}\" is bound to does not exist; set it"),
         Code::Denied => {
             format!(
-                "\"{name}\" is bound to a user's private secret, and the node is not that user's"
+                "\"{name}\" is bound to a user's private secret or another node's, which is not for this node"
             )
         }
         _ => format!("the secrets manager fails on the secret that \"{name}\" is bound to"),

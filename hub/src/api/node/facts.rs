@@ -1,5 +1,6 @@
 //! `PUT /v1/node`: what the node says of itself.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -80,15 +81,20 @@ pub(super) fn check(facts: &NodeFacts) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Checks that the facts can be given their types.
+/// Checks that the facts can be given their types, and that no field of the policy is misspelt.
 ///
 /// # Errors
 /// `invalid`, with the place and the reason.
 pub(super) fn view(node: &NodeId, facts: &NodeFacts) -> Result<NodeView, ApiError> {
-    NodeView::new(node, None, facts).map_err(|error| {
-        let detail = format!("What the node says of itself is refused: {error}.");
+    let refused = |reason: &dyn Display| {
+        let detail = format!("What the node says of itself is refused: {reason}.");
         ApiError::new(Code::Invalid, detail)
-    })
+    };
+    let view = NodeView::new(node, None, facts).map_err(|error| refused(&error))?;
+    match view.slip() {
+        Some(slip) => Err(refused(&slip)),
+        None => Ok(view),
+    }
 }
 
 /// Refuses a node policy for nodes on policies of a node that is on a pattern.

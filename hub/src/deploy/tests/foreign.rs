@@ -258,7 +258,7 @@ async fn what_others_publish_meanwhile_holds_up_only_what_looks_at_it() {
     let node = |name: &str| name.parse().unwrap();
     let moved = |name| Change::PutFacts {
         node: node(name),
-        facts: facts("paris"),
+        facts: Box::new(facts("paris")),
     };
     let own = policy("p", "uplink", "1.0.0", "berlin", "db");
     for (change, goes_through) in [

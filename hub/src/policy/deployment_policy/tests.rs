@@ -102,7 +102,7 @@ fn what_is_missing_or_wrong_is_named() {
     );
     let wrong = refused(|d| d["properties"] = json!([{"name": "a", "value": 1, "type": "in"}]));
     assert!(
-        wrong.starts_with("properties[0].value: has the unknown type \"in\""),
+        wrong.starts_with("properties[0].type: has the unknown type \"in\""),
         "{wrong}"
     );
     assert!(wrong.ends_with("did you mean `int`?"), "{wrong}");

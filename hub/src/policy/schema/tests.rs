@@ -55,7 +55,15 @@ fn a_field_that_is_like_no_other_is_kept_and_told() {
         warnings,
         ["ofTomorrow: is no field that is known, and has no effect here (line 2, column 17)"]
     );
-    // Beside the right one a similar one is somebody's note.
+    // Beside the right one a similar one is somebody's note, unless it is the same but for its case:
+    // others read either.
+    let mut text = policy();
+    text["SecretBinding"] = json!([]);
+    let (faults, _) = checked(&text);
+    assert!(
+        faults[0]
+            .starts_with("SecretBinding: is no field that is known; did you mean `secretBinding`?")
+    );
     let mut text = policy();
     text["secretBindings"] = json!("see the wiki");
     assert_eq!(checked(&text).0, [""; 0]);

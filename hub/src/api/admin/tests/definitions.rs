@@ -87,8 +87,8 @@ async fn a_policy_is_refused_with_every_fault_at_once() {
     );
     for fault in [
         "tlsKey",
-        "secret \"nope\" does not exist",
-        "secret \"nil\" does not exist",
+        "secretBinding[0].secrets[0]: secret \"nope\" does not exist (line 1, column ",
+        "secretBinding[0].secrets[1]: secret \"nil\" does not exist (line 1, column ",
     ] {
         assert!(detail.contains(fault), "{fault}: {detail}");
     }
@@ -424,7 +424,8 @@ async fn an_optional_secret_may_be_bound_before_it_is_there() {
     world.post("alice", "services", &definition).await.ok();
     let bound = policy("1.0.0", &[("cred", "db"), ("extra", "later")]);
     let published: Published = world.put("alice", "policies/uplink", &bound).await.json();
-    assert_eq!(published.warnings, [r#"secret "later" does not exist"#]);
+    let expected = r#"secretBinding[0].secrets[1]: secret "later" does not exist"#;
+    assert_eq!(published.warnings, [expected]);
     let needed = policy("1.0.0", &[("cred", "later"), ("extra", "db")]);
     let told = world
         .put("alice", "policies/uplink", &needed)

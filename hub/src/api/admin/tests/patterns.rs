@@ -69,12 +69,14 @@ async fn a_pattern_is_refused_like_a_policy() {
     let missing = put("patterns/edge", pattern("nope")).await;
     assert_eq!(
         missing.refused(Code::Invalid),
-        "pattern \"edge\" is refused: secret \"nope\" does not exist"
+        "pattern \"edge\" is refused: secretBinding[0].secrets[0]: secret \"nope\" does not exist (line 1, \
+         column 31)"
     );
     let lenient: Published = put("patterns/edge?allow_missing=true", pattern("nope"))
         .await
         .json();
-    assert_eq!(lenient.warnings, ["secret \"nope\" does not exist"]);
+    let expected = "secretBinding[0].secrets[0]: secret \"nope\" does not exist";
+    assert_eq!(lenient.warnings, [expected]);
 
     world.set("bob", "user/bob/key", "x").await.ok();
     // The words are the same whether it is there or not, and no lenience helps.

@@ -276,3 +276,34 @@ async fn a_node_is_not_on_a_pattern_and_on_policies() {
     let answer = world.send(&node.connected, "PUT", routes::NODE, facts);
     answer.await.ok();
 }
+
+/// A constraint that nobody reads keeps nothing away: it is refused before the node is in, and afterwards
+/// what the node said last stays.
+#[tokio::test]
+async fn a_node_policy_with_a_misspelt_field_is_refused() {
+    let world = World::new().await;
+    let token = world.token("edge-01", 60).await;
+    let sealing = SealingKey::generate();
+    let mut request = enrolment(token, &sealing, "berlin");
+    request.facts.policy = Some("constraint:\n- a == 1\n".into());
+    let refused = |problem: Problem| {
+        assert_eq!(problem.code, Code::Invalid);
+        let expected = "What the node says of itself is refused: policy.constraint: is no field that is \
+                        known; did you mean `constraints`? (line 2, column 1).";
+        assert_eq!(problem.detail, expected);
+    };
+    let stranger = anonymous();
+    let answer = world.send(&stranger, "POST", routes::ENROLL, &request);
+    refused(answer.await.problem());
+    let slip = request.facts.policy.take();
+    // What is like no other field is somebody's note.
+    request.facts.policy = Some(json!({"ofTomorrow": 1}));
+    let answer = world.send(&stranger, "POST", routes::ENROLL, &request);
+    let node = world.node(answer.await.ok().json(), sealing);
+    let said = world.trail("node.facts").await.len();
+    request.facts.policy = slip;
+    let facts = &request.facts;
+    let answer = world.send(&node.connected, "PUT", routes::NODE, facts);
+    refused(answer.await.problem());
+    assert_eq!(world.trail("node.facts").await.len(), said);
+}
