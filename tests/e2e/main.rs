@@ -17,6 +17,7 @@ mod formats;
 mod identity;
 mod killing;
 mod managers;
+mod network;
 mod offline;
 mod open_horizon;
 mod operators;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         identity::trials,
         killing::trials,
         managers::trials,
+        network::trials,
         offline::trials,
         open_horizon::trials,
         operators::trials,

@@ -26,6 +26,7 @@ pub mod podman;
 pub mod port;
 pub mod postgres;
 pub mod reader;
+pub mod relay;
 pub mod samples;
 pub mod scan;
 pub mod secret_server;
