@@ -46,7 +46,7 @@ pub enum AppError {
         reason: String,
     },
     /// Another hub serves this data directory.
-    #[error("another hub is serving {} already", .0.display())]
+    #[error("another hub is serving {} already, or its keys or organisations are changed", .0.display())]
     Locked(PathBuf),
     /// A backup is made of this data directory, or its keys are exchanged.
     #[error("a backup is made of {}, or its keys are exchanged: try again when that is done", .0.display())]

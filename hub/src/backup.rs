@@ -26,7 +26,7 @@ use crate::catalog::sqlite::SqliteCatalog;
 use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::init::CONFIG_FILE;
-use crate::pki::PkiError;
+use crate::pki::{Pki, PkiError};
 use crate::place::PlaceError;
 use archive::Taken;
 use cipher::Sealing;
@@ -51,6 +51,9 @@ pub enum BackupError {
     /// There is a file already.
     #[error("{} is there already; a backup overwrites nothing: name another file", .0.display())]
     Exists(PathBuf),
+    /// It would lie in what is backed up.
+    #[error("a backup does not belong into {}, which it is made of: name another directory", .0.display())]
+    Within(PathBuf),
     /// The passphrase is too short.
     #[error(
         "the passphrase is shorter than {MIN_PASSPHRASE} bytes, and would guard every key of the hub: \
@@ -114,6 +117,7 @@ impl BackupError {
         matches!(
             self,
             Self::Exists(_)
+                | Self::Within(_)
                 | Self::Weak
                 | Self::Key(_)
                 | Self::NotFor
@@ -142,6 +146,8 @@ pub struct Made {
     pub left_out: Vec<String>,
     /// Files elsewhere that the configuration names: managers' credentials.
     pub elsewhere: Vec<String>,
+    /// SHA-256 of the CA's certificate: whose hub it is.
+    pub ca: [u8; 32],
 }
 
 /// Backs up the hub of the configuration at `config`. It may be serving.
@@ -157,7 +163,18 @@ pub async fn create(config: &Path, target: Target, lock: Lock) -> Result<Made, B
     {
         return Err(BackupError::Exists(path.clone()));
     }
+    if let Target::File(path) = &target {
+        let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        // The next one would have this one in it.
+        if let (Ok(parent), Ok(dir)) = (parent.canonicalize(), dir.canonicalize())
+            && parent == dir
+        {
+            return Err(BackupError::Within(dir));
+        }
+    }
     let _alone = alone(&dir)?;
+    let ca = Pki::load(&dir, configuration.trust_domain.clone())?.ca_fingerprint();
     let made_at = clock::now();
     let copy = Scratch(dir.join(COPY_FILE));
     SqliteCatalog::copy(&dir.join(DATABASE_FILE), &copy.0).await?;
@@ -182,6 +199,7 @@ pub async fn create(config: &Path, target: Target, lock: Lock) -> Result<Made, B
     let (list, left_out) = written.await.map_err(io::Error::other)??;
     let files = list.files.into_iter();
     Ok(Made {
+        ca,
         files: files.map(|file| (file.name, file.bytes)).collect(),
         left_out,
         elsewhere,
@@ -207,9 +225,10 @@ fn to_file<T>(
 ) -> Result<T, BackupError> {
     let failed = |error| BackupError::file(path, error);
     let mut name = path.as_os_str().to_owned();
-    name.push(".part");
+    // Its own, so that two at once do not take each other's for finished.
+    let own = getrandom::u64().map_err(io::Error::other)?;
+    name.push(format!(".{own:016x}.part"));
     let part = Scratch(name.into());
-    fs::remove_file(&part.0).ok();
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -252,6 +271,8 @@ pub(crate) fn expect_owner(dir: &Path) -> Result<(), BackupError> {
 }
 
 const COPY_FILE: &str = "backup.db";
+/// What a backup makes in the data directory, and removes unless it is killed.
+pub(crate) const LEFT_BY_BACKUPS: [&str; 2] = [COPY_FILE, "backup.db-journal"];
 /// The database comes from its copy, the configuration from where it is; the rest is no content.
 const NOT_TAKEN: [&str; 8] = [
     DATABASE_FILE,

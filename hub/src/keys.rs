@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::app::{self, AppError, MASTER_KEY_FILE};
-use crate::backup::{BackupError, expect_owner};
+use crate::backup::{BackupError, LEFT_BY_BACKUPS, expect_owner};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::config::Config;
 use crate::managers::envelope::MasterKey;
@@ -57,6 +57,10 @@ pub async fn rotate_master_key(config: &Path) -> Result<u64, BackupError> {
     expect_owner(&dir)?;
     let _serving = app::serving(&dir)?;
     let _alone = app::alone(&dir)?;
+    // What a backup left that was killed has every key under the old master key.
+    for left in LEFT_BY_BACKUPS {
+        remove(&dir.join(left))?;
+    }
     let catalog = SqliteCatalog::open(&dir.join(app::DATABASE_FILE)).await?;
     let rotated = async {
         let old = settle(&dir, &catalog).await?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::BackupError;
+use crate::app::DATABASE_FILE;
 use crate::place::Place;
 
 /// What the archive says of itself.
@@ -78,6 +79,15 @@ pub(super) fn contents(dir: &Path, without: &[&str]) -> Result<Contents, BackupE
 
 /// Writes the archive.
 pub(super) fn pack<W: Write>(files: Vec<Taken>, out: W) -> io::Result<(List, W)> {
+    if files.len() > MAX_FILES {
+        let why = format!("the data directory has more than {MAX_FILES} files");
+        return Err(io::Error::other(why));
+    }
+    let large = |taken: &&Taken| taken.name != DATABASE_FILE && taken.bytes > MAX_SMALL;
+    if let Some(Taken { name, .. }) = files.iter().find(large) {
+        let why = format!("{name} is no file of a hub: it has more than 16 MiB; put it elsewhere");
+        return Err(io::Error::other(why));
+    }
     let list = List {
         hub: env!("CARGO_PKG_VERSION").into(),
         files: files
@@ -136,7 +146,8 @@ impl<R: Read> Read for Counted<R> {
 /// Reads an archive to its end. With `place` its files are written there.
 pub(super) fn unpack(from: impl Read, place: Option<&Place>) -> Result<List, BackupError> {
     let mut archive = tar::Archive::new(from);
-    let mut entries = archive.entries()?;
+    // Raw, so that no name or header is read that is longer than a header has room for.
+    let mut entries = archive.entries()?.raw(true);
     let first = entries.next().ok_or(BackupError::NotOne)??;
     if name_of(&first)? != LIST || first.size() > MAX_LIST {
         return Err(BackupError::NotOne);
@@ -148,6 +159,17 @@ pub(super) fn unpack(from: impl Read, place: Option<&Place>) -> Result<List, Bac
         let mut entry = entry?;
         let name = name_of(&entry)?;
         if found.len() == MAX_FILES || !seen.insert(name.clone()) {
+            return Err(BackupError::NotOne);
+        }
+        // Before anything is written: nothing that is not listed, and of the keys no more than keys have.
+        let listed = Listed {
+            name: name.clone(),
+            bytes: entry.size(),
+        };
+        if !list.files.contains(&listed) {
+            return Err(BackupError::Incomplete);
+        }
+        if name != DATABASE_FILE && listed.bytes > MAX_SMALL {
             return Err(BackupError::NotOne);
         }
         let bytes = match place {
@@ -186,6 +208,8 @@ fn is_plain(name: &str) -> bool {
 const LIST: &str = "backup.json";
 const MAX_LIST: u64 = 1024 * 1024;
 const MAX_FILES: usize = 1000;
+/// Most bytes of any file but the database.
+const MAX_SMALL: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -223,6 +247,11 @@ mod tests {
             ("x", EntryType::Link),
             ("x", EntryType::Directory),
             ("x", EntryType::Fifo),
+            ("x", EntryType::GNULongName),
+            ("x", EntryType::GNULongLink),
+            ("x", EntryType::XHeader),
+            ("x", EntryType::XGlobalHeader),
+            ("x", EntryType::GNUSparse),
         ] {
             let refused = unpack(&archive(&[(name, kind)])[..], None);
             assert!(
@@ -231,8 +260,6 @@ mod tests {
             );
         }
         let regular = ("x", EntryType::Regular);
-        let twice = unpack(&archive(&[regular, regular])[..], None);
-        assert!(matches!(twice, Err(BackupError::NotOne)));
         let unlisted = unpack(&archive(&[regular])[..], None);
         assert!(matches!(unlisted, Err(BackupError::Incomplete)));
         assert!(unpack(&archive(&[])[..], None).is_ok());

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use edge_secrets_protocol::{PublicKey, SealingKey, Secret};
 use zeroize::Zeroizing;
 
@@ -30,6 +30,12 @@ pub async fn backup(wanted: &Backup) -> Result<String, BackupError> {
     };
     let made = create(&wanted.config, target, lock).await?;
     let mut text = listed(&made.files);
+    writeln!(
+        text,
+        "Of the hub whose CA has the SHA-256 {}",
+        HEXLOWER.encode(&made.ca)
+    )
+    .ok();
     for (what, names) in [
         ("Not in it, being no files of the hub", &made.left_out),
         ("Not in it, lying elsewhere", &made.elsewhere),
@@ -49,6 +55,12 @@ pub async fn backup(wanted: &Backup) -> Result<String, BackupError> {
 /// # Errors
 /// As [`restore`].
 pub async fn bring_back(wanted: &Restore) -> Result<String, BackupError> {
+    let dash = |file: &Option<PathBuf>| file.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    if wanted.from.as_os_str() == "-" && (dash(&wanted.passphrase_file) || dash(&wanted.key)) {
+        return Err(BackupError::Key(
+            "standard input has the backup: name a file".into(),
+        ));
+    }
     let unlock = match (&wanted.passphrase_file, &wanted.key) {
         (Some(file), _) => Unlock::Passphrase(passphrase(file)?),
         (None, Some(file)) => Unlock::Key(own_key(file)?),
@@ -69,8 +81,15 @@ pub async fn bring_back(wanted: &Restore) -> Result<String, BackupError> {
         counts.nodes,
         counts.secrets
     );
+    writeln!(
+        text,
+        "Its CA has the SHA-256 {}",
+        HEXLOWER.encode(&brought.ca)
+    )
+    .ok();
     text.push_str(
-        "What was done since is not in it. Before it serves:\n\
+        "Whoever has the public half of a recovery key can make a backup for it: compare that CA's SHA-256.\n\
+         What was done since is not in it. Before it serves:\n\
          \x20 stop the hub that was there before: two of them would contradict each other\n\
          \x20 revoke again the nodes that were revoked since; users that were removed since are back\n\
          \x20 nodes that renewed their certificates since keep what they have and need a new token\n",

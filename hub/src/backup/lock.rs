@@ -199,8 +199,8 @@ const MAX_HEADER: u32 = 16 * 1024;
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-const MAX_MEMORY: u32 = 1024 * 1024;
-const MAX_PASSES: u32 = 32;
+const MAX_MEMORY: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 8;
 const MAX_LANES: u32 = 16;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::cipher::Opening;
 use super::lock::Unlock;
-use super::{BackupError, archive};
+use super::{BackupError, archive, expect_owner};
 use crate::app::{DATABASE_FILE, MASTER_KEY_FILE, SEALING_KEY_FILE};
 use crate::catalog::sqlite::{Restored, SqliteCatalog};
 use crate::clock;
@@ -25,6 +25,8 @@ pub struct Brought {
     pub made_at: Timestamp,
     /// What is in it.
     pub restored: Restored,
+    /// SHA-256 of the CA's certificate: whose hub it is.
+    pub ca: [u8; 32],
     /// Where the configuration says that the data is, if that is not here.
     pub other_data_dir: Option<PathBuf>,
     /// Managers' credentials that the configuration names and that were not in it.
@@ -37,6 +39,10 @@ pub struct Brought {
 /// # Errors
 /// When the backup does not open, is not whole, or is not of a hub that this one can go on with.
 pub async fn restore(from: &Path, dir: &Path, unlock: Unlock) -> Result<Brought, BackupError> {
+    if dir.exists() {
+        // What somebody else restores there its owner could not read.
+        expect_owner(dir)?;
+    }
     let place = Place::prepare(dir)?;
     let from = from.to_owned();
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -53,7 +59,7 @@ pub async fn restore(from: &Path, dir: &Path, unlock: Unlock) -> Result<Brought,
     SqliteCatalog::check(&at_work).await?;
     let config = Config::load(&place.path(CONFIG_FILE))?;
     let workshop = at_work.parent().unwrap_or(dir);
-    Pki::load(workshop, config.trust_domain.clone())?;
+    let ca = Pki::load(workshop, config.trust_domain.clone())?.ca_fingerprint();
     let catalog = SqliteCatalog::open(&at_work).await?;
     let taken_up = async {
         keys::settle(workshop, &catalog).await?;
@@ -68,6 +74,7 @@ pub async fn restore(from: &Path, dir: &Path, unlock: Unlock) -> Result<Brought,
     Ok(Brought {
         elsewhere: config.managers.credentials_outside(&config.data_dir),
         made_at,
+        ca,
         restored,
         other_data_dir: (same(&config.data_dir) != same(dir)).then_some(config.data_dir),
     })

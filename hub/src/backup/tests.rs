@@ -232,6 +232,7 @@ async fn what_was_backed_up_is_there_again_and_goes_on() {
 
     // What comes afterwards is not in it, and its numbers do not come again.
     assert_eq!(hub.set("db", b"canary three").await, "3");
+    assert_eq!(hub.set("new", b"canary new").await, "1");
     let checked = bring_back(&by_words(&out, None, &words)).await.unwrap();
     assert!(checked.contains("Whole, made at "), "{checked}");
     let dir = hub.room.path().join("again");
@@ -249,7 +250,11 @@ async fn what_was_backed_up_is_there_again_and_goes_on() {
     assert_eq!(fs::read(dir.join("ca.key")).unwrap(), before);
     assert_eq!(hub.read("db", "2").await, b"canary two");
     assert_eq!(hub.session("vault").await, b"canary token");
-    assert_eq!(hub.set("db", b"canary four").await, "1000003");
+    let next: u64 = hub.set("db", b"canary four").await.parse().unwrap();
+    assert!(next > 1000, "{next}");
+    // Also of what had come only afterwards, and once more when the same is restored again.
+    let new: u64 = hub.set("new", b"canary five").await.parse().unwrap();
+    assert!(new > 1000, "{new}");
     let bound = app::build(Config::load(&hub.config()).unwrap())
         .await
         .unwrap();
@@ -391,11 +396,11 @@ async fn a_backup_whose_parts_do_not_fit_is_refused() {
         Err(BackupError::App(AppError::OtherMasterKey(_)))
     ));
     assert!(!dir.exists());
-    fs::remove_file(hub.dir.join("ca.key")).unwrap();
+    fs::remove_file(hub.dir.join("sealing.key")).unwrap();
     fs::remove_file(&out).unwrap();
     hub.back_up(&out, &words).await.unwrap();
     let refused = bring_back(&by_words(&out, Some(&dir), &words)).await;
-    assert!(matches!(refused, Err(BackupError::Lacks("ca.key"))));
+    assert!(matches!(refused, Err(BackupError::Lacks("sealing.key"))));
 }
 
 #[tokio::test]
@@ -423,6 +428,15 @@ async fn one_backup_at_a_time_and_what_lies_elsewhere_is_named() {
         said.contains("lying elsewhere: /etc/ss/password\n"),
         "{said}"
     );
+    let within = hub.back_up(&hub.dir.join("hub.backup"), &words).await;
+    assert!(matches!(within, Err(BackupError::Within(_))));
+    fs::write(hub.dir.join("core"), vec![0; 17 * 1024 * 1024]).unwrap();
+    let large = hub.back_up(&hub.room.path().join("large"), &words).await;
+    let large = large.unwrap_err().to_string();
+    assert!(large.contains("core is no file of a hub"), "{large}");
+    fs::remove_file(hub.dir.join("core")).unwrap();
+    let both = bring_back(&by_words(Path::new("-"), None, Path::new("-"))).await;
+    assert!(matches!(both, Err(BackupError::Key(_))));
     let weak = hub.file("weak", "short");
     let refused = hub
         .back_up(&hub.room.path().join("weak.backup"), &weak)

@@ -17,11 +17,14 @@ async fn everything_is_under_the_new_key_and_reads_as_before() {
     hub.set("db", b"two").await;
     hub.keep_session("vault", b"token").await;
     let before = fs::read(hub.dir.join(MASTER_KEY_FILE)).unwrap();
+    // As a backup leaves it that is killed.
+    fs::write(hub.dir.join("backup.db"), "under the old key").unwrap();
     let count = rotate_master_key(&hub.config()).await.unwrap();
     assert_eq!(count, 1008);
     let after = fs::read(hub.dir.join(MASTER_KEY_FILE)).unwrap();
     assert_ne!(before, after);
     assert!(!hub.dir.join(NEXT_FILE).exists());
+    assert!(!hub.dir.join("backup.db").exists());
     assert_eq!(hub.read("db", "1").await, b"one");
     assert_eq!(hub.read("db", "2").await, b"two");
     assert_eq!(hub.read("s1004", "1").await, b"x");

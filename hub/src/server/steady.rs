@@ -35,13 +35,20 @@ struct Waiting {
 impl Readers {
     /// The same answer, watched.
     pub(super) fn watch(&self, body: Body) -> Body {
-        let mut waiting = self.0.lock();
-        waiting.last += 1;
+        let number = {
+            let mut waiting = self.0.lock();
+            waiting.last += 1;
+            waiting.last
+        };
+        if !body.is_end_stream() {
+            // Until it is asked for the first time, too.
+            self.given(number);
+        }
         Body::new(Steady {
             body,
             rest: Bytes::new(),
             readers: self.clone(),
-            number: waiting.last,
+            number,
         })
     }
 
@@ -107,7 +114,12 @@ impl HttpBody for Steady {
                 other => return other,
             }
         }
-        let len = self.rest.remaining().min(PIECE);
+        // The last byte is a piece of its own: that it is asked for shows that what is before it was read.
+        let len = match self.rest.remaining() {
+            more if more > PIECE => PIECE,
+            last if last > 1 && self.body.is_end_stream() => last - 1,
+            some => some,
+        };
         let piece = self.rest.split_to(len);
         self.readers.given(self.number);
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -164,6 +176,26 @@ mod tests {
         }
         assert_eq!(read, text);
         assert!(readers.watch(Body::empty()).is_end_stream());
+    }
+
+    /// Neither with no room at all nor with room for all but the end.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_begun_or_not_ended_stalls_too() {
+        let readers = Readers::default();
+        let unread = readers.watch(Body::from("small"));
+        let begun = Instant::now();
+        readers.stalled(PATIENCE).await;
+        assert_eq!(begun.elapsed(), PATIENCE);
+        drop(unread);
+        let mut body = readers.watch(Body::from("small"));
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, "smal");
+        assert!(!body.is_end_stream());
+        readers.stalled(PATIENCE).await;
+        assert_eq!(begun.elapsed(), 2 * PATIENCE);
+        let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(last, "l");
+        assert!(body.is_end_stream());
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,18 +82,27 @@ impl SqliteCatalog {
         made_at: Timestamp,
         at: Timestamp,
     ) -> Result<Restored, CatalogError> {
+        // Of the time, so that the same copy taken up twice goes on behind both.
+        let leap = at.as_millisecond().max(0);
+        let version_leap = at.duration_since(EPOCH).as_secs().max(1);
         let mut write = self.write().await?;
         let conn = write.conn();
         // Every deployment has changed: what a node has heard since is not known here.
         for statement in [
-            format!("UPDATE nodes SET generation = generation + {LEAP}"),
-            format!("UPDATE removed_nodes SET generation = generation + {LEAP}"),
+            format!("UPDATE nodes SET generation = generation + {leap}"),
+            format!("UPDATE removed_nodes SET generation = generation + {leap}"),
             "UPDATE deployments SET changed = (SELECT generation FROM nodes n
                  WHERE n.org = deployments.org AND n.node = deployments.node)"
                 .to_owned(),
-            format!("UPDATE secrets SET last_version = last_version + {VERSION_LEAP}"),
+            format!("UPDATE secrets SET last_version = last_version + {version_leap}"),
+            // Those of secrets that are not here, and may have been there.
+            format!("UPDATE orgs SET version_floor = version_floor + {version_leap}"),
+            "INSERT INTO sqlite_sequence (name, seq)
+                 SELECT name, 0 FROM (SELECT 'leases' AS name UNION ALL SELECT 'feed' UNION ALL SELECT 'audit')
+                 WHERE name NOT IN (SELECT name FROM sqlite_sequence)"
+                .to_owned(),
             format!(
-                "UPDATE sqlite_sequence SET seq = seq + {VERSION_LEAP}
+                "UPDATE sqlite_sequence SET seq = seq + {leap}
                  WHERE name IN ('leases', 'feed', 'audit')"
             ),
         ] {
@@ -149,7 +158,5 @@ async fn connect(path: &Path, read_only: bool) -> Result<SqliteConnection, Catal
         .await?)
 }
 
-/// More changes than any node sees between a backup and its use.
-const LEAP: u64 = 1 << 32;
-/// The same for the numbers that people see.
-const VERSION_LEAP: u64 = 1_000_000;
+/// Versions go on by the seconds since then, as people see them: 2026-01-01.
+pub(super) const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);

@@ -263,7 +263,7 @@ pub(super) async fn kept(
     reference: &SecretRef,
 ) -> Result<Kept, CatalogError> {
     let row = sqlx::query(
-        "SELECT o.revision, s.current_version, COALESCE(s.last_version, 0) AS last_version,
+        "SELECT o.revision, s.current_version, COALESCE(s.last_version, o.version_floor) AS last_version,
              COALESCE(s.labels, '[]') AS labels, COALESCE(s.description, '') AS description,
              s.expires_at, s.max_versions, s.rotate_every, s.generator
          FROM orgs o LEFT JOIN secrets s ON s.org = o.org AND s.reference = $2

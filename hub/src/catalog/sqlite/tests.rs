@@ -444,6 +444,26 @@ async fn a_migration_happens_whole_or_not_at_all() {
     place.open().await;
 }
 
+/// Another organisation that may have been there too.
+async fn again_in(world: &World, org: &OrgId, first: u64) {
+    world
+        .catalog
+        .create_org(
+            org,
+            NewAudit {
+                org: org.clone(),
+                ..audit("org.create")
+            },
+        )
+        .await
+        .unwrap();
+    let other = World {
+        catalog: Arc::clone(&world.catalog),
+        org: org.clone(),
+    };
+    other.put("x", first).await;
+}
+
 #[tokio::test]
 async fn a_copy_is_of_one_moment_and_goes_on_behind_what_was_counted_since() {
     let (world, catalog, mut place) = world().await;
@@ -472,7 +492,8 @@ async fn a_copy_is_of_one_moment_and_goes_on_behind_what_was_counted_since() {
     fs::rename(&copy, place.path()).unwrap();
     let catalog = place.open().await;
     let again = place.opened.take().unwrap();
-    let restored = again.take_up(at(5), at(50)).await.unwrap();
+    let now = crate::clock::now();
+    let restored = again.take_up(at(5), now).await.unwrap();
     assert_eq!(
         restored,
         Restored {
@@ -500,7 +521,25 @@ async fn a_copy_is_of_one_moment_and_goes_on_behind_what_was_counted_since() {
     let x = secret_ref("x");
     let record = world.catalog.secret(&world.org, &x).await.unwrap().unwrap();
     assert_eq!(record.current.as_str(), "1");
-    world.put("x", 1_000_002).await;
+    let leap = u64::try_from(now.duration_since(copy::EPOCH).as_secs()).unwrap();
+    world.put("x", leap + 2).await;
+    // What is new here may have been there since.
+    world.put("y", leap + 1).await;
+    let o2 = org("o2");
+    again_in(&world, &o2, leap + 1).await;
+    // The same copy taken up once more goes on behind both.
+    let later = now + Duration::from_secs(1);
+    again.take_up(at(5), later).await.unwrap();
+    world.put("y", 2 * leap + 3).await;
+    let sequences: Vec<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence ORDER BY name")
+        .fetch_all(&again.readers)
+        .await
+        .unwrap();
+    let least = 2 * now.as_millisecond();
+    assert!(
+        sequences.len() >= 3 && sequences.iter().all(|seq| *seq >= least),
+        "{sequences:?}"
+    );
 }
 
 #[tokio::test]

@@ -15,11 +15,14 @@ pub(super) async fn create_org(
     audit: &NewAudit,
 ) -> Result<(), CatalogError> {
     let mut write = catalog.write().await?;
-    let made =
-        sqlx::query("INSERT INTO orgs (org, revision) VALUES ($1, 0) ON CONFLICT DO NOTHING")
-            .bind(org.as_str())
-            .execute(write.conn())
-            .await?;
+    let made = sqlx::query(
+        "INSERT INTO orgs (org, revision, version_floor)
+             SELECT $1, 0, coalesce(max(version_floor), 0) FROM orgs WHERE TRUE
+             ON CONFLICT DO NOTHING",
+    )
+    .bind(org.as_str())
+    .execute(write.conn())
+    .await?;
     if made.rows_affected() == 0 {
         return Err(CatalogError::Exists(format!("organisation {org}")));
     }

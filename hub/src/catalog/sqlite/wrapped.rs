@@ -86,13 +86,18 @@ impl SqliteCatalog {
                     let key = anew(wrapped, key).ok_or_else(|| {
                         CatalogError::Storage(format!("the key of {name} does not open"))
                     })?;
-                    sqlx::query(update)
+                    let done = sqlx::query(update)
                         .bind(key)
                         .bind(&org)
                         .bind(&name)
                         .bind(version)
                         .execute(&mut *conn)
                         .await?;
+                    // The old master key goes when this is done: nothing may be left under it.
+                    if done.rows_affected() != 1 {
+                        let why = format!("the key of {name} is not found again");
+                        return Err(CatalogError::Storage(why));
+                    }
                     count += 1;
                 }
                 if page.len() < PAGE as usize {
