@@ -144,6 +144,25 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Found by fuzzing: the last bit of a long number was lost, and it was equal to nothing that was written the same.
+#[test]
+fn a_number_is_the_one_that_is_written() {
+    for text in [
+        "52.544444444444444",
+        "0.1",
+        "1.7976931348623157e308",
+        "9007199254740993.5",
+    ] {
+        let read = read(&format!("{{\"a\": {text}}}")).unwrap();
+        let number = read["a"].as_f64().unwrap();
+        assert_eq!(
+            number.to_bits(),
+            text.parse::<f64>().unwrap().to_bits(),
+            "{text}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_again(
