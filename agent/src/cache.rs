@@ -289,12 +289,11 @@ impl Save {
         let mut at_hand = values.clone();
         at_hand.extend(self.fresh.iter().map(|(item, _)| item.clone()));
         let remembered = index::remember(&self.desired, before.as_ref(), &at_hand);
-        let wanted: BTreeSet<_> = remembered
-            .bindings()
-            .deployments
-            .iter()
-            .flat_map(ready)
-            .collect();
+        // What has arrived of a service's next values stays too, until all of them have: otherwise each would
+        // be fetched again and again. An index that is read does not name them yet.
+        let both = [&remembered, &self.desired];
+        let deployments = both.into_iter().flat_map(|of| &of.bindings().deployments);
+        let wanted: BTreeSet<_> = deployments.flat_map(ready).collect();
         let changed = before.as_ref() != Some(&remembered);
         let mut fresh = self.fresh;
         fresh.retain(|(item, _)| wanted.contains(item) && !values.contains(item));

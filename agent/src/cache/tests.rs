@@ -121,6 +121,31 @@ fn what_is_kept_is_there_in_the_next_life_and_nowhere_in_clear() {
     }
 }
 
+/// What has arrived of a service's next values is not fetched again while the others are on their way, and is
+/// nothing to a reader of the index before all have.
+#[test]
+fn what_has_arrived_stays_until_the_rest_has() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let of = |a: &str, b: &str| vec![deployment("d1", "svc", &[("a", a), ("b", b)])];
+    world.keep(&cache, &desired(1, of("1", "1")));
+    let next = desired(2, of("2", "2"));
+    let items: Vec<_> = next.bindings().deployments.iter().flat_map(ready).collect();
+    let arrive = |item: &FetchItem| {
+        let fresh = vec![world.sealed(item, "2")];
+        cache.save(next.clone(), fresh, at(1_000)).run().unwrap();
+    };
+    arrive(&items[1]);
+    assert_eq!(cache.lacks(&next), [items[0].clone()]);
+    let (reopened, kept) = world.open();
+    assert_eq!(states(&kept.unwrap()), states(&desired(1, of("1", "1"))));
+    assert_eq!(reopened.find(&items[1]), None);
+    // The one that was at work has it still on its list, and is told where it is gone.
+    arrive(&items[1]);
+    arrive(&items[0]);
+    assert_eq!(world.open().1, Some(next));
+}
+
 #[test]
 fn what_is_superseded_undeployed_or_denied_leaves_for_good() {
     let world = World::new();

@@ -200,7 +200,9 @@ impl Disk {
     fn save(&mut self, desired: &Desired, fresh: &mut BTreeSet<FetchItem>) {
         self.sealed.append(fresh);
         let kept = remember(desired, self.index.as_ref(), &self.sealed);
-        let wanted: BTreeSet<_> = kept.bindings().deployments.iter().flat_map(ready).collect();
+        let both = [&kept, desired].into_iter();
+        let deployments = both.flat_map(|of| &of.bindings().deployments);
+        let wanted: BTreeSet<_> = deployments.flat_map(ready).collect();
         self.sealed.retain(|item| wanted.contains(item));
         self.index = Some(kept);
     }
@@ -251,6 +253,8 @@ struct World {
     /// What no reboot brings back.
     forgotten: [u64; SERVICES],
     steps: u64,
+    /// How often something was fetched for the cache.
+    fetched: u64,
     log: String,
 }
 
@@ -275,6 +279,7 @@ impl World {
             gone: [0; SERVICES],
             forgotten: [0; SERVICES],
             steps: 0,
+            fetched: 0,
             log: String::new(),
         }
     }
@@ -398,16 +403,23 @@ impl World {
                 }
             }
             Step::Fill => {
-                // What a killed agent had delivered and not kept is fetched for the cache alone.
-                let ready = desired.bindings().deployments.iter().flat_map(ready);
-                let lacking: Vec<_> = ready
-                    .filter(|item| !self.disk.sealed.contains(item))
-                    .collect();
-                let had = lacking
-                    .into_iter()
-                    .filter(|item| self.hub.fetch(item).is_ok());
-                self.agent.fresh.extend(had);
-                self.disk.save(&desired, &mut self.agent.fresh);
+                // What a killed agent had delivered and not kept is fetched for the cache alone, one by one.
+                let mut refused = BTreeSet::new();
+                loop {
+                    let ready = desired.bindings().deployments.iter().flat_map(ready);
+                    let mut lacking = ready
+                        .filter(|item| !self.disk.sealed.contains(item) && !refused.contains(item));
+                    let Some(item) = lacking.next() else {
+                        break;
+                    };
+                    match self.hub.fetch(&item) {
+                        Ok(()) => assert!(self.agent.fresh.insert(item.clone())),
+                        Err(_) => assert!(refused.insert(item)),
+                    }
+                    self.disk.save(&desired, &mut self.agent.fresh);
+                    self.fetched += 1;
+                    assert!(self.fetched < 100_000, "the same is fetched for ever");
+                }
                 Step::Report
             }
             Step::Report => {
@@ -546,9 +558,15 @@ impl World {
 
     fn report(&mut self) {
         for service in 0..SERVICES {
+            let index = self.disk.index.iter();
+            let named: BTreeSet<_> = index
+                .flat_map(|index| &index.bindings().deployments)
+                .flat_map(ready)
+                .filter(|item| self.disk.sealed.contains(item))
+                .collect();
             let sealed = |shown: &Shown| {
                 NAMES.iter().zip(*shown).all(|(name, version)| {
-                    self.disk.sealed.contains(&FetchItem {
+                    named.contains(&FetchItem {
                         service: service_id(service),
                         name: name.parse().unwrap(),
                         version: version.to_string().parse().unwrap(),
@@ -641,6 +659,14 @@ impl World {
         let Some(recalled) = self.disk.index.clone() else {
             return;
         };
+        // What the index does not name is removed when it is read.
+        let named: BTreeSet<_> = recalled
+            .bindings()
+            .deployments
+            .iter()
+            .flat_map(ready)
+            .collect();
+        self.disk.sealed.retain(|item| named.contains(item));
         let newest = self.tmpfs.values().filter_map(Manifest::number).max();
         if newest.is_some_and(|newest| newest > recalled.bindings().generation) {
             return;
