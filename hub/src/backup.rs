@@ -25,6 +25,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::clock;
 use crate::config::{Config, ConfigError};
+use crate::disk;
 use crate::init::CONFIG_FILE;
 use crate::pki::{Pki, PkiError};
 use crate::place::PlaceError;
@@ -164,10 +165,8 @@ pub async fn create(config: &Path, target: Target, lock: Lock) -> Result<Made, B
         return Err(BackupError::Exists(path.clone()));
     }
     if let Target::File(path) = &target {
-        let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new("."));
         // The next one would have this one in it.
-        if let (Ok(parent), Ok(dir)) = (parent.canonicalize(), dir.canonicalize())
+        if let (Ok(parent), Ok(dir)) = (parent(path).canonicalize(), dir.canonicalize())
             && parent == dir
         {
             return Err(BackupError::Within(dir));
@@ -242,11 +241,14 @@ fn to_file<T>(
         io::ErrorKind::AlreadyExists => BackupError::Exists(path.into()),
         _ => failed(error),
     })?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or_else(|| Path::new(".")))
-        .and_then(|dir| dir.sync_all())
-        .map_err(failed)?;
+    disk::sync(parent(path)).map_err(failed)?;
     Ok(done)
+}
+
+/// The directory that a file is in.
+fn parent(path: &Path) -> &Path {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or_else(|| Path::new("."))
 }
 
 /// A file that goes again, whatever becomes of the rest.

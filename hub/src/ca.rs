@@ -26,6 +26,7 @@ use crate::catalog::Catalog;
 use crate::catalog::sqlite::{Holder, KnownCertificate, SqliteCatalog};
 use crate::clock;
 use crate::config::Config;
+use crate::disk;
 use crate::init::{ADMIN_CERTIFICATE_FILE, ADMIN_KEY_FILE};
 use crate::pki::identity::{ClientCertificate, Principal};
 use crate::pki::rotation::{self, Rotation, Stage};
@@ -306,7 +307,7 @@ impl Desk {
             .await
             .map_err(BackupError::from)?;
         let pem = issued.certificate_pem_chain.as_bytes();
-        rotation::replace(self.dir(), ADMIN_CERTIFICATE_FILE, pem)
+        disk::replace(self.dir(), ADMIN_CERTIFICATE_FILE, pem)
             .map_err(|error| BackupError::file(&certificate, error))?;
         Ok(true)
     }

@@ -263,4 +263,4 @@ pub(crate) const ADMIN_CERTIFICATE_FILE: &str = "admin.crt";
 pub(crate) const ADMIN_KEY_FILE: &str = "admin.key";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,15 +4,15 @@
 //! are. The new key is on the disk before that, beside the old one; the database says which of the
 //! two it is under, so that a hub that was killed at any moment knows which to take.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::app::{self, AppError, MASTER_KEY_FILE};
 use crate::backup::{BackupError, LEFT_BY_BACKUPS, expect_owner};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::config::Config;
+use crate::disk;
 use crate::managers::envelope::MasterKey;
 
 /// The master key of a data directory, after whatever an exchange had still to do is done.
@@ -26,7 +26,7 @@ pub async fn settle(dir: &Path, catalog: &SqliteCatalog) -> Result<MasterKey, Ap
     let mark = master.mark();
     match catalog.master_key_mark().await? {
         // An exchange was broken off before it had happened.
-        Some(found) if found == mark => remove(&next)?,
+        Some(found) if found == mark => disk::remove(&next)?,
         Some(found) => {
             let successor = next.exists().then(|| read(&next)).transpose()?;
             let Some(successor) = successor.filter(|successor| successor.mark() == found) else {
@@ -59,7 +59,7 @@ pub async fn rotate_master_key(config: &Path) -> Result<u64, BackupError> {
     let _alone = app::alone(&dir)?;
     // What a backup left that was killed has every key under the old master key.
     for left in LEFT_BY_BACKUPS {
-        remove(&dir.join(left))?;
+        disk::remove(&dir.join(left))?;
     }
     let catalog = SqliteCatalog::open(&dir.join(app::DATABASE_FILE)).await?;
     let rotated = async {
@@ -79,32 +79,17 @@ pub async fn rotate_master_key(config: &Path) -> Result<u64, BackupError> {
 
 /// Brings the new key to the disk, beside the old one.
 fn prepare(dir: &Path, new: &MasterKey) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dir.join(NEXT_FILE))?;
-    file.write_all(new.expose())?;
-    file.sync_all()?;
-    File::open(dir)?.sync_all()
+    disk::put(&dir.join(NEXT_FILE), new.expose())?;
+    disk::sync(dir)
 }
 
-/// Puts the new key in the old one's place. The old one is overwritten first, for what that is worth on
-/// the disk at hand: from here on the database is under the new one.
+/// Puts the new key in the old one's place. The old one is overwritten first: from here on the database is
+/// under the new one.
 fn replace(dir: &Path) -> io::Result<()> {
     let path = dir.join(MASTER_KEY_FILE);
-    let mut old = OpenOptions::new().write(true).open(&path)?;
-    old.write_all(&[0; 32])?;
-    old.sync_all()?;
+    disk::overwrite(&path)?;
     fs::rename(dir.join(NEXT_FILE), path)?;
-    File::open(dir)?.sync_all()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })
+    disk::sync(dir)
 }
 
 /// The key that takes over.

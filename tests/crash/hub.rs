@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::path::Path;
 
 use edge_secrets_protocol::{SealingKey, routes};
 use edge_secrets_tests::cut::Order;
@@ -270,6 +271,20 @@ fn an_exchange_of_the_master_key_killed_at_any_change_loses_nothing() {
     tally.finish();
 }
 
+/// The arguments of a backup.
+fn backing_up<'a>(config: &'a Path, out: &'a Path, public: &'a Path) -> [&'a str; 7] {
+    let (config, out, public) = (text(config), text(out), text(public));
+    [
+        "backup",
+        "--config",
+        config,
+        "--out",
+        out,
+        "--recipient",
+        public,
+    ]
+}
+
 fn a_backup_killed_at_any_change_leaves_no_half_file() {
     let hub = TestHub::start();
     hub.operator().set("pair", "value");
@@ -277,15 +292,7 @@ fn a_backup_killed_at_any_change_leaves_no_half_file() {
     let (key, public) = recovery_key(hub.place());
     let dir = tempfile::tempdir().expect("a place");
     let out = dir.path().join("hub.backup");
-    let backup = [
-        "backup",
-        "--config",
-        text(&config),
-        "--out",
-        text(&out),
-        "--recipient",
-        text(&public),
-    ];
+    let backup = backing_up(&config, &out, &public);
     let check = [
         "restore",
         "--from",
@@ -320,15 +327,7 @@ fn a_restore_killed_at_any_change_is_no_hub_or_a_whole_one() {
     let config = hub.config();
     let (key, public) = recovery_key(hub.place());
     let out = hub.place().join("hub.backup");
-    let backup = [
-        "backup",
-        "--config",
-        text(&config),
-        "--out",
-        text(&out),
-        "--recipient",
-        text(&public),
-    ];
+    let backup = backing_up(&config, &out, &public);
     assert_eq!(ended(&backup).code, 0);
     let place = tempfile::tempdir().expect("a place");
     let data = place.path().join("data");

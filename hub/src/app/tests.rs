@@ -22,8 +22,7 @@ use crate::catalog::records::{
     Actor, AuditQuery, Belonging, Change, Enrolment, NewAudit, NewCertificate, NewMeta, NewToken,
     PolicyRecord, ServiceRecord,
 };
-use crate::cli::Init;
-use crate::config::TrustDomain;
+use crate::init::tests::wanted;
 use crate::init::{CONFIG_FILE, init};
 use crate::managers::embedded::NewValue;
 use crate::server::tls::provider;
@@ -33,15 +32,7 @@ type Client = SendRequest<Full<bytes::Bytes>>;
 async fn data_dir() -> (tempfile::TempDir, Config) {
     let room = tempfile::tempdir().unwrap();
     let dir = room.path().join("hub");
-    init(&Init {
-        data_dir: dir.clone(),
-        org: "myorg".parse().unwrap(),
-        trust_domain: TrustDomain::default(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        server_names: Vec::new(),
-    })
-    .await
-    .unwrap();
+    init(&wanted(&dir)).await.unwrap();
     let config = Config::load(&dir.join(CONFIG_FILE)).unwrap();
     (room, config)
 }

@@ -9,9 +9,9 @@ use crate::app;
 use crate::catalog::Catalog;
 use crate::catalog::conformance::world::audit;
 use crate::catalog::records::{AuditQuery, NewAudit, NewMeta};
-use crate::cli::{Backup, Init, Restore};
-use crate::config::TrustDomain;
+use crate::cli::{Backup, Restore};
 use crate::init::init;
+use crate::init::tests::wanted;
 use crate::keys;
 use crate::managers::embedded::{Embedded, KeptSession, NewValue};
 use crate::managers::envelope::MasterKey;
@@ -28,14 +28,7 @@ impl Hub {
     pub(crate) async fn new() -> Self {
         let room = tempfile::tempdir().unwrap();
         let dir = room.path().join("hub");
-        let wanted = Init {
-            data_dir: dir.clone(),
-            org: "myorg".parse().unwrap(),
-            trust_domain: TrustDomain::default(),
-            listen: ([127, 0, 0, 1], 0).into(),
-            server_names: vec!["localhost".into()],
-        };
-        init(&wanted).await.unwrap();
+        init(&wanted(&dir)).await.unwrap();
         Self { dir, room }
     }
 

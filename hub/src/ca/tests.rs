@@ -1,6 +1,6 @@
 use super::*;
-use crate::cli::Init;
 use crate::config::TrustDomain;
+use crate::init::tests::wanted;
 use crate::init::{CONFIG_FILE, init};
 use crate::pki::CA_CERTIFICATE_FILE;
 use crate::pki::rotation::ROTATION_FILE;
@@ -8,14 +8,7 @@ use crate::pki::rotation::ROTATION_FILE;
 async fn data_dir() -> (tempfile::TempDir, PathBuf) {
     let room = tempfile::tempdir().unwrap();
     let dir = room.path().join("hub");
-    let wanted = Init {
-        data_dir: dir.clone(),
-        org: "myorg".parse().unwrap(),
-        trust_domain: TrustDomain::default(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        server_names: vec!["localhost".into()],
-    };
-    init(&wanted).await.unwrap();
+    init(&wanted(&dir)).await.unwrap();
     (room, dir)
 }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::app;
 use crate::config::{Config, TrustDomain};
 
-fn wanted(dir: &Path) -> Init {
+/// A hub of a test, at any port of this machine.
+pub(crate) fn wanted(dir: &Path) -> Init {
     Init {
         data_dir: dir.into(),
         org: "myorg".parse().unwrap(),

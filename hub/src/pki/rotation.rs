@@ -3,9 +3,8 @@
 //! file replaced, and a kill at any moment leaves the step before or the step after it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{CA_CERTIFICATE_FILE, CA_KEY_FILE, PkiError, authority};
 use crate::config::TrustDomain;
+use crate::disk;
 use crate::managers::credential;
 
 /// What is done with the two CAs.
@@ -155,7 +155,7 @@ impl Rotation {
         };
         let written = serde_json::to_vec(&keeping)
             .map_err(io::Error::other)
-            .and_then(|bytes| replace(data_dir, ROTATION_FILE, &Zeroizing::new(bytes)));
+            .and_then(|bytes| disk::replace(data_dir, ROTATION_FILE, &Zeroizing::new(bytes)));
         written.map_err(|error| unfit(path, &error))
     }
 }
@@ -171,10 +171,10 @@ pub fn settle(data_dir: &Path) -> Result<Option<Rotation>, PkiError> {
     if rotation.stage != Stage::Finishing {
         return Ok(Some(rotation));
     }
-    let done = overwrite(&data_dir.join(CA_KEY_FILE))
-        .and_then(|()| replace(data_dir, CA_KEY_FILE, rotation.key.as_bytes()))
+    let done = disk::overwrite(&data_dir.join(CA_KEY_FILE))
+        .and_then(|()| disk::replace(data_dir, CA_KEY_FILE, rotation.key.as_bytes()))
         .and_then(|()| {
-            replace(
+            disk::replace(
                 data_dir,
                 CA_CERTIFICATE_FILE,
                 rotation.certificate.as_bytes(),
@@ -182,35 +182,9 @@ pub fn settle(data_dir: &Path) -> Result<Option<Rotation>, PkiError> {
         })
         // Last: it has the new CA until both files are there. What it has is in use: nothing to overwrite.
         .and_then(|()| fs::remove_file(data_dir.join(ROTATION_FILE)))
-        .and_then(|()| File::open(data_dir)?.sync_all());
+        .and_then(|()| disk::sync(data_dir));
     done.map_err(|error| unfit(data_dir.join(ROTATION_FILE), &error))?;
     Ok(None)
-}
-
-/// Puts a file there as a whole, readable by its owner alone.
-pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let fresh = dir.join(format!("{name}.new"));
-    fs::remove_file(&fresh).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(fresh, dir.join(name))?;
-    File::open(dir)?.sync_all()
-}
-
-/// For what that is worth on the disk at hand.
-fn overwrite(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    file.write_all(&vec![0; len])?;
-    file.sync_all()
 }
 
 fn unfit(path: PathBuf, error: &io::Error) -> PkiError {

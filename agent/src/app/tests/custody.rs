@@ -35,19 +35,6 @@ async fn kept_as(node: &Node, wanted: SealingKeyCustody) {
     }
 }
 
-async fn power_off(node: &mut Node) {
-    node.stop().await;
-    fs::remove_dir_all(node.dir.path().join("run")).unwrap();
-}
-
-async fn booted_alone(hub: &mut FakeHub, node: &mut Node) -> Option<String> {
-    hub.stop().await;
-    power_off(node).await;
-    node.start(hub);
-    node.until(|status| status.hub.error.is_some()).await;
-    node.read("svc", "cred")
-}
-
 /// A node with one kept value and its key under the credential.
 async fn under_credential() -> (FakeHub, Node) {
     let (mut hub, mut node) = delivered().await;
@@ -71,10 +58,7 @@ async fn switched_on_neither_the_state_directory_nor_a_copy_of_it_opens_what_is_
     let status = node.until(|status| status.cache.is_some()).await;
     let cache = status.cache.as_ref().unwrap();
     assert_eq!(cache.sealing_key, SealingKeyCustody::Credential);
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
     assert!(!node.dir.path().join("state/cache.set-aside").exists());
 
     let stolen = NodeIdentity::load(&Store::new(node.store().dir()));
@@ -86,48 +70,36 @@ async fn switched_on_neither_the_state_directory_nor_a_copy_of_it_opens_what_is_
 async fn a_lost_credential_costs_the_cache_until_the_hub_has_heard_of_another_key() {
     let (mut hub, mut node) = under_credential().await;
     credential(&mut node, &[8; 32]);
-    assert_eq!(booted_alone(&mut hub, &mut node).await, None);
+    assert_eq!(node.boot_alone(&mut hub).await, None);
     assert!(node.dir.path().join("state/cache.set-aside/index").exists());
     hub.asked_so_far();
     hub.restart().await;
     settled(&mut hub, 1).await;
     assert_eq!(node.read("svc", "cred").as_deref(), Some("one"));
     kept_as(&node, SealingKeyCustody::Credential).await;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
 
     // Switched off without it, the same.
     node.extra = String::new();
     node.credentials = None;
-    assert_eq!(booted_alone(&mut hub, &mut node).await, None);
+    assert_eq!(node.boot_alone(&mut hub).await, None);
     value(&hub, "cred", "two");
     set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
     hub.restart().await;
     settled(&mut hub, 2).await;
     kept_as(&node, SealingKeyCustody::File).await;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("two")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("two"));
 }
 
 #[tokio::test]
 async fn switched_off_with_the_credential_still_there_loses_nothing() {
     let (mut hub, mut node) = under_credential().await;
     node.extra = String::new();
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
     hub.restart().await;
     kept_as(&node, SealingKeyCustody::File).await;
     node.credentials = None;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
 }
 
 #[tokio::test]

@@ -30,20 +30,6 @@ fn refuse_renewal(hub: &FakeHub) {
     hub.answers().refuse.insert(routes::RENEW, later);
 }
 
-async fn power_off(node: &mut Node) {
-    node.stop().await;
-    fs::remove_dir_all(node.dir.path().join("run")).unwrap();
-}
-
-/// Boots the node without its hub and sees what its service reads then.
-async fn booted_alone(hub: &mut FakeHub, node: &mut Node) -> Option<String> {
-    hub.stop().await;
-    power_off(node).await;
-    node.start(hub);
-    node.until(|status| status.hub.error.is_some()).await;
-    node.read("svc", "cred")
-}
-
 /// Waits until there is one set alone, and gives it.
 async fn retired(node: &Node, after: SetNumber) -> NodeIdentity {
     loop {
@@ -79,7 +65,7 @@ async fn a_renewal_changes_the_sealing_key_and_what_is_kept_follows() {
     );
     assert_eq!(node.read("svc", "cred").as_deref(), Some("one"));
     assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
+        node.boot_alone(&mut hub).await.as_deref(),
         Some("one"),
         "by the new key alone"
     );
@@ -87,10 +73,7 @@ async fn a_renewal_changes_the_sealing_key_and_what_is_kept_follows() {
     set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
     hub.restart().await;
     settled(&mut hub, 2).await;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("two")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("two"));
 }
 
 #[tokio::test]
@@ -114,10 +97,7 @@ async fn a_renewal_whose_answer_is_lost_loses_no_value() {
     set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
     node.start(&hub);
     settled(&mut hub, 2).await;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("two")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("two"));
 
     // The renewal that comes about is of that same key.
     let set = node.store().current().unwrap().unwrap();
@@ -127,10 +107,7 @@ async fn a_renewal_whose_answer_is_lost_loses_no_value() {
     node.start(&hub);
     retired(&node, set).await;
     assert!(told(&hub) == next);
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("two")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("two"));
 }
 
 #[tokio::test]
@@ -145,11 +122,11 @@ async fn a_kill_before_the_renewed_identity_was_used_leaves_the_former_key_until
     assert!(renewed.sealing.has_former());
     node.start(&hub);
     // It may have got further than the boot that follows, which is no matter.
-    let read = booted_alone(&mut hub, &mut node).await;
+    let read = node.boot_alone(&mut hub).await;
     assert_eq!(read.as_deref(), Some("one"));
     hub.restart().await;
     retired(&node, before.set).await;
-    let read = booted_alone(&mut hub, &mut node).await;
+    let read = node.boot_alone(&mut hub).await;
     assert_eq!(read.as_deref(), Some("one"));
 }
 
@@ -208,15 +185,9 @@ async fn a_cache_that_cannot_be_written_keeps_the_former_key_and_says_so() {
     };
     node.until(|status| failed(status)).await;
     assert!(state.join("identity-1/sealing.key").exists());
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
     fs::remove_dir(&in_the_way).ok();
     hub.restart().await;
     retired(&node, before).await;
-    assert_eq!(
-        booted_alone(&mut hub, &mut node).await.as_deref(),
-        Some("one")
-    );
+    assert_eq!(node.boot_alone(&mut hub).await.as_deref(), Some("one"));
 }

@@ -56,6 +56,21 @@ impl Node {
         node
     }
 
+    /// Stops it and empties its memory.
+    pub(super) async fn power_off(&mut self) {
+        self.stop().await;
+        fs::remove_dir_all(self.dir.path().join("run")).unwrap();
+    }
+
+    /// Boots it without its hub, and gives what its service reads then.
+    pub(super) async fn boot_alone(&mut self, hub: &mut FakeHub) -> Option<String> {
+        hub.stop().await;
+        self.power_off().await;
+        self.start(hub);
+        self.until(|status| status.hub.error.is_some()).await;
+        self.read("svc", "cred")
+    }
+
     pub(super) fn store(&self) -> Store {
         Store::new(&self.dir.path().join("state"))
     }

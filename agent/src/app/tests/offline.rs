@@ -10,12 +10,6 @@ use crate::app::tests::deployment;
 use crate::hub::fake::Seen;
 use crate::status::{AgentStatus, HubState};
 
-/// Stops the node and empties its memory.
-async fn power_off(node: &mut Node) {
-    node.stop().await;
-    fs::remove_dir_all(node.dir.path().join("run")).unwrap();
-}
-
 fn cached(node: &Node) -> usize {
     let entries = fs::read_dir(node.dir.path().join("state/cache"));
     entries.map_or(0, Iterator::count)
@@ -35,7 +29,7 @@ async fn a_reboot_without_a_hub_brings_everything_back() {
     push(&hub, 2);
     settled(&mut hub, 2).await;
     hub.stop().await;
-    power_off(&mut node).await;
+    node.power_off().await;
     node.start(&hub);
     let status = node.until(|status| status.hub.error.is_some()).await;
     assert_eq!(status.hub.state, HubState::Connecting);
@@ -69,7 +63,7 @@ async fn what_was_rotated_away_undeployed_or_revoked_never_comes_back() {
     set(&hub, 2, vec![deployment("d1", "svc", &[("cred", "2")])]);
     push(&hub, 2);
     settled(&mut hub, 2).await;
-    power_off(&mut node).await;
+    node.power_off().await;
     hub.stop().await;
     node.start(&hub);
     node.until(|status| status.hub.error.is_some()).await;
@@ -79,7 +73,7 @@ async fn what_was_rotated_away_undeployed_or_revoked_never_comes_back() {
     hub.restart().await;
     settled(&mut hub, 3).await;
     assert_eq!(cached(&node), 1, "the index alone");
-    power_off(&mut node).await;
+    node.power_off().await;
     hub.stop().await;
     node.start(&hub);
     node.until(|status| status.hub.error.is_some()).await;
@@ -94,7 +88,7 @@ async fn what_was_rotated_away_undeployed_or_revoked_never_comes_back() {
     node.until(|status| status.hub.state == HubState::Revoked)
         .await;
     assert_eq!(cached(&node), 0);
-    power_off(&mut node).await;
+    node.power_off().await;
     hub.stop().await;
     node.start(&hub);
     node.until(|status| status.hub.error.is_some()).await;
@@ -144,7 +138,7 @@ async fn a_cache_that_is_lost_or_damaged_is_filled_again() {
     node.until(|status| status.cache.as_ref().is_some_and(|cache| cache.values == 1))
         .await;
     assert!(node.dir.path().join("state/cache.set-aside/index").exists());
-    power_off(&mut node).await;
+    node.power_off().await;
     hub.stop().await;
     node.start(&hub);
     node.until(|status| status.hub.error.is_some()).await;
@@ -171,7 +165,7 @@ async fn a_disk_that_fails_delays_nothing_but_the_cache_and_says_so() {
     push(&hub, 3);
     settled(&mut hub, 3).await;
     node.until(|status| !failed(status)).await;
-    power_off(&mut node).await;
+    node.power_off().await;
     hub.stop().await;
     node.start(&hub);
     node.until(|status| status.hub.error.is_some()).await;

@@ -10,6 +10,7 @@ use super::rows::Columns;
 use super::{BUSY_TIMEOUT, SqliteCatalog, keep_private};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{Actor, NewAudit};
+use crate::disk;
 
 /// What a copy held when it was taken into use again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +30,7 @@ impl SqliteCatalog {
     /// # Errors
     /// When either cannot be used.
     pub async fn copy(path: &Path, to: &Path) -> Result<(), CatalogError> {
-        std::fs::remove_file(to)
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            })
+        disk::remove(to)
             // An empty file is taken as it is: with its mode.
             .and_then(|()| keep_private(to))
             .map_err(|error| CatalogError::Storage(format!("{}: {error}", to.display())))?;

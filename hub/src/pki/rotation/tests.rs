@@ -8,9 +8,9 @@ use crate::pki::Pki;
 fn at(stage: Stage) -> (tempfile::TempDir, Pki) {
     let dir = tempfile::tempdir().unwrap();
     let (pki, key) = Pki::create(TrustDomain::default()).unwrap();
-    replace(dir.path(), CA_KEY_FILE, key.as_bytes()).unwrap();
+    disk::replace(dir.path(), CA_KEY_FILE, key.as_bytes()).unwrap();
     let pem = pki.trust_bundle_pem().as_bytes();
-    replace(dir.path(), CA_CERTIFICATE_FILE, pem).unwrap();
+    disk::replace(dir.path(), CA_CERTIFICATE_FILE, pem).unwrap();
     let before = BTreeSet::from(["aa".to_owned()]);
     let rotation = Rotation::begin(&TrustDomain::default(), clock::now(), before.clone()).unwrap();
     let rotation = rotation.at(stage, clock::now(), before);
@@ -51,17 +51,17 @@ fn a_kill_while_the_new_ca_takes_its_place_leaves_the_new_one() {
         let path = |name: &str| dir.path().join(name);
         let rotation = Rotation::load(dir.path()).unwrap().unwrap();
         if step >= 1 {
-            overwrite(&path(CA_KEY_FILE)).unwrap();
+            disk::overwrite(&path(CA_KEY_FILE)).unwrap();
         }
         if step == 2 {
             fs::write(path("ca.key.new"), "half").unwrap();
         }
         if step >= 3 {
-            replace(dir.path(), CA_KEY_FILE, rotation.key().as_bytes()).unwrap();
+            disk::replace(dir.path(), CA_KEY_FILE, rotation.key().as_bytes()).unwrap();
         }
         if step >= 4 {
             let pem = rotation.certificate().as_bytes();
-            replace(dir.path(), CA_CERTIFICATE_FILE, pem).unwrap();
+            disk::replace(dir.path(), CA_CERTIFICATE_FILE, pem).unwrap();
         }
         let pki = load(dir.path());
         assert_ne!(pki.ca_fingerprint(), old.ca_fingerprint(), "step {step}");
