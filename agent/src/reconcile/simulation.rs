@@ -7,17 +7,22 @@
 //!
 //! `EDGE_SECRETS_SEED=N` replays one schedule; `EDGE_SECRETS_SCHEDULES=N` runs more of them.
 
+mod disk;
+mod hub;
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use edge_secrets_protocol::binding::{
-    Bindings, BoundSecret, Consumer, ConsumerSecret, Deployment, FetchItem, Format, SecretState,
-};
-use edge_secrets_protocol::{Code, DeploymentId, Generation, Problem, SecretName, ServiceId};
+use edge_secrets_protocol::binding::{Bindings, FetchItem, SecretState};
+use edge_secrets_protocol::{Code, DeploymentId, Generation, Problem, SecretName};
 use jiff::Timestamp;
 
+use self::disk::Disk;
+use self::hub::{Hub, NAMES, SERVICES, Shown, service_id};
+use self::random::Random;
 use super::plan::{Planner, Work};
-use crate::cache::{named, ready_items as ready, remember};
+use crate::cache::ready_items as ready;
 use crate::clock::{BootTime, Now};
 use crate::consumers::names::FileName;
 use crate::delivery::{
@@ -25,187 +30,11 @@ use crate::delivery::{
 };
 use crate::ends::Desired;
 
-const SERVICES: usize = 3;
-const NAMES: [&str; 2] = ["a", "b"];
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the same schedule from the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-/// The versions that a service shows together.
-type Shown = [u64; 2];
-
-#[derive(Clone, Copy, Default)]
-struct Secret {
-    version: u64,
-    absent: bool,
-    denied: bool,
-}
-
-/// The truth, and everything that ever was true.
-#[derive(Default)]
-struct Hub {
-    generation: u64,
-    placed: [Option<u64>; SERVICES],
-    secrets: [[Secret; 2]; SERVICES],
-    counter: u64,
-    revoked: bool,
-    /// When each was true last.
-    offered: BTreeMap<(usize, Shown), u64>,
-}
-
-impl Hub {
-    fn change(&mut self, random: &mut Random) {
-        let service = random.below(SERVICES);
-        let secret = &mut self.secrets[service][random.below(2)];
-        self.counter += 1;
-        match random.below(12) {
-            0..=1 => self.placed[service] = Some(self.counter),
-            2 => self.placed[service] = None,
-            3 => secret.denied = !secret.denied,
-            4 => secret.absent = !secret.absent,
-            5 if random.one_in(4) => self.revoked = true,
-            _ => {
-                *secret = Secret {
-                    version: self.counter,
-                    absent: false,
-                    ..*secret
-                }
-            }
-        }
-        self.generation += 1;
-        self.note();
-    }
-
-    fn note(&mut self) {
-        for service in 0..SERVICES {
-            if let Some(shown) = self.wants(service) {
-                self.offered.insert((service, shown), self.generation);
-            }
-        }
-    }
-
-    /// What the service should show, where it can have all of it.
-    fn wants(&self, service: usize) -> Option<Shown> {
-        let secrets = self.secrets[service];
-        let whole = secrets
-            .iter()
-            .all(|s| s.version > 0 && !s.absent && !s.denied);
-        self.placed[service].filter(|_| whole && !self.revoked)?;
-        Some(secrets.map(|s| s.version))
-    }
-
-    fn bindings(&self) -> Bindings {
-        let deployments = (0..SERVICES).filter_map(|service| {
-            let placed = self.placed[service]?;
-            let secrets = NAMES.iter().zip(self.secrets[service]);
-            Some(Deployment {
-                id: deployment_id(service, placed),
-                service: service_id(service),
-                service_version: "1".into(),
-                policy: "p".parse().unwrap(),
-                secrets: secrets
-                    .map(|(name, secret)| BoundSecret {
-                        name: name.parse().unwrap(),
-                        state: match secret {
-                            Secret { denied: true, .. } => SecretState::Denied,
-                            Secret { absent: true, .. } | Secret { version: 0, .. } => {
-                                SecretState::Missing
-                            }
-                            Secret { version, .. } => SecretState::Ready {
-                                version: version.to_string().parse().unwrap(),
-                            },
-                        },
-                        expires_at: None,
-                        expires_in_ms: None,
-                    })
-                    .collect(),
-                consumers: vec![Consumer {
-                    name: "c".parse().unwrap(),
-                    secrets: NAMES
-                        .iter()
-                        .map(|name| ConsumerSecret {
-                            name: name.parse().unwrap(),
-                            format: Format::Json,
-                            mode: None,
-                        })
-                        .collect(),
-                }],
-            })
-        });
-        Bindings {
-            generation: Generation(self.generation),
-            deployments: deployments.collect(),
-            ..Bindings::default()
-        }
-    }
-
-    /// Every fetch is judged anew.
-    fn fetch(&self, item: &FetchItem) -> Result<(), Code> {
-        let service = number(&item.service);
-        let name = NAMES
-            .iter()
-            .position(|name| *name == item.name.as_str())
-            .unwrap();
-        let secret = self.secrets[service][name];
-        match secret {
-            _ if self.revoked || self.placed[service].is_none() || secret.denied => {
-                Err(Code::Denied)
-            }
-            _ if secret.absent => Err(Code::Missing),
-            _ if secret.version.to_string() != item.version.as_str() => Err(Code::Superseded),
-            _ => Ok(()),
-        }
-    }
-}
-
 #[derive(Clone)]
 enum Message {
     Bindings(Bindings),
     Revoked,
     Secrets(Vec<(FetchItem, Result<(), Code>)>),
-}
-
-/// What a file system that is not tmpfs has.
-#[derive(Default)]
-struct Disk {
-    index: Option<Desired>,
-    sealed: BTreeSet<FetchItem>,
-}
-
-impl Disk {
-    fn exceeds(&self, desired: &Desired) -> bool {
-        let named = named(desired);
-        let mut sealed = self.sealed.iter();
-        sealed.any(|item| !named.contains(&(&item.service, &item.name)))
-    }
-
-    fn save(&mut self, desired: &Desired, fresh: &mut BTreeSet<FetchItem>) {
-        self.sealed.append(fresh);
-        let kept = remember(desired, self.index.as_ref(), &self.sealed);
-        let both = [&kept, desired].into_iter();
-        let deployments = both.flat_map(|of| &of.bindings().deployments);
-        let wanted: BTreeSet<_> = deployments.flat_map(ready).collect();
-        self.sealed.retain(|item| wanted.contains(item));
-        self.index = Some(kept);
-    }
 }
 
 /// What comes next in the one task, after an answer.
@@ -772,24 +601,11 @@ fn now() -> Now {
     }
 }
 
-fn service_id(service: usize) -> ServiceId {
-    format!("o/s{service}").parse().unwrap()
-}
-
-fn number(service: &ServiceId) -> usize {
-    let url = service.url.as_str();
-    url.trim_start_matches('s').parse().unwrap()
-}
-
 fn consumer(service: usize) -> ConsumerId {
     ConsumerId {
         service: service_id(service),
         consumer: "c".parse().unwrap(),
     }
-}
-
-fn deployment_id(service: usize, placed: u64) -> DeploymentId {
-    format!("d{service}-{placed}").parse().unwrap()
 }
 
 fn run(seed: u64) -> u64 {
