@@ -60,7 +60,7 @@ impl Count {
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Tokens have 256 bits: enough to spare a site behind one address that has a few wrong ones.
-const MOST: u32 = 100;
+pub(super) const MOST: u32 = 100;
 const MAX_ADDRESSES: usize = 10_000;
 
 #[cfg(test)]
