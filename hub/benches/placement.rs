@@ -177,6 +177,7 @@ fn node_record(at: usize) -> NodeRecord {
         generation: Generation(1),
         enrolled_at: Timestamp::UNIX_EPOCH,
         seen_at: None,
+        behind_since: None,
     }
 }
 

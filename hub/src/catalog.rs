@@ -28,7 +28,7 @@ use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
 use records::{
     AuditQuery, AuditRecord, Basis, Behind, Belonging, Bound, Change, Committed, EncryptedVersion,
-    Expiry, FeedEntry, Followers, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+    Expiry, FeedEntry, Followers, Lag, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
     NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord,
     Observation, Observed, OrgSnapshot, PublicSnapshot, Report, Revision, SecretPut, SecretRecord,
     UserIdentity, UserRecord, VersionRecord,
@@ -223,6 +223,12 @@ pub trait Catalog: Send + Sync + 'static {
         org: &OrgId,
         node: Option<&NodeId>,
     ) -> Result<Vec<Report>, CatalogError>;
+
+    /// The nodes of an organisation that do not have all that they should, by their own reports: those
+    /// that are behind, the longest first, and then those that have worked through everything and could
+    /// not do it all. Revoked ones are not among them. Costs what it gives, however many other nodes
+    /// there are.
+    async fn lagging(&self, org: &OrgId) -> Result<Vec<Lag>, CatalogError>;
 
     // --- the embedded manager's secrets, always encrypted ---
 

@@ -123,6 +123,16 @@ impl Feed {
         state.nodes.keys().filter(|(of, _)| of == org).count()
     }
 
+    /// Of each of these nodes of the organisation, whether it watches this process now.
+    #[must_use]
+    pub fn watching(&self, org: &OrgId, nodes: &[&NodeId]) -> Vec<bool> {
+        let state = self.lock();
+        nodes
+            .iter()
+            .map(|node| state.nodes.contains_key(&(org.clone(), (*node).clone())))
+            .collect()
+    }
+
     /// A count that grows whenever something happens to a node of the organisation: its bindings
     /// change, it reports, it is revoked. `changed()` fails once the hub stops.
     ///

@@ -18,7 +18,7 @@ use edge_secrets_protocol::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::records::{Requirer, Role, Trouble};
+use crate::catalog::records::{Requirer, Role, Trouble, Unsettled};
 use crate::generator::Generator;
 use crate::managers::{Effect, ManagerName};
 use crate::metadata::{MetaChange, SecretMeta};
@@ -72,7 +72,8 @@ pub mod paths {
     /// `GET ?after=TAG&wait=SECONDS` [`Rollout`](super::Rollout); with `after` the answer waits until
     /// the tag is another, at most `wait` seconds.
     pub const ROLLOUT: &str = "/v1/orgs/{org}/policies/{policy}/rollout";
-    /// `GET` list of [`NodeInfo`](super::NodeInfo).
+    /// `GET ?behind=true` list of [`NodeInfo`](super::NodeInfo): by name; with `behind` only those that do
+    /// not have all that they should, the longest behind first.
     pub const NODES: &str = "/v1/orgs/{org}/nodes";
     /// `GET` [`NodeDetail`](super::NodeDetail), `DELETE` → 204.
     pub const NODE: &str = "/v1/orgs/{org}/nodes/{node}";
@@ -484,6 +485,12 @@ pub struct NodeInfo {
     /// When it last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<Timestamp>,
+    /// Since when it should have what it has not reported to have worked through. Not of revoked ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_since: Option<Timestamp>,
+    /// The worst that it reported of a deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Unsettled>,
 }
 
 /// Whether a node may have anything.

@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_missing_secret_blocks_its_deployment_alone,
         a_node_level_secret_comes_before_the_general_one_and_falls_back,
         an_agent_that_was_away_catches_up,
+        a_node_that_was_killed_is_behind_until_it_has_come_back,
     ]
 }
 
@@ -283,6 +284,68 @@ fn an_agent_that_was_away_catches_up() {
     hub.operator().ok(&["policy", "rm", "uplink"], "");
     agent.run();
     wait::gone(&file);
+}
+
+/// By the hub's metrics and by the operator's command; the other node is not.
+fn a_node_that_was_killed_is_behind_until_it_has_come_back() {
+    type Values<'a> = &'a dyn Fn(&str, &str) -> f64;
+    let (hub, mut agent) = delivered("one");
+    let other = TestAgent::start(&hub, "edge-02", &[("site", json!("berlin"))]);
+    hub.await_rollout("uplink", 2);
+    let series = |name: &str, connected: &str| {
+        format!("edge_secrets_hub_nodes_{name}{{connected=\"{connected}\"}} ")
+    };
+    let metrics = |what: &str, done: &dyn Fn(Values<'_>) -> bool| {
+        let mut admin = hub.admin();
+        wait::until(&hub.log(), what, || {
+            let answer = admin.client.get("/v1/metrics").expect("an answer");
+            assert_eq!(answer.status, 200, "{answer}");
+            let text = String::from_utf8(answer.body).expect("text");
+            let value = |name: &str, connected: &str| {
+                let series = series(name, connected);
+                let value = text.lines().find_map(|line| line.strip_prefix(&series));
+                value
+                    .and_then(|value| value.parse().ok())
+                    .expect("a number")
+            };
+            done(&value)
+        });
+    };
+    let nobody = |value: Values<'_>| {
+        ["yes", "no"].iter().all(|connected| {
+            value("behind", connected) == 0.0 && value("behind_longest_seconds", connected) == 0.0
+        })
+    };
+    metrics("nobody is behind", &nobody);
+    agent.kill();
+    metrics("nobody is behind who has no news", &nobody);
+    hub.operator().set("cloudServiceXYZSecret", "two");
+    wait::content(
+        &other.consumer(URL, "main").join("myCloudServiceCred"),
+        b"two",
+    );
+    metrics("the one that is away is behind", &|value| {
+        (value("behind", "yes"), value("behind", "no")) == (0.0, 1.0)
+            && value("behind_longest_seconds", "no") > 0.0
+    });
+    let listed = hub.operator().json(&["node", "list", "--behind"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed[0]["node"], "edge-01");
+    assert_eq!(listed[0]["connected"], false);
+    assert!(
+        listed[0]["applied"].as_u64() < listed[0]["generation"].as_u64(),
+        "{listed}"
+    );
+    let shown = hub.operator().ok(&["node", "list", "--behind"], "");
+    assert!(
+        shown.contains("edge-01") && shown.contains("since "),
+        "{shown}"
+    );
+    agent.run();
+    hub.await_rollout("uplink", 2);
+    metrics("nobody is behind any more", &nobody);
+    let listed = hub.operator().json(&["node", "list", "--behind"]);
+    assert_eq!(listed, json!([]));
 }
 
 /// Header, one field name with its length, and the value with its length.

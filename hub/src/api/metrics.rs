@@ -10,7 +10,8 @@ use axum::routing::get;
 
 use super::peer::UserPeer;
 use super::problem::ApiError;
-use crate::catalog::records::{LeaseState, Role};
+use crate::catalog::records::{LeaseState, Role, Unsettled};
+use crate::clock;
 use crate::hub::Hub;
 use crate::managers::guarded::{Count, Guarded};
 use crate::wire::paths;
@@ -32,6 +33,7 @@ async fn call(
     leases(&hub, &peer, &mut text).await?;
     let watching = hub.feed.connected(&peer.org) as f64;
     WATCHING.write(&mut text, [(vec![], watching)]);
+    lagging(&hub, &peer, &mut text).await?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
 
@@ -83,6 +85,42 @@ async fn leases(hub: &Hub, peer: &UserPeer, text: &mut String) -> Result<(), Api
         (vec![("state", state.as_str())], count as f64)
     });
     LEASES.write(text, series);
+    Ok(())
+}
+
+/// Costs what there is to tell: the catalog keeps an index of these nodes alone.
+async fn lagging(hub: &Hub, peer: &UserPeer, text: &mut String) -> Result<(), ApiError> {
+    let lagging = hub.catalog.lagging(&peer.org).await?;
+    let nodes: Vec<_> = lagging.iter().map(|lag| &lag.node).collect();
+    let watching = hub.feed.watching(&peer.org, &nodes);
+    let of = |connected: bool| {
+        let nodes = lagging.iter().zip(&watching);
+        nodes.filter_map(move |(lag, watches)| lag.since.filter(|_| *watches == connected))
+    };
+    let by_connected = |value: &dyn Fn(bool) -> f64| {
+        [(true, "yes"), (false, "no")]
+            .map(|(connected, label)| (vec![("connected", label)], value(connected)))
+    };
+    let now = clock::now();
+    // A clock that was set back makes nobody ahead.
+    let longest = |connected| {
+        let since = of(connected).min();
+        since.map_or(0.0, |since| {
+            now.duration_since(since).as_secs_f64().max(0.0)
+        })
+    };
+    BEHIND.write(
+        text,
+        by_connected(&|connected| of(connected).count() as f64),
+    );
+    BEHIND_SECONDS.write(text, by_connected(&longest));
+    let unsettled = Unsettled::ALL.map(|state| {
+        let lagging = lagging.iter();
+        // What is said of what counts no more is not counted.
+        let of = lagging.filter(|lag| lag.since.is_none() && lag.unsettled == Some(state));
+        (vec![("state", state.as_str())], of.count() as f64)
+    });
+    UNSETTLED.write(text, unsettled);
     Ok(())
 }
 
@@ -149,5 +187,20 @@ const WATCHING: Metric = Metric {
     name: "edge_secrets_hub_watching_nodes",
     kind: "gauge",
     help: "Nodes of the caller's organisation that watch this hub now.",
+};
+const BEHIND: Metric = Metric {
+    name: "edge_secrets_hub_nodes_behind",
+    kind: "gauge",
+    help: "Nodes of the caller's organisation that should have what they have not reported to have worked through, by whether they watch this hub now.",
+};
+const BEHIND_SECONDS: Metric = Metric {
+    name: "edge_secrets_hub_nodes_behind_longest_seconds",
+    kind: "gauge",
+    help: "For how long the longest of them is behind.",
+};
+const UNSETTLED: Metric = Metric {
+    name: "edge_secrets_hub_nodes_unsettled",
+    kind: "gauge",
+    help: "Nodes of the caller's organisation that are not behind and could not do all, by the worst that they reported of a deployment.",
 };
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

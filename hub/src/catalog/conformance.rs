@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
                 facts_are_replaced_and_equal_ones_change_nothing,
                 a_node_goes_on_a_pattern_and_off_it,
                 a_report_replaces_the_one_before,
+                who_lacks_what_it_should_have_is_told,
             ]
             placement: [
                 definitions_are_published_replaced_and_removed,

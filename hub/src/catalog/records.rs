@@ -1,5 +1,6 @@
 //! What the catalog takes and gives.
 
+mod lag;
 mod managed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use crate::generator::Generator;
 use crate::managers::{Effect, ManagerName};
 use crate::metadata::{MetaChange, SecretMeta};
 use crate::reference::SecretRef;
+pub use lag::{Lag, Unsettled};
 pub use managed::{
     LeaseChange, LeaseId, LeasePlace, LeaseQuery, LeaseRecord, LeaseState, Observation, Observed,
     Trouble, Wish,
@@ -169,6 +171,8 @@ pub struct NodeRecord {
     pub enrolled_at: Timestamp,
     /// When it last reported.
     pub seen_at: Option<Timestamp>,
+    /// Since when it should have what it has not reported to have worked through.
+    pub behind_since: Option<Timestamp>,
 }
 
 /// All that placement needs of an organisation.

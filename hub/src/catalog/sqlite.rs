@@ -46,7 +46,7 @@ use tokio::sync::watch;
 
 use super::records::{
     AuditQuery, AuditRecord, Basis, Behind, Belonging, Bound, Change, Committed, EncryptedVersion,
-    Expiry, FeedEntry, Followers, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
+    Expiry, FeedEntry, Followers, Lag, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
     NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord,
     Observation, Observed, OrgSnapshot, PublicSnapshot, Report, Revision, SecretPut, SecretRecord,
     UserIdentity, UserRecord, VersionRecord,
@@ -270,6 +270,10 @@ impl Catalog for SqliteCatalog {
         node: Option<&NodeId>,
     ) -> Result<Vec<Report>, CatalogError> {
         nodes::reports(self, org, node).await
+    }
+
+    async fn lagging(&self, org: &OrgId) -> Result<Vec<Lag>, CatalogError> {
+        nodes::lagging(self, org).await
     }
 
     async fn put_secret(

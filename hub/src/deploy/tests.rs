@@ -79,6 +79,7 @@ fn node(name: &str, site: &str, revoked: bool) -> NodeRecord {
         generation: Generation(1),
         enrolled_at: Timestamp::UNIX_EPOCH,
         seen_at: None,
+        behind_since: None,
     }
 }
 

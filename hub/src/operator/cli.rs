@@ -277,7 +277,11 @@ pub enum NodeCommand {
         dry_run: bool,
     },
     /// List nodes
-    List,
+    List {
+        /// Only those that do not have all that they should, the longest behind first
+        #[arg(long)]
+        behind: bool,
+    },
     /// Show a node: what it said of itself, its deployments and their secrets
     Show {
         /// The node's name

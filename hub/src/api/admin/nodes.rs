@@ -7,8 +7,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use edge_secrets_protocol::status::StatusReport;
 use edge_secrets_protocol::{Code, Generation, NodeId, PatternId, Token};
 use jiff::SignedDuration;
+use serde::Deserialize;
 
 use super::document::{self, DryRun};
 use super::patterns;
@@ -17,7 +19,7 @@ use super::session::{Params, Session};
 use super::standing::{leaving, standing};
 use crate::api::problem::ApiError;
 use crate::api::{body, either};
-use crate::catalog::records::{self, Belonging, Change, NodeRecord};
+use crate::catalog::records::{self, Belonging, Change, NodeRecord, Unsettled};
 use crate::clock;
 use crate::deploy;
 use crate::deploy::model::Model;
@@ -36,18 +38,52 @@ pub(super) fn router() -> Router<Arc<Hub>> {
         .route(paths::NODE_REVOKE, post(revoke))
 }
 
-async fn list(session: Session) -> Result<Json<Vec<NodeInfo>>, ApiError> {
+#[derive(Deserialize)]
+struct Which {
+    /// Those alone that do not have all that they should.
+    #[serde(default)]
+    behind: bool,
+}
+
+async fn list(
+    session: Session,
+    Params(which): Params<Which>,
+) -> Result<Json<Vec<NodeInfo>>, ApiError> {
     session.require(Call::See, "node.list", "nodes").await?;
-    let catalog = &session.hub.catalog;
-    let nodes = catalog.nodes(&session.org).await?;
-    let reports = catalog.reports(&session.org, None).await?;
-    let applied: HashMap<_, _> = reports
-        .into_iter()
-        .map(|report| (report.node, report.status.generation))
-        .collect();
-    let infos = nodes
+    let (catalog, org) = (&session.hub.catalog, &session.org);
+    if which.behind {
+        return behind(&session).await;
+    }
+    let nodes = catalog.nodes(org).await?;
+    let reports = catalog.reports(org, None).await?;
+    let reported: HashMap<_, _> = reports
         .iter()
-        .map(|record| info(&session, record, applied.get(&record.node).copied()));
+        .map(|report| (&report.node, Reported::of(&report.status)))
+        .collect();
+    let infos = nodes.iter().map(|record| {
+        let reported = reported.get(&record.node).copied();
+        info(&session, record, reported.unwrap_or_default())
+    });
+    Ok(Json(infos.collect()))
+}
+
+/// The longest behind first.
+async fn behind(session: &Session) -> Result<Json<Vec<NodeInfo>>, ApiError> {
+    let (catalog, org) = (&session.hub.catalog, &session.org);
+    let lagging = catalog.lagging(org).await?;
+    if lagging.is_empty() {
+        return Ok(Json(Vec::new()));
+    }
+    let nodes = catalog.nodes(org).await?;
+    let nodes: HashMap<_, _> = nodes.iter().map(|record| (&record.node, record)).collect();
+    let infos = lagging.iter().filter_map(|lag| {
+        let reported = Reported {
+            generation: lag.reported,
+            unsettled: lag.unsettled,
+        };
+        let record = nodes.get(&lag.node)?;
+        Some(info(session, record, reported))
+    });
     Ok(Json(infos.collect()))
 }
 
@@ -62,7 +98,11 @@ async fn show(session: Session) -> Result<Json<NodeDetail>, ApiError> {
     let reports = catalog.reports(org, Some(&node)).await?;
     let report = reports.first().map(|report| &report.status);
     Ok(Json(NodeDetail {
-        info: info(&session, &record, report.map(|report| report.generation)),
+        info: info(
+            &session,
+            &record,
+            report.map(Reported::of).unwrap_or_default(),
+        ),
         enrolled_at: record.enrolled_at,
         facts: record.facts,
         deployments: standing(&bindings, report),
@@ -240,7 +280,23 @@ pub(super) fn object(node: &NodeId) -> String {
     format!("node/{node}")
 }
 
-fn info(session: &Session, record: &NodeRecord, applied: Option<Generation>) -> NodeInfo {
+/// What lists show of a report.
+#[derive(Clone, Copy, Default)]
+struct Reported {
+    generation: Option<Generation>,
+    unsettled: Option<Unsettled>,
+}
+
+impl Reported {
+    fn of(report: &StatusReport) -> Self {
+        Self {
+            generation: Some(report.generation),
+            unsettled: Unsettled::of(report),
+        }
+    }
+}
+
+fn info(session: &Session, record: &NodeRecord, reported: Reported) -> NodeInfo {
     NodeInfo {
         node: record.node.clone(),
         owner: record.belongs.owner.clone(),
@@ -252,8 +308,10 @@ fn info(session: &Session, record: &NodeRecord, applied: Option<Generation>) -> 
         },
         connected: session.hub.feed.is_connected(&session.org, &record.node),
         generation: record.generation,
-        applied,
+        applied: reported.generation,
         seen_at: record.seen_at,
+        behind_since: record.behind_since.filter(|_| !record.revoked),
+        unsettled: reported.unsettled,
     }
 }
 

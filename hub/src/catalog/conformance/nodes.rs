@@ -2,12 +2,12 @@
 
 use edge_secrets_protocol::Generation;
 use edge_secrets_protocol::node::{NodeFacts, Property};
-use edge_secrets_protocol::status::StatusReport;
+use edge_secrets_protocol::status::{DeploymentState, DeploymentStatus, StatusReport};
 
 use super::Place;
 use super::world::{World, at, belongs, enrolment, item, node_id, placed, placement};
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Belonging, Change, FeedEvent, Report};
+use crate::catalog::records::{Belonging, Change, FeedEvent, Report, Unsettled};
 
 pub(crate) async fn a_revoked_node_has_nothing_and_can_still_be_told(place: &mut dyn Place) {
     let world = World::new(place).await;
@@ -221,4 +221,114 @@ pub(crate) async fn a_report_replaces_the_one_before(place: &mut dyn Place) {
         .await;
     assert!(matches!(unknown, Err(CatalogError::NotFound(_))));
     assert_eq!(world.feed().await.len(), 3);
+}
+
+/// Behind from the change on, until a report of the generation that counts then; and what could not be done
+/// of it afterwards.
+pub(crate) async fn who_lacks_what_it_should_have_is_told(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    let (catalog, org) = (&world.catalog, &world.org);
+    let report = async |node: &str, generation, states: &[DeploymentState], time| {
+        let deployments = states.iter().map(|state| DeploymentStatus {
+            id: "d".parse().unwrap(),
+            service: "o/s".parse().unwrap(),
+            state: *state,
+            applied: [].into(),
+            error: None,
+        });
+        let report = StatusReport {
+            generation: Generation(generation),
+            deployments: deployments.collect(),
+        };
+        let node = node_id(node);
+        let put = catalog.put_report(org, &node, &report, at(time));
+        put.await.unwrap();
+    };
+    let lagging = async || {
+        let lagging = catalog.lagging(org).await.unwrap();
+        let told = lagging.into_iter().map(|lag| {
+            let reported = lag.reported.map(|generation| generation.0);
+            (
+                lag.node.to_string(),
+                lag.since.is_some(),
+                reported,
+                lag.unsettled,
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let behind = |node: &str, reported| (node.to_owned(), true, reported, None);
+    let (applied, failed) = (DeploymentState::Applied, DeploymentState::Failed);
+    assert_eq!(lagging().await, []);
+    // Who has enrolled has nothing until it says otherwise.
+    world.enrol("a").await;
+    assert_eq!(lagging().await, [behind("a", None)]);
+    assert_eq!(catalog.lagging(org).await.unwrap()[0].since, Some(at(10)));
+    world.enrol("b").await;
+    world.put("x", 1).await;
+    for node in ["a", "b"] {
+        world.place(node, vec![placed("d", &["a=x"])]).await;
+        report(node, world.generation(node).await, &[applied], 20).await;
+    }
+    assert_eq!(lagging().await, []);
+    assert_eq!(
+        catalog
+            .node(org, &node_id("a"))
+            .await
+            .unwrap()
+            .unwrap()
+            .behind_since,
+        None
+    );
+
+    // A rotation; one has worked it through, the other says what it said before.
+    world.put("x", 2).await;
+    let generation = world.generation("a").await;
+    report("a", generation, &[applied], 30).await;
+    report("b", generation - 1, &[applied], 31).await;
+    assert_eq!(lagging().await, [behind("b", Some(generation - 1))]);
+    let since = catalog.lagging(org).await.unwrap()[0].since;
+    // It stays so from the first change that it has missed.
+    world.put("x", 3).await;
+    let told = catalog.lagging(org).await.unwrap();
+    assert_eq!(
+        told.iter()
+            .find(|lag| lag.node == node_id("b"))
+            .unwrap()
+            .since,
+        since
+    );
+    // A report of another history says nothing of this one.
+    report("b", generation + 100, &[applied], 32).await;
+    assert!(
+        lagging()
+            .await
+            .contains(&behind("b", Some(generation + 100)))
+    );
+
+    let generation = world.generation("a").await;
+    report(
+        "a",
+        generation,
+        &[applied, DeploymentState::Pending, failed],
+        40,
+    )
+    .await;
+    report("b", generation, &[applied, DeploymentState::Blocked], 40).await;
+    let told = |node: &str, worst| (node.to_owned(), false, Some(generation), Some(worst));
+    let unsettled = [told("a", Unsettled::Failed), told("b", Unsettled::Blocked)];
+    assert_eq!(lagging().await, unsettled);
+    report("b", generation, &[DeploymentState::Stopped], 41).await;
+    assert_eq!(lagging().await, unsettled[..1]);
+    // Who is revoked should have nothing.
+    world
+        .commit(Change::RevokeNode(node_id("a")), vec![])
+        .await
+        .unwrap();
+    assert_eq!(lagging().await, []);
+    world.token("a", 7, at(100)).await;
+    let back = world.commit(enrolment("a", 7, "s2", at(50)), vec![]).await;
+    back.unwrap();
+    assert_eq!(lagging().await, [behind("a", None)]);
+    assert_eq!(catalog.lagging(org).await.unwrap()[0].since, Some(at(50)));
 }

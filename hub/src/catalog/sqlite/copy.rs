@@ -86,7 +86,10 @@ impl SqliteCatalog {
         let conn = write.conn();
         // Every deployment has changed: what a node has heard since is not known here.
         for statement in [
-            format!("UPDATE nodes SET generation = generation + {leap}"),
+            format!(
+                "UPDATE nodes SET generation = generation + {leap},
+                     behind_since = COALESCE(behind_since, {leap})"
+            ),
             format!("UPDATE removed_nodes SET generation = generation + {leap}"),
             "UPDATE deployments SET changed = (SELECT generation FROM nodes n
                  WHERE n.org = deployments.org AND n.node = deployments.node)"

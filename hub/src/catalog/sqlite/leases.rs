@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteCatalog;
 use super::managed::trouble;
-use super::rows::{Columns, malformed, number};
+use super::rows::{Columns, malformed, number, raised};
 use super::write::Write;
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
@@ -291,10 +291,11 @@ async fn raise(
     org: &OrgId,
     node: &NodeId,
 ) -> Result<Option<Generation>, CatalogError> {
-    let row = sqlx::query(
-        "UPDATE nodes SET generation = generation + 1
-         WHERE org = $1 AND node = $2 AND NOT revoked RETURNING generation",
-    )
+    let row = sqlx::query(concat!(
+        "UPDATE nodes SET ",
+        raised!(),
+        " WHERE org = $1 AND node = $2 AND NOT revoked RETURNING generation"
+    ))
     .bind(org.as_str())
     .bind(node.as_str())
     .fetch_optional(write.conn())

@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteCatalog;
-use super::rows::{Columns, malformed};
+use super::rows::{Columns, malformed, raised};
 use super::{definitions, secrets};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{Committed, NewAudit, Observation, Observed, Trouble};
@@ -254,10 +254,13 @@ const SELECT_UNASKED: &str =
 const BINDING_NODES: &str = "SELECT COUNT(DISTINCT node) AS nodes FROM bindings
      WHERE org = $1 AND reference = $2 AND NOT denied";
 /// The nodes that have the secret among a binding's candidates, found by the index on references.
-const RAISE_NODES: &str = "UPDATE nodes SET generation = generation + 1
-     WHERE org = $1 AND node IN (
+const RAISE_NODES: &str = concat!(
+    "UPDATE nodes SET ",
+    raised!(),
+    " WHERE org = $1 AND node IN (
          SELECT b.node FROM bindings b WHERE b.org = $1 AND b.reference = $2 AND NOT b.denied)
-     RETURNING node, generation";
+     RETURNING node, generation"
+);
 const MARK_DEPLOYMENTS: &str = "UPDATE deployments SET changed = (
          SELECT n.generation FROM nodes n
          WHERE n.org = deployments.org AND n.node = deployments.node)

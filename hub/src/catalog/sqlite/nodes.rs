@@ -10,8 +10,8 @@ use super::rows::{Columns, number, to_json};
 use super::{SqliteCatalog, users};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{
-    Belonging, Enrolment, FeedEvent, NewAudit, NewCertificate, NewToken, NodeIdentity, NodeRecord,
-    Report,
+    Belonging, Enrolment, FeedEvent, Lag, NewAudit, NewCertificate, NewToken, NodeIdentity,
+    NodeRecord, Report, Unsettled,
 };
 
 pub(super) async fn identity(
@@ -40,7 +40,8 @@ pub(super) async fn list(
     org: &OrgId,
 ) -> Result<Vec<NodeRecord>, CatalogError> {
     sqlx::query(
-        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at FROM nodes
+        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at,
+             behind_since FROM nodes
          WHERE org = $1 ORDER BY node",
     )
     .bind(org.as_str())
@@ -57,7 +58,8 @@ pub(super) async fn get(
     node: &NodeId,
 ) -> Result<Option<NodeRecord>, CatalogError> {
     sqlx::query(
-        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at FROM nodes
+        "SELECT node, owner, pattern, revoked, facts, generation, enrolled_at, seen_at,
+             behind_since FROM nodes
          WHERE org = $1 AND node = $2",
     )
     .bind(org.as_str())
@@ -177,12 +179,13 @@ pub(super) async fn enrol(
     // A node that comes back goes on with the generation it had.
     sqlx::query(
         "INSERT INTO nodes
-             (org, node, owner, pattern, revoked, facts, sealing_key, generation, enrolled_at, seen_at)
+             (org, node, owner, pattern, revoked, facts, sealing_key, generation, enrolled_at,
+              seen_at, behind_since)
          VALUES ($1, $2, $3, $4, FALSE, $5, $6, COALESCE(
-             (SELECT generation FROM removed_nodes WHERE org = $1 AND node = $2), 0), $7, NULL)
+             (SELECT generation FROM removed_nodes WHERE org = $1 AND node = $2), 0), $7, NULL, $7)
          ON CONFLICT (org, node) DO UPDATE SET owner = excluded.owner, pattern = excluded.pattern,
              revoked = FALSE, facts = excluded.facts, sealing_key = excluded.sealing_key,
-             enrolled_at = excluded.enrolled_at, seen_at = NULL",
+             enrolled_at = excluded.enrolled_at, seen_at = NULL, behind_since = excluded.behind_since",
     )
     .bind(org.as_str())
     .bind(node.as_str())
@@ -265,26 +268,34 @@ pub(super) async fn put_report(
     at: Timestamp,
 ) -> Result<(), CatalogError> {
     let mut write = catalog.write().await?;
-    let found = sqlx::query("UPDATE nodes SET seen_at = $3 WHERE org = $1 AND node = $2")
-        .bind(org.as_str())
-        .bind(node.as_str())
-        .bind(at.as_millisecond())
-        .execute(write.conn())
-        .await?;
+    // Any other generation than the one that counts now is one of before, or of another history.
+    let found = sqlx::query(
+        "UPDATE nodes SET seen_at = $3, behind_since =
+             CASE WHEN generation = $4 THEN NULL ELSE COALESCE(behind_since, $3) END
+         WHERE org = $1 AND node = $2",
+    )
+    .bind(org.as_str())
+    .bind(node.as_str())
+    .bind(at.as_millisecond())
+    .bind(number(report.generation.0))
+    .execute(write.conn())
+    .await?;
     if found.rows_affected() == 0 {
         return Err(not_found(node));
     }
     sqlx::query(
-        "INSERT INTO reports (org, node, generation, document, reported_at)
-         VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO reports (org, node, generation, document, reported_at, worst)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (org, node) DO UPDATE SET generation = excluded.generation,
-             document = excluded.document, reported_at = excluded.reported_at",
+             document = excluded.document, reported_at = excluded.reported_at,
+             worst = excluded.worst",
     )
     .bind(org.as_str())
     .bind(node.as_str())
     .bind(number(report.generation.0))
     .bind(to_json("report", report)?)
     .bind(at.as_millisecond())
+    .bind(Unsettled::of(report).map(Unsettled::as_str))
     .execute(write.conn())
     .await?;
     write
@@ -313,6 +324,27 @@ pub(super) async fn reports(
                 node: row.name("node")?,
                 status: row.json("document")?,
                 at: row.time("reported_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Reads by two indexes that hold such nodes and no others.
+pub(super) async fn lagging(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+) -> Result<Vec<Lag>, CatalogError> {
+    sqlx::query(LAGGING)
+        .bind(org.as_str())
+        .fetch_all(&catalog.readers)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(Lag {
+                node: row.name("node")?,
+                since: row.time_opt("behind_since")?,
+                reported: row.count_opt("generation")?.map(Generation),
+                unsettled: row.name_opt("worst")?,
             })
         })
         .collect()
@@ -381,5 +413,19 @@ fn record(row: &SqliteRow) -> Result<NodeRecord, CatalogError> {
         generation: Generation(row.count("generation")?),
         enrolled_at: row.time("enrolled_at")?,
         seen_at: row.time_opt("seen_at")?,
+        behind_since: row.time_opt("behind_since")?,
     })
 }
+
+/// Those that are behind, the longest first, and then those that have worked through what they should have and
+/// could not do it all.
+pub(super) const LAGGING: &str = "SELECT * FROM (
+         SELECT n.node, n.behind_since, r.generation, r.worst FROM nodes n
+         LEFT JOIN reports r ON r.org = n.org AND r.node = n.node
+         WHERE n.org = $1 AND n.behind_since IS NOT NULL AND n.revoked = 0
+         ORDER BY n.behind_since, n.node)
+     UNION ALL SELECT * FROM (
+         SELECT r.node, NULL, r.generation, r.worst FROM reports r
+         CROSS JOIN nodes n ON n.org = r.org AND n.node = r.node
+         WHERE r.org = $1 AND r.worst IS NOT NULL AND n.behind_since IS NULL AND n.revoked = 0
+         ORDER BY r.node)";

@@ -7,7 +7,7 @@ use edge_secrets_protocol::{Generation, NodeId, OrgId};
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::nodes;
-use super::rows::{Columns, number, to_json};
+use super::rows::{Columns, number, raised, to_json};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{NodePlacement, Placed};
 use crate::reference::SecretRef;
@@ -323,10 +323,11 @@ static SELECT_DEPLOYMENTS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 static RAISE: LazyLock<String> = LazyLock::new(|| {
-    listing(
-        "UPDATE nodes SET generation = generation + 1 WHERE org = $1 AND node IN ({nodes})
-         RETURNING node, generation",
-    )
+    listing(concat!(
+        "UPDATE nodes SET ",
+        raised!(),
+        " WHERE org = $1 AND node IN ({nodes}) RETURNING node, generation"
+    ))
 });
 const DELETE_DEPLOYMENT: &str =
     "DELETE FROM deployments WHERE org = $1 AND node = $2 AND deployment = $3";

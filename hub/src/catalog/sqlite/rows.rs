@@ -110,6 +110,16 @@ impl Columns for SqliteRow {
     }
 }
 
+/// What a statement sets of a node that should have something else from now on: its next generation, and
+/// that it is behind, where it was not before.
+macro_rules! raised {
+    () => {
+        "generation = generation + 1, behind_since = COALESCE(
+             behind_since, CAST(unixepoch('subsec') * 1000 AS INTEGER))"
+    };
+}
+pub(super) use raised;
+
 /// A row that does not hold what it should.
 pub(super) fn malformed(column: &'static str) -> CatalogError {
     CatalogError::Storage(format!("a stored {column} is malformed"))

@@ -4,7 +4,7 @@ use edge_secrets_protocol::{Generation, NodeId, OrgId, SecretVersion};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows::{Columns, malformed, number, to_json};
+use super::rows::{Columns, malformed, number, raised, to_json};
 use super::write::Write;
 use super::{SqliteCatalog, definitions, metadata};
 use crate::catalog::CatalogError;
@@ -427,7 +427,9 @@ macro_rules! resolving {
 }
 
 const RAISE_NODES: &str = concat!(
-    "UPDATE nodes SET generation = generation + 1 WHERE org = $1 AND node IN (",
+    "UPDATE nodes SET ",
+    raised!(),
+    " WHERE org = $1 AND node IN (",
     resolving!("b.node"),
     ") RETURNING node, generation"
 );

@@ -248,6 +248,50 @@ async fn a_look_for_followers_reads_only_foreign_nodes() {
     }
 }
 
+/// The work follows what is behind, and not the fleet.
+#[tokio::test]
+async fn a_look_for_who_is_behind_reads_these_alone() {
+    let (_world, catalog, _place) = world().await;
+    let plan = plan(&catalog, super::nodes::LAGGING).await;
+    for step in [
+        "n USING COVERING INDEX nodes_behind (org=? AND behind_since>?)",
+        "r USING INDEX reports_unsettled (org=?)",
+    ] {
+        assert!(plan.iter().any(|line| line.contains(step)), "{plan:#?}");
+    }
+    let walks = |line: &&String| line.starts_with("SCAN") && !line.starts_with("SCAN (subquery");
+    assert_eq!(plan.iter().find(walks), None, "{plan:#?}");
+}
+
+/// What an older hub knew of its nodes counts.
+#[tokio::test]
+async fn nodes_of_an_older_hub_are_behind_where_their_reports_say_so() {
+    let mut place = SqlitePlace::default();
+    let old = older(&mut place, 9).await;
+    for statement in [
+        "INSERT INTO orgs (org, revision) VALUES ('o', 4)",
+        "INSERT INTO nodes (org, node, revoked, facts, sealing_key, generation, enrolled_at)
+         SELECT 'o', node, node = 'd', '{}', x'00', 7, 5 FROM (
+             SELECT 'a' AS node UNION ALL SELECT 'b' UNION ALL SELECT 'c' UNION ALL SELECT 'd'
+             UNION ALL SELECT 'e')",
+        r#"INSERT INTO reports (org, node, generation, document, reported_at) VALUES
+             ('o', 'a', 7, '{"generation":7,"deployments":[{"state":"applied"}]}', 6),
+             ('o', 'b', 6, '{"generation":6,"deployments":[]}', 6),
+             ('o', 'e', 7, '{"generation":7,"deployments":[{"state":"blocked"},{"state":"failed"}]}', 6)"#,
+    ] {
+        sqlx::query(statement).execute(&old).await.unwrap();
+    }
+    old.close().await;
+    let lagging = place.open().await.lagging(&org("o")).await.unwrap();
+    let told = lagging.iter();
+    let told = told.map(|lag| (lag.node.as_str(), lag.since.is_some(), lag.unsettled));
+    let failed = Some(super::super::records::Unsettled::Failed);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [("b", true, None), ("c", true, None), ("e", false, failed)]
+    );
+}
+
 /// A database as a hub left it that knew so many migrations.
 async fn older(place: &mut SqlitePlace, migrations: usize) -> SqlitePool {
     let all = sqlx::migrate!("./migrations/sqlite");

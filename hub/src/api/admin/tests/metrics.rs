@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::managed::{CANARY, Scene};
 use super::*;
+use crate::catalog::records::Unsettled;
 use crate::managers::{Effect, Fault, Target};
+use crate::wire::NodeInfo;
 
 /// Values by name and labels. Fails on what is no Prometheus text (exposition format 0.0.4).
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -132,4 +134,62 @@ async fn an_organisation_reads_of_its_own_managers_and_nodes_alone() {
         (parse(&root)[watching], parse(&mallory)[watching]),
         (1.0, 0.0)
     );
+}
+
+/// Applied is compared with desired for every node.
+#[tokio::test]
+async fn nodes_that_are_behind_are_counted_until_they_report() {
+    let world = World::new().await;
+    world.publish_samples().await;
+    let metrics = async || parse(&world.get("root", "/v1/metrics").await.ok().text());
+    let behind = async || {
+        let metrics = metrics().await;
+        ["yes", "no"].map(|connected| {
+            let of = |name: &str| {
+                metrics[&format!("edge_secrets_hub_nodes_{name}{{connected=\"{connected}\"}}")]
+            };
+            (of("behind"), of("behind_longest_seconds") > 0.0)
+        })
+    };
+    let unsettled = |metrics: &BTreeMap<String, f64>, state: &str| {
+        metrics[&format!("edge_secrets_hub_nodes_unsettled{{state=\"{state}\"}}")]
+    };
+    assert_eq!(behind().await, [(0.0, false); 2]);
+    world.enrol("n1", "berlin", None).await;
+    world.enrol("n2", "berlin", None).await;
+    let (org, n1) = ("myorg".parse().unwrap(), "n1".parse().unwrap());
+    let _watching = world.hub.feed.watch(&org, &n1);
+    assert_eq!(behind().await, [(1.0, true), (1.0, true)]);
+    world.report_applied("n1").await;
+    world.report_applied("n2").await;
+    assert_eq!(behind().await, [(0.0, false); 2]);
+    world.set("root", "db", "v2").await.ok();
+    world.report_applied("n1").await;
+    assert_eq!(behind().await, [(0.0, false), (1.0, true)]);
+
+    let listed = async || -> Vec<NodeInfo> { world.get("bob", "nodes?behind=true").await.json() };
+    let [n2] = &listed().await[..] else {
+        panic!("one is behind")
+    };
+    assert_eq!((n2.node.as_str(), n2.unsettled), ("n2", None));
+    assert!(n2.applied < Some(n2.generation) && n2.behind_since.is_some());
+    let all: Vec<NodeInfo> = world.get("bob", "nodes").await.json();
+    let since: Vec<_> = all.iter().map(|node| node.behind_since.is_some()).collect();
+    assert_eq!(since, [false, true]);
+
+    let catalog = &world.hub.catalog;
+    let mut report = catalog.reports(&org, Some(&n1)).await.unwrap()[0]
+        .status
+        .clone();
+    report.deployments[0].state = DeploymentState::Failed;
+    let put = catalog.put_report(&org, &n1, &report, clock::now());
+    put.await.unwrap();
+    let now = metrics().await;
+    assert_eq!(
+        (unsettled(&now, "failed"), unsettled(&now, "blocked")),
+        (1.0, 0.0)
+    );
+    let listed = listed().await;
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[1].unsettled, Some(Unsettled::Failed));
 }

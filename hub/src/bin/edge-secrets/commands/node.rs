@@ -1,5 +1,6 @@
 //! `edge-secrets node …`
 
+use edge_secrets_hub::catalog::records::Unsettled;
 use edge_secrets_hub::wire::{
     NewToken, NodeDetail, NodeInfo, NodePattern, NodeState, Published, TokenIssued, paths,
 };
@@ -36,7 +37,8 @@ pub(super) async fn run(command: NodeCommand, session: &mut Session<'_>) -> Resu
             dry_run,
             ..
         } => put_on(&node, pattern, dry_run, session).await,
-        NodeCommand::List => list(session).await,
+        NodeCommand::List { behind: false } => list(session).await,
+        NodeCommand::List { behind: true } => behind(session).await,
         NodeCommand::Show { node } => show(&node, session).await,
         NodeCommand::Revoke { node } => revoke(&node, session).await,
         NodeCommand::Rm { node } => remove(&node, session).await,
@@ -109,6 +111,40 @@ async fn list(session: &mut Session<'_>) -> Result<(), Error> {
     })
 }
 
+/// What each lacks is in `node show`; here it is said who lacks anything, and since when.
+async fn behind(session: &mut Session<'_>) -> Result<(), Error> {
+    let target = at(paths::NODES, &[session.client.org().as_str()]).with("behind", true);
+    let nodes: Vec<NodeInfo> = session.client.get(target).await?;
+    session
+        .ui
+        .show_list(&nodes, "Every node has what it should.", |now| {
+            render_behind(&nodes, now)
+        })
+}
+
+fn render_behind(nodes: &[NodeInfo], now: Timestamp) -> String {
+    let headers = [
+        "NODE",
+        "CONNECTED",
+        "GENERATION",
+        "BEHIND",
+        "DEPLOYMENTS",
+        "REPORTED",
+    ];
+    let mut table = Table::new(headers);
+    for node in nodes {
+        table.row([
+            node.node.to_string(),
+            connected(node).to_owned(),
+            generation(node),
+            behind_since(node, now),
+            unsettled(node).to_owned(),
+            age_or_never(node.seen_at, now),
+        ]);
+    }
+    table.render()
+}
+
 async fn show(node: &NodeId, session: &mut Session<'_>) -> Result<(), Error> {
     let target = route(paths::NODE, node, session);
     let detail: NodeDetail = session.client.get(target).await?;
@@ -164,6 +200,7 @@ fn render(detail: &NodeDetail, now: Timestamp) -> String {
         ("state", state(info).to_owned()),
         ("connected", connected(info).to_owned()),
         ("generation", generation(info)),
+        ("behind", behind_since(info, now)),
         ("reported", age_or_never(info.seen_at, now)),
         ("enrolled", age(detail.enrolled_at, now)),
         ("agent", facts.agent_version.clone()),
@@ -220,6 +257,17 @@ fn generation(node: &NodeInfo) -> String {
     }
 }
 
+fn behind_since(node: &NodeInfo, now: Timestamp) -> String {
+    match node.behind_since {
+        Some(since) => format!("since {}", age(since, now)),
+        None => "no".to_owned(),
+    }
+}
+
+fn unsettled(node: &NodeInfo) -> &'static str {
+    node.unsettled.map(Unsettled::as_str).unwrap_or_default()
+}
+
 fn route(template: &str, node: &NodeId, session: &Session<'_>) -> Target {
     at(template, &[session.client.org().as_str(), node.as_str()])
 }
@@ -236,6 +284,7 @@ mod tests {
         let mut detail = json!({
             "node": "edge-01", "owner": "alice", "state": "active", "connected": true,
             "generation": 7, "applied": 5, "seen_at": "2026-03-01T11:57:00Z",
+            "behind_since": "2026-03-01T11:56:00Z",
             "enrolled_at": "2026-02-27T12:00:00Z",
             "facts": {"properties": [{"name": "site", "value": "berlin"}],
                       "built_in": [{"name": "openhorizon.cpu", "value": 4}],
@@ -256,6 +305,7 @@ mod tests {
              state:       active\n\
              connected:   yes\n\
              generation:  5/7\n\
+             behind:      since 4m ago\n\
              reported:    3m ago\n\
              enrolled:    2d ago\n\
              agent:       0.1.0\n\
@@ -268,5 +318,24 @@ mod tests {
         );
         detail["deployments"] = json!([]);
         assert!(render(&read(&detail), now).ends_with("\nNothing is deployed.\n"));
+    }
+
+    #[test]
+    fn who_is_behind_is_told_from_who_could_not_do_all() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let nodes = json!([
+            {"node": "edge-02", "state": "active", "connected": false, "generation": 7,
+             "applied": 5, "seen_at": "2026-03-01T11:00:00Z",
+             "behind_since": "2026-03-01T11:56:00Z"},
+            {"node": "edge-03", "state": "active", "connected": true, "generation": 2,
+             "applied": 2, "seen_at": "2026-03-01T11:57:00Z", "unsettled": "failed"},
+        ]);
+        let nodes: Vec<NodeInfo> = serde_json::from_value(nodes).unwrap();
+        assert_eq!(
+            render_behind(&nodes, now),
+            "NODE     CONNECTED  GENERATION  BEHIND        DEPLOYMENTS  REPORTED\n\
+             edge-02  no         5/7         since 4m ago  -            1h ago\n\
+             edge-03  yes        2           no            failed       3m ago\n"
+        );
     }
 }
