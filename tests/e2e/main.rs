@@ -10,6 +10,7 @@
 mod backup;
 mod border;
 mod ca;
+mod cases;
 mod definitions;
 mod delivery;
 mod faults;
@@ -22,6 +23,7 @@ mod offline;
 mod open_horizon;
 mod operators;
 mod patterns;
+mod peers;
 mod rights;
 mod scale;
 mod secrets_api;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         open_horizon::trials,
         operators::trials,
         patterns::trials,
+        peers::trials,
         rights::trials,
         scale::trials,
         secrets_api::trials,

@@ -1,28 +1,12 @@
 //! Which test shows which case: those that Open Horizon's own tests lack, those that its code gets wrong, and
 //! its table of rights. Its 32 behaviours are the trials `oh_01_…` to `oh_32_…`.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
-
 use libtest_mimic::Trial;
+
+use crate::cases::{self, Case, case};
 
 pub(super) fn trials() -> Vec<Trial> {
     crate::trials![cases_are_each_shown_by_a_test_that_exists]
-}
-
-struct Case {
-    number: &'static str,
-    what: &'static str,
-    shown_by: &'static [&'static str],
-}
-
-const fn case(number: &'static str, what: &'static str, shown_by: &'static [&'static str]) -> Case {
-    Case {
-        number,
-        what,
-        shown_by,
-    }
 }
 
 /// What its tests lack.
@@ -238,42 +222,11 @@ const RIGHTS: &[Case] = &[
 const BEHAVIOURS: usize = 32;
 
 fn cases_are_each_shown_by_a_test_that_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut tests = BTreeSet::new();
-    for member in ["protocol", "managers", "hub", "agent", "tests"] {
-        collect(&root.join(member), &mut tests);
-    }
+    let tests = cases::tests();
     for number in 1..=BEHAVIOURS {
         let prefix = format!("oh_{number:02}_");
         let shown = tests.iter().filter(|name| name.starts_with(&prefix));
         assert_eq!(shown.count(), 1, "{prefix}");
     }
-    let cases = || LACKING.iter().chain(WRONG).chain(RIGHTS);
-    for case in cases() {
-        let (number, what) = (case.number, case.what);
-        assert!(!case.shown_by.is_empty(), "{number}: {what}");
-        for name in case.shown_by {
-            assert!(tests.contains(*name), "{number}: {what}: no test {name}");
-        }
-    }
-    let numbers: BTreeSet<_> = cases().map(|case| case.number).collect();
-    assert_eq!(numbers.len(), cases().count(), "each number stands once");
-}
-
-/// The names of all functions without parameters in Rust files below: every test is one.
-fn collect(dir: &Path, tests: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, tests);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("readable");
-            let named = text.lines().filter_map(|line| {
-                let (_, rest) = line.split_once("fn ")?;
-                let (name, _) = rest.split_once("()")?;
-                Some(name.to_owned())
-            });
-            tests.extend(named);
-        }
-    }
+    cases::check(LACKING.iter().chain(WRONG).chain(RIGHTS), &tests);
 }
