@@ -12,6 +12,7 @@
 mod changes;
 mod full;
 mod hub;
+mod identity;
 mod listing;
 mod node;
 mod points;
@@ -30,7 +31,12 @@ fn main() -> ExitCode {
     // Most of a trial is waiting for processes.
     arguments.test_threads.get_or_insert(4);
     let missing = cut::missing();
-    let trials = [changes::trials(), full::trials(), hub::trials()];
+    let trials = [
+        changes::trials(),
+        full::trials(),
+        hub::trials(),
+        identity::trials(),
+    ];
     let trials = trials.into_iter().flatten().map(|trial| match &missing {
         // The reason stands where a kind stands: it is shown with the trial's name.
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),

@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) hub: TestHub,
     pub(crate) admin: AdminApi,
     pub(crate) cut: Option<Cut>,
+    /// Where the service manager would give credentials to the agent.
+    credentials: Option<PathBuf>,
     /// What readers had before the change that is under way, and what they are to have after it.
     pub(crate) before: Option<Canary>,
     pub(crate) wanted: Option<Canary>,
@@ -48,6 +50,7 @@ impl Node {
             hub,
             admin,
             cut: None,
+            credentials: None,
             before: None,
             wanted: None,
             set: first,
@@ -55,10 +58,24 @@ impl Node {
         }
     }
 
+    /// From now on the agent is given a key that it can encrypt its sealing key under.
+    pub(crate) fn give_credential(&mut self) {
+        let dir = self.agent.place().join("credentials");
+        fs::create_dir(&dir).expect("a directory");
+        fs::write(dir.join("edge-secrets-key"), [7; 32]).expect("a credential");
+        self.credentials = Some(dir);
+    }
+
     /// Runs the agent; `order` is in force from its first change on.
     pub(crate) fn run(&mut self, order: Order) {
-        let command = self.agent.command(&["run"]);
+        let mut command = self.agent.command(&["run"]);
+        command.envs(self.environment());
         self.run_by(&command, order);
+    }
+
+    fn environment(&self) -> Option<(&'static str, PathBuf)> {
+        let dir = self.credentials.clone()?;
+        Some(("CREDENTIALS_DIRECTORY", dir))
     }
 
     /// Runs the agent where there is no network at all.
@@ -66,7 +83,7 @@ impl Node {
         let agent = self.agent.command(&["run"]);
         let mut command = Command::new("unshare");
         command.arg("--net").arg(agent.get_program());
-        command.args(agent.get_args());
+        command.args(agent.get_args()).envs(self.environment());
         self.run_by(&command, order);
     }
 
@@ -129,12 +146,31 @@ impl Node {
         self.before = self.wanted.replace(next);
     }
 
+    /// The secret is to be there again, as it was set.
+    pub(crate) fn bring_back(&mut self) {
+        self.before = None;
+        self.wanted = Some(self.set.clone());
+    }
+
+    /// Waits until readers find what they are to have.
+    pub(crate) fn await_wanted(&self, what: &str) {
+        let dir = self.agent.consumer(URL, "main");
+        let wanted = self.wanted.as_ref().expect("a value");
+        wait::until(&dir, what, || shows(&dir, wanted));
+    }
+
+    /// Every value that this node had or is to have.
+    pub(crate) fn all(&self) -> Vec<&Canary> {
+        let canaries = self.gone.iter().chain(&self.before);
+        canaries.chain(&self.wanted).chain([&self.set]).collect()
+    }
+
     /// Waits until everything is as the hub says and nothing else is left, and looks at that.
     pub(crate) fn settle(&mut self, whole: &Whole, what: &str) {
         if self.wanted.is_some() {
             self.hub.await_rollout("pair", 1);
         }
-        self.await_listing(whole, what);
+        self.settle_listing(whole, what);
         self.assert_wanted(what);
         let absent: Vec<_> = self.gone.iter().chain(&self.before).collect();
         if !absent.is_empty() {
@@ -153,18 +189,21 @@ impl Node {
 
     /// As [`settle`](Self::settle), without a hub.
     pub(crate) fn settle_alone(&mut self, whole: &Whole, what: &str) {
-        self.await_listing(whole, what);
+        self.settle_listing(whole, what);
         self.assert_wanted(what);
         self.assert_nothing_in_clear(what);
     }
 
-    fn await_listing(&self, whole: &Whole, what: &str) {
+    pub(crate) fn settle_listing(&self, whole: &Whole, what: &str) {
         let mut last = Vec::new();
         let settled = self.looks(|names| {
             last = names;
-            last == whole.0
+            if let Some(prefix) = whole.but_for {
+                last.retain(|name| !name.starts_with(prefix));
+            }
+            last == whole.names
         });
-        let wanted = &whole.0;
+        let wanted = &whole.names;
         assert!(
             settled,
             "{what}: it stays at {last:#?}\ninstead of {wanted:#?}"
@@ -252,9 +291,7 @@ impl Node {
 
     /// No value is on disk or in the log.
     pub(crate) fn assert_nothing_in_clear(&self, what: &str) {
-        let canaries = self.gone.iter().chain(&self.before).chain([&self.set]);
-        let canaries: Vec<_> = canaries.collect();
-        let scan = Scanner::new(&canaries).files(self.agent.place());
+        let scan = Scanner::new(&self.all()).files(self.agent.place());
         scan.assert_clean(what);
     }
 
@@ -271,7 +308,11 @@ impl Node {
 }
 
 /// The names of all that is on a node which was never killed.
-pub(crate) struct Whole(Vec<String>);
+pub(crate) struct Whole {
+    names: Vec<String>,
+    /// What may be there as well.
+    but_for: Option<&'static str>,
+}
 
 impl Whole {
     /// As it is when nothing is deployed: waits for that.
@@ -292,7 +333,17 @@ impl Whole {
 
     /// As it is now.
     pub(crate) fn of(node: &Node) -> Self {
-        Self(everything(&node.agent))
+        Self {
+            names: everything(&node.agent),
+            but_for: None,
+        }
+    }
+
+    /// The same, whatever has names that begin so.
+    pub(crate) fn but_for(mut self, prefix: &'static str) -> Self {
+        self.names.retain(|name| !name.starts_with(prefix));
+        self.but_for = Some(prefix);
+        self
     }
 }
 

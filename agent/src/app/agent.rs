@@ -359,7 +359,8 @@ impl Agent {
             "{why}; everything is wiped. If the node should come back, enrol it again"
         ));
         self.board.hub_is(HubState::Revoked, Some(&told));
-        // First, so that no crash brings back what is wiped.
+        // First, so that no crash forgets what was heard, or brings back what is wiped.
+        self.offline.age.revoke(Now::read());
         self.offline.forget();
         let wiped = self.reconciler.wipe_all(Timestamp::now());
         self.tick();
@@ -373,6 +374,9 @@ impl Agent {
             }
             Err(error) => {
                 error!(%error, "Node revoked, and not everything could be wiped; trying again.");
+                // Also when the hub does not say it again.
+                self.offline.age.again(Now::read());
+                self.set_alarm();
                 WIPE_RETRY
             }
         }

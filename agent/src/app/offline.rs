@@ -337,15 +337,19 @@ impl Agent {
         Ok(Ok(()))
     }
 
-    /// Wipes everything when the hub was not heard for too long.
+    /// Wipes everything when the hub was not heard for too long, or has revoked this node in a former life.
     pub(super) fn grow_old(&mut self) {
         let now = Now::read();
         if !self.offline.age.is_over(now) {
             return;
         }
-        warn!(
-            "Nothing was heard of the hub for offline.max_age: everything is wiped until it is heard."
-        );
+        if self.offline.age.is_revoked() {
+            warn!("The hub has revoked this node: everything is wiped until it takes it back.");
+        } else {
+            warn!(
+                "Nothing was heard of the hub for offline.max_age: everything is wiped until it is heard."
+            );
+        }
         self.desired = None;
         self.reported = None;
         self.offline.forget();

@@ -1,4 +1,6 @@
-//! For how long nothing was heard of the hub: after `offline.max_age` whatever it said is too old.
+//! For how long nothing was heard of the hub: after `offline.max_age` whatever it said is too old. That it
+//! has revoked this node is noted here too: then it is too old at once, in this life and the next ones,
+//! until the hub says otherwise.
 //!
 //! While the agent runs, the time since boot counts, which nobody sets. Over a restart or a reboot the
 //! wall clock tells how long the machine was off. A wall clock that is behind what was seen of it before
@@ -30,6 +32,8 @@ pub(crate) struct Age {
     /// Since when the note stands on disk, and for how long it may.
     noted: BootTime,
     step: Duration,
+    /// The hub has revoked this node, and has not taken it back.
+    revoked: bool,
     over: bool,
     not_before: Option<BootTime>,
 }
@@ -44,6 +48,9 @@ struct Note {
     /// What the wall clock said when this was written; a note of a time before this was written has none.
     #[serde(default)]
     seen: Option<Timestamp>,
+    /// Whether the hub's last word was that this node is revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    revoked: bool,
 }
 
 impl Age {
@@ -64,6 +71,7 @@ impl Age {
             max,
             before: Some(Duration::from_millis(counted)),
             since: now.boot,
+            revoked: note.as_ref().is_some_and(|note| note.revoked),
             doubt: note.map(|note| (now.boot, note)),
             noted: now.boot,
             step: FIRST_STEP,
@@ -85,9 +93,24 @@ impl Age {
         self.max = max;
     }
 
-    /// The hub is there.
+    /// Whether the hub's last word, in this life or one before it, was that this node is revoked.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// The hub has revoked this node. That is durable when this returns, where the disk can be written:
+    /// what follows from it may be done in another life.
+    pub(crate) fn revoke(&mut self, now: Now) {
+        self.revoked = true;
+        // Whoever heard it does what follows.
+        self.over = true;
+        self.note(now);
+    }
+
+    /// The hub is there, and this node is one of its own.
     pub(crate) fn heard(&mut self, now: Now) {
-        let first = self.before.take().is_some();
+        let revoked = std::mem::take(&mut self.revoked);
+        let first = self.before.take().is_some() || revoked;
         self.doubt = None;
         self.over = false;
         if first {
@@ -120,7 +143,8 @@ impl Age {
         if self.not_before.is_some_and(|at| now.boot < at) {
             return false;
         }
-        let over = self.passed(now).is_some_and(|passed| passed >= self.max);
+        let too_long = self.passed(now).is_some_and(|passed| passed >= self.max);
+        let over = self.revoked || too_long;
         let first = over && !self.over;
         self.over = over;
         first
@@ -138,9 +162,12 @@ impl Age {
             return None;
         }
         let note = self.noted.after(self.step());
-        let end = self
-            .before
-            .map(|before| self.since.after(self.max.saturating_sub(before)));
+        let end = match self.revoked {
+            true => Some(self.noted),
+            false => self
+                .before
+                .map(|before| self.since.after(self.max.saturating_sub(before))),
+        };
         let end = end.max(self.not_before.filter(|_| end.is_some()));
         Some(end.map_or(note, |end| end.min(note)))
     }
@@ -179,12 +206,14 @@ impl Age {
             // What a right clock said last is not overwritten with what a wrong one says.
             Some((_, note)) => Note {
                 counted_ms,
+                revoked: self.revoked,
                 ..note.clone()
             },
             None => Note {
                 heard: now.wall.checked_sub(passed).unwrap_or(Timestamp::MIN),
                 counted_ms,
                 seen: Some(now.wall),
+                revoked: self.revoked,
             },
         };
         if let Err(error) = write(&self.file, &note) {
@@ -354,6 +383,32 @@ mod tests {
             age.passed(at(5, -1)),
             Some(before + Duration::from_secs(40))
         );
+    }
+
+    #[test]
+    fn a_revocation_is_over_at_once_in_every_life_until_the_hub_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+        age.heard(at(10, 0));
+        age.revoke(at(11, 1));
+        assert!(!age.is_over(at(12, 2)), "whoever heard it knows");
+        age.again(at(12, 2));
+        assert_eq!(age.next(), Some(at(22, 0).boot), "not all could be done");
+        assert!(age.is_over(at(22, 12)));
+        // Lives without a hub, however their clock is.
+        for wrong in [0, -1_700_000_000, 6 * YEAR] {
+            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            assert!(age.is_revoked());
+            age.lost(at(6, wrong));
+            assert!(age.is_over(at(6, wrong)) && !age.is_over(at(7, wrong)));
+            age.ends(at(8, wrong));
+        }
+        // Taken back.
+        let mut age = Age::open(dir.path(), HOUR, at(5, 100));
+        age.heard(at(6, 101));
+        assert!(!age.is_over(at(7, 102)));
+        let mut age = Age::open(dir.path(), HOUR, at(5, 200));
+        assert!(!age.is_revoked() && !age.is_over(at(6, 201)));
     }
 
     #[test]
