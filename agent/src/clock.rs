@@ -7,7 +7,7 @@ mod sleep;
 use std::fs;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,16 @@ impl Now {
     }
 }
 
+impl Now {
+    /// Whether the wall clock was set since `earlier`, by more than clocks are slewed.
+    pub(crate) fn was_set_since(self, earlier: Self) -> bool {
+        let passed = SignedDuration::try_from(self.boot.since(earlier.boot));
+        let passed = passed.unwrap_or(SignedDuration::MAX);
+        let seen = earlier.wall.duration_until(self.wall);
+        seen.saturating_sub(passed).unsigned_abs() > SLEWED
+    }
+}
+
 impl BootTime {
     /// As long after; never past the end of time.
     pub(crate) fn after(self, life: Duration) -> Self {
@@ -78,6 +88,7 @@ pub(crate) fn boot_id() -> Option<String> {
 }
 
 const UUID: usize = 36;
+const SLEWED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -93,5 +104,24 @@ mod tests {
         assert_eq!(before.boot.since(far), Duration::ZERO);
         let later = before.boot.after(Duration::from_millis(1500));
         assert_eq!(later.since(before.boot), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_time_that_passes() {
+        let now = |wall: i64, boot: u64| Now {
+            wall: Timestamp::from_second(wall).unwrap(),
+            boot: BootTime(boot * 1000),
+        };
+        let before = now(1_700_000_000, 50);
+        for passed in [0, 1, 60, 86_400] {
+            let wall = 1_700_000_000 + passed;
+            let boot = 50 + passed as u64;
+            assert!(!now(wall, boot).was_set_since(before));
+            assert!(!now(wall + 4, boot).was_set_since(before));
+            assert!(now(wall + 10, boot).was_set_since(before));
+            assert!(now(wall - 10, boot).was_set_since(before));
+        }
+        assert!(now(0, 51).was_set_since(before));
+        assert!(before.was_set_since(now(0, 49)));
     }
 }

@@ -11,6 +11,7 @@ mod backup;
 mod border;
 mod ca;
 mod cases;
+mod clocks;
 mod definitions;
 mod delivery;
 mod faults;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         backup::trials,
         border::trials,
         ca::trials,
+        clocks::trials,
         definitions::trials,
         delivery::trials,
         faults::trials,

@@ -56,7 +56,7 @@ fn rotate(
 }
 
 /// A reader that must never see anything but a whole value, and no older one than before.
-fn reader(agent: &TestAgent) -> Reader {
+pub(crate) fn reader(agent: &TestAgent) -> Reader {
     let last = AtomicUsize::new(0);
     let dir = agent.consumer(URL, "main");
     Reader::start(&dir, &["myCloudServiceCred"], move |contents| {

@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// What a power cut leaves: nothing in memory.
-fn power_cut(agent: &mut TestAgent) {
+pub(crate) fn power_cut(agent: &mut TestAgent) {
     agent.kill();
     for entry in fs::read_dir(agent.runtime_dir()).expect("the runtime directory") {
         let path = entry.expect("an entry").path();

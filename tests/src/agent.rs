@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binaries::binaries;
+use crate::clock::{Clock, Rule};
 use crate::daemon::Daemon;
 use crate::hub::{TestHub, read_yaml, write_yaml};
 use crate::operator::{Ended, run};
@@ -22,6 +23,7 @@ pub struct TestAgent {
     daemon: Option<Daemon>,
     place: TempDir,
     runtime: TempDir,
+    rule: Rule,
 }
 
 impl TestAgent {
@@ -61,6 +63,7 @@ impl TestAgent {
             daemon: None,
             place: place.expect("a place"),
             runtime: runtime.expect("a place on tmpfs"),
+            rule: Rule::default(),
         };
         fs::create_dir_all(agent.state_dir()).expect("a state directory");
         // The agent watches the configuration's directory: its log must not stand there.
@@ -83,6 +86,11 @@ impl TestAgent {
         agent
     }
 
+    /// Whatever is started from now on goes by this clock.
+    pub fn go_by(&mut self, clock: &Clock) {
+        self.rule = clock.rule();
+    }
+
     /// Changes the configuration.
     pub fn reconfigure(&self, change: impl FnOnce(&mut serde_yaml::Value)) {
         let mut config = read_yaml(&self.config());
@@ -95,6 +103,7 @@ impl TestAgent {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&binaries().agent);
         command.arg("--config").arg(self.config()).args(args);
+        self.rule.apply(&mut command);
         command
     }
 

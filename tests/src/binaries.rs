@@ -44,26 +44,44 @@ pub fn binaries() -> &'static Binaries {
 /// Builds as packages do, the agent on its own: features that only the hub or the tests want would
 /// otherwise be built into it.
 fn build() -> PathBuf {
+    build_packages("--bins", &["edge-secrets-agent", "edge-secrets-hub"])
+}
+
+/// The library that gives a program a clock of the test's own, built and found as the programs are.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn test_clock() -> PathBuf {
+    let dir = match env::var_os("EDGE_SECRETS_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => build_packages("--lib", &["edge-secrets-test-clock"]),
+    };
+    dir.join("libedge_secrets_test_clock.so")
+}
+
+/// Builds what these packages have of that kind. Gives the directory where it lies.
+fn build_packages(kind: &str, packages: &[&str]) -> PathBuf {
     let exe = env::current_exe().expect("the test's own path");
     // target/<profile>/deps/<test>
     let profile_dir = exe.ancestors().nth(2).expect("a target directory");
     let target_dir = profile_dir.parent().expect("a target directory");
     let lock = File::create(target_dir.join(".edge-secrets-tests.lock")).expect("a lock file");
     lock.lock().expect("the lock");
-    for package in ["edge-secrets-agent", "edge-secrets-hub"] {
-        build_package(package, profile_dir, target_dir);
+    for package in packages {
+        build_package(kind, package, profile_dir, target_dir);
     }
     profile_dir.to_owned()
 }
 
-fn build_package(package: &str, profile_dir: &Path, target_dir: &Path) {
+fn build_package(kind: &str, package: &str, profile_dir: &Path, target_dir: &Path) {
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     let status = Command::new(cargo)
-        .args(["build", "--bins", "--package", package])
+        .args(["build", kind, "--package", package])
         .args(["--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::binaries::binaries;
 use crate::client::{Client, Credentials};
+use crate::clock::{Clock, Rule};
 use crate::daemon::Daemon;
 use crate::node::{AdminApi, RawNode};
 use crate::operator::{Ended, Operator, run};
@@ -23,6 +24,7 @@ pub struct TestHub {
     daemon: Option<Daemon>,
     place: TempDir,
     port: u16,
+    rule: Rule,
 }
 
 impl TestHub {
@@ -47,6 +49,7 @@ impl TestHub {
             daemon: None,
             place,
             port,
+            rule: Rule::default(),
         };
         let ended = hub.init();
         assert_eq!(ended.code, 0, "init: {ended:?}");
@@ -56,6 +59,11 @@ impl TestHub {
         write_yaml(&hub.config(), &config);
         hub.serve();
         hub
+    }
+
+    /// The hub when it serves again, and its operator's commands, go by this clock.
+    pub fn go_by(&mut self, clock: &Clock) {
+        self.rule = clock.rule();
     }
 
     /// Runs `init` in the hub's place.
@@ -76,6 +84,7 @@ impl TestHub {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&binaries().hub);
         command.arg("serve").arg("--config").arg(self.config());
+        self.rule.apply(&mut command);
         command
     }
 
@@ -174,7 +183,7 @@ impl TestHub {
     /// The administrator, through the real command.
     #[must_use]
     pub fn operator(&self) -> Operator {
-        Operator::new(&self.data_dir().join("admin.yaml"))
+        Operator::new(&self.data_dir().join("admin.yaml")).ruled(&self.rule)
     }
 
     /// Adds a user and gives their command.

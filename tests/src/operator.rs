@@ -7,11 +7,13 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::binaries::binaries;
+use crate::clock::Rule;
 
 /// Somebody with a context file.
 #[derive(Debug, Clone)]
 pub struct Operator {
     context: PathBuf,
+    rule: Rule,
 }
 
 /// How a command ended.
@@ -31,7 +33,15 @@ impl Operator {
     pub fn new(context: &Path) -> Self {
         Self {
             context: context.to_owned(),
+            rule: Rule::default(),
         }
+    }
+
+    /// The same, by another clock.
+    #[must_use]
+    pub(crate) fn ruled(mut self, rule: &Rule) -> Self {
+        self.rule = rule.clone();
+        self
     }
 
     /// The context file.
@@ -52,6 +62,7 @@ impl Operator {
             .args(["--yes", "--context"])
             .arg(&self.context)
             .args(args);
+        self.rule.apply(&mut command);
         run(&mut command, stdin.as_ref())
     }
 

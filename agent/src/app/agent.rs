@@ -60,8 +60,9 @@ pub(super) struct Agent {
     tick_at: Option<Instant>,
     /// Rings when a value ends.
     alarm: Alarm,
-    /// Drawn once per certificate.
-    renewal_jitter: u64,
+    renewal: renewal::Plan,
+    /// When that was looked at.
+    renewal_seen: Now,
     files: FileWatch,
     /// Rings when somebody asks the agent to look at everything again.
     asked: Arc<Notify>,
@@ -99,6 +100,7 @@ pub(super) enum End {
 
 impl Agent {
     pub(super) fn new(parts: Parts, config_path: &Path) -> Self {
+        let validity = parts.identity.validity;
         let mut agent = Self {
             config: parts.config,
             store: parts.store,
@@ -121,7 +123,8 @@ impl Agent {
             files: FileWatch::new(),
             asked: Arc::new(Notify::new()),
             look_at: Instant::now() + LOOK,
-            renewal_jitter: random(),
+            renewal: renewal::Plan::found(validity, random()),
+            renewal_seen: Now::read(),
             stop: parts.stop,
         };
         agent.watch_files();
@@ -291,26 +294,38 @@ impl Agent {
         self.agenda.report.by(now);
     }
 
-    /// Takes another identity into use.
+    /// Takes another identity into use, which the hub has given just now.
     pub(super) fn adopt(&mut self, identity: NodeIdentity) {
+        let plan = renewal::Plan::given(identity.validity, random(), Now::read());
+        self.take_identity(identity, plan);
+    }
+
+    fn take_identity(&mut self, identity: NodeIdentity, plan: renewal::Plan) {
         self.identity = identity;
         self.proven = false;
-        self.renewal_jitter = random();
+        self.renewal = plan;
         self.board.identity_is(&self.config, &self.identity);
         self.plan_renewal();
     }
 
+    /// Plans the renewal anew, if the clock by which it was planned has been set since.
+    pub(super) fn replan_renewal(&mut self) {
+        if Now::read().was_set_since(self.renewal_seen) {
+            self.plan_renewal();
+        }
+    }
+
     /// Notes when to renew. Asked again at each resync: the clock may have been set meanwhile.
     pub(super) fn plan_renewal(&mut self) {
+        let now = Now::read();
+        self.renewal_seen = now;
         let (sealing, custody) = (&self.identity.sealing, self.identity.custody);
         if sealing.current().is_none() || custody != self.store.custody().wanted() {
             // The sealing key changes with it: to one that can be opened, and is kept as it should be.
             self.agenda.renew.at(Instant::now());
             return;
         }
-        let due = renewal::due_at(self.identity.validity, self.renewal_jitter);
-        let wait = Timestamp::now().duration_until(due);
-        let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+        let wait = self.renewal.wait(now);
         self.agenda.renew.at(Instant::now() + wait.min(FAR));
     }
 
@@ -345,7 +360,8 @@ impl Agent {
             return false;
         };
         warn!("The hub does not take the renewed certificate; back to the one before.");
-        self.adopt(identity);
+        let plan = renewal::Plan::found(identity.validity, random());
+        self.take_identity(identity, plan);
         // That one is known to have been good: do not go back further.
         self.proven = true;
         true

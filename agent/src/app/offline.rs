@@ -45,7 +45,12 @@ impl Offline {
             fresh: Vec::new(),
             refused: BTreeSet::new(),
             error: None,
-            age: Age::open(&config.state_dir, config.offline.max_age.duration(), now),
+            age: Age::open(
+                &config.state_dir,
+                config.offline.max_age.duration(),
+                now,
+                gap,
+            ),
         };
         offline.take(config, identity, now, gap);
         offline

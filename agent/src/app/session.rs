@@ -33,6 +33,7 @@ impl Agent {
         self.reported = None;
         self.agenda
             .connected(Instant::now(), RESYNC / 2 + up_to(RESYNC, random()));
+        self.replan_renewal();
         // An expired certificate is good for its renewal alone, within the hub's grace.
         if self.agenda.renew.is_due(Instant::now()) {
             self.renew(&connection).await?;

@@ -2,8 +2,8 @@
 //! has revoked this node is noted here too: then it is too old at once, in this life and the next ones,
 //! until the hub says otherwise.
 //!
-//! While the agent runs, the time since boot counts, which nobody sets. Over a restart or a reboot the
-//! wall clock tells how long the machine was off. A wall clock that is behind what was seen of it before
+//! While the agent runs, and over a mere restart of it, the time since boot counts, which nobody sets. Over
+//! a reboot the wall clock tells how long the machine was off. A wall clock that is behind what was seen of it before
 //! (no battery, set back), or years ahead, tells nothing: what was counted stays counted, and the rest is
 //! added when the clock has become right.
 
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootTime, Gap, Now};
 use crate::disk;
 
 /// Since when there is no hub, in this life and before it.
@@ -51,11 +51,18 @@ struct Note {
     /// Whether the hub's last word was that this node is revoked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     revoked: bool,
+    /// When, by the time since that boot.
+    #[serde(default)]
+    boot_ms: Option<BootTime>,
+    /// Whether it could not be told then how long the machine was off.
+    #[serde(default)]
+    doubted: bool,
 }
 
 impl Age {
-    /// Takes over what stands in the state directory. Without a note nothing has passed yet.
-    pub(crate) fn open(state_dir: &Path, max: Duration, now: Now) -> Self {
+    /// Takes over what stands in the state directory; `gap` says what lies between. Without a note nothing
+    /// has passed yet.
+    pub(crate) fn open(state_dir: &Path, max: Duration, now: Now, gap: Gap) -> Self {
         let file = state_dir.join(FILE);
         let note = match disk::read(&file, MAX_NOTE) {
             Ok(bytes) => serde_json::from_slice::<Note>(&bytes)
@@ -66,13 +73,21 @@ impl Age {
             Err(_) => None,
         };
         let counted = note.as_ref().map_or(0, |note| note.counted_ms);
+        // No clock that was set meanwhile makes it longer or shorter.
+        let restart = note
+            .as_ref()
+            .and_then(|note| note.boot_ms)
+            .filter(|noted| gap == Gap::Restart && *noted <= now.boot);
+        let restarted = restart.map_or(Duration::ZERO, |noted| now.boot.since(noted));
         let mut age = Self {
             file,
             max,
-            before: Some(Duration::from_millis(counted)),
+            before: Some(Duration::from_millis(counted).saturating_add(restarted)),
             since: now.boot,
             revoked: note.as_ref().is_some_and(|note| note.revoked),
-            doubt: note.map(|note| (now.boot, note)),
+            doubt: note
+                .filter(|note| restart.is_none() || note.doubted)
+                .map(|note| (now.boot, note)),
             noted: now.boot,
             step: FIRST_STEP,
             over: false,
@@ -207,6 +222,8 @@ impl Age {
             Some((_, note)) => Note {
                 counted_ms,
                 revoked: self.revoked,
+                boot_ms: Some(now.boot),
+                doubted: true,
                 ..note.clone()
             },
             None => Note {
@@ -214,6 +231,8 @@ impl Age {
                 counted_ms,
                 seen: Some(now.wall),
                 revoked: self.revoked,
+                boot_ms: Some(now.boot),
+                doubted: false,
             },
         };
         if let Err(error) = write(&self.file, &note) {
@@ -262,12 +281,16 @@ mod tests {
         }
     }
 
+    fn booted(dir: &tempfile::TempDir, max: Duration, now: Now) -> Age {
+        Age::open(dir.path(), max, now, Gap::Boot)
+    }
+
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn the_time_without_a_hub_is_counted_and_is_over_once() {
         let dir = tempfile::tempdir().unwrap();
-        let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+        let mut age = booted(&dir, HOUR, at(10, 0));
         age.heard(at(10, 0));
         assert!(
             !age.is_over(at(10_000, 9_990)),
@@ -286,12 +309,12 @@ mod tests {
     #[test]
     fn a_reboot_goes_on_counting_whatever_the_wall_clock_was_set_to() {
         let dir = tempfile::tempdir().unwrap();
-        let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+        let mut age = booted(&dir, HOUR, at(10, 0));
         age.heard(at(10, 0));
         age.lost(at(20, 10));
         assert!(!age.is_over(at(1_820, 1_810)), "half of it, noted");
         // Off for ten minutes.
-        let mut age = Age::open(dir.path(), HOUR, at(5, 2_410));
+        let mut age = booted(&dir, HOUR, at(5, 2_410));
         assert_eq!(
             age.next(),
             Some(at(5 + 1_200, 0).boot.min(at(5 + 60, 0).boot))
@@ -299,7 +322,7 @@ mod tests {
         assert!(!age.is_over(at(1_204, 3_609)));
         assert!(age.is_over(at(1_205, 3_610)));
         // Set back by years: what was counted stays counted.
-        let mut age = Age::open(dir.path(), HOUR, at(5, -100_000_000));
+        let mut age = booted(&dir, HOUR, at(5, -100_000_000));
         assert!(age.is_over(at(5 + 3_600 - 1_199, -99_997_000)));
     }
 
@@ -309,24 +332,24 @@ mod tests {
     fn a_clock_that_is_wrong_at_boot_counts_when_it_has_become_right() {
         for wrong in [-1_700_000_000, -1, 6 * YEAR, 73 * YEAR] {
             let dir = tempfile::tempdir().unwrap();
-            let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+            let mut age = booted(&dir, HOUR, at(10, 0));
             age.heard(at(10, 0));
             age.lost(at(20, 10));
             assert!(!age.is_over(at(620, 610)), "ten minutes, noted");
             // Off for half an hour, and booted with a clock that is wrong: what was counted counts.
-            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            let mut age = booted(&dir, HOUR, at(5, wrong));
             assert!(
                 !age.is_over(at(605, wrong + 600)),
                 "{wrong}: twenty minutes"
             );
             // Another boot in between forgets neither.
-            let mut age = Age::open(dir.path(), HOUR, at(3, wrong));
+            let mut age = booted(&dir, HOUR, at(3, wrong));
             assert!(!age.is_over(at(4, wrong + 1)), "{wrong}");
             // The clock is set right: with the time off it is more than an hour.
             assert!(age.is_over(at(5, 610 + 1_800 + 600 + 600)), "{wrong}");
 
             // It never becomes right: the time that is counted ends it all the same.
-            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            let mut age = booted(&dir, HOUR, at(5, wrong));
             assert!(!age.is_over(at(5 + 2_300, wrong + 2_300)), "{wrong}");
             assert!(age.is_over(at(5 + 2_400, wrong + 2_400)), "{wrong}");
         }
@@ -336,12 +359,12 @@ mod tests {
     fn steps_of_the_clock_while_the_agent_runs_change_nothing() {
         for step in [-50 * YEAR, -1, 1, 50 * YEAR] {
             let dir = tempfile::tempdir().unwrap();
-            let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+            let mut age = booted(&dir, HOUR, at(10, 0));
             age.heard(at(10, 0));
             age.lost(at(20, 10));
             assert!(!age.is_over(at(1_220, step + 1_210)), "{step}");
             // Nor do they afterwards, when the machine was off for ten minutes by that clock.
-            let mut age = Age::open(dir.path(), HOUR, at(5, step + 1_810));
+            let mut age = booted(&dir, HOUR, at(5, step + 1_810));
             assert!(!age.is_over(at(5 + 1_799, step + 1_810 + 1_799)), "{step}");
             assert!(age.is_over(at(5 + 1_800, step + 1_810 + 1_800)), "{step}");
         }
@@ -351,7 +374,7 @@ mod tests {
     fn no_row_of_short_lives_goes_on_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let month = Duration::from_secs(30 * 24 * 3600);
-        let mut age = Age::open(dir.path(), month, at(10, 0));
+        let mut age = booted(&dir, month, at(10, 0));
         age.heard(at(10, 0));
         age.lost(at(11, 1));
         // Cut off after five hours each time, with a clock that begins in 1970.
@@ -360,7 +383,7 @@ mod tests {
             lives += 1;
             assert!(lives < 1_000, "it never ends");
             let boot = |seconds: u64| at(seconds, seconds as i64 - 1_700_000_000);
-            let mut age = Age::open(dir.path(), month, boot(5));
+            let mut age = booted(&dir, month, boot(5));
             let mut over = false;
             while let Some(next) = age.next()
                 && next <= boot(5 * 3600).boot
@@ -375,10 +398,10 @@ mod tests {
         }
         assert!(lives >= 30 * 24 / 5, "{lives}");
         // Told to stop, it loses nothing at all.
-        let mut age = Age::open(dir.path(), month, at(5, -1));
+        let mut age = booted(&dir, month, at(5, -1));
         let before = age.passed(at(5, -1)).unwrap();
         age.ends(at(45, 39));
-        let age = Age::open(dir.path(), month, at(5, -1));
+        let age = booted(&dir, month, at(5, -1));
         assert_eq!(
             age.passed(at(5, -1)),
             Some(before + Duration::from_secs(40))
@@ -388,7 +411,7 @@ mod tests {
     #[test]
     fn a_revocation_is_over_at_once_in_every_life_until_the_hub_is_heard() {
         let dir = tempfile::tempdir().unwrap();
-        let mut age = Age::open(dir.path(), HOUR, at(10, 0));
+        let mut age = booted(&dir, HOUR, at(10, 0));
         age.heard(at(10, 0));
         age.revoke(at(11, 1));
         assert!(!age.is_over(at(12, 2)), "whoever heard it knows");
@@ -397,17 +420,17 @@ mod tests {
         assert!(age.is_over(at(22, 12)));
         // Lives without a hub, however their clock is.
         for wrong in [0, -1_700_000_000, 6 * YEAR] {
-            let mut age = Age::open(dir.path(), HOUR, at(5, wrong));
+            let mut age = booted(&dir, HOUR, at(5, wrong));
             assert!(age.is_revoked());
             age.lost(at(6, wrong));
             assert!(age.is_over(at(6, wrong)) && !age.is_over(at(7, wrong)));
             age.ends(at(8, wrong));
         }
         // Taken back.
-        let mut age = Age::open(dir.path(), HOUR, at(5, 100));
+        let mut age = booted(&dir, HOUR, at(5, 100));
         age.heard(at(6, 101));
         assert!(!age.is_over(at(7, 102)));
-        let mut age = Age::open(dir.path(), HOUR, at(5, 200));
+        let mut age = booted(&dir, HOUR, at(5, 200));
         assert!(!age.is_revoked() && !age.is_over(at(6, 201)));
     }
 
@@ -415,8 +438,42 @@ mod tests {
     fn a_damaged_note_is_none() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "{").unwrap();
-        let mut age = Age::open(dir.path(), HOUR, at(0, 0));
+        let mut age = booted(&dir, HOUR, at(0, 0));
         assert!(!age.is_over(at(3_599, 0)));
         assert!(age.is_over(at(3_600, 0)));
+    }
+
+    #[test]
+    fn over_a_mere_restart_no_clock_that_was_set_counts() {
+        for step in [-50 * YEAR, -1_000_000, 30 * 86_400, 4 * YEAR, 50 * YEAR] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut age = booted(&dir, HOUR, at(10, 0));
+            age.heard(at(10, 0));
+            age.ends(at(1_000, 990));
+            // Half an hour passes until it runs again; the hub is not there.
+            let again = |boot: u64| at(boot, boot as i64 - 10 + step);
+            let mut age = Age::open(dir.path(), HOUR, again(2_800), Gap::Restart);
+            assert!(!age.is_over(again(2_801)), "{step}");
+            assert!(!age.is_over(again(1_000 + 3_599)), "{step}");
+            assert!(age.is_over(again(1_000 + 3_600)), "{step}");
+        }
+    }
+
+    #[test]
+    fn a_restart_settles_no_doubt_and_forgets_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut age = booted(&dir, HOUR, at(10, 0));
+        age.heard(at(10, 0));
+        age.ends(at(20, 10));
+        // Off for half an hour, booted in 1970, and started twice.
+        let boot = |seconds: u64| at(seconds, seconds as i64 - 1_700_000_000);
+        booted(&dir, HOUR, boot(5)).ends(boot(65));
+        let mut age = Age::open(dir.path(), HOUR, boot(125), Gap::Restart);
+        assert_eq!(age.passed(boot(125)), Some(Duration::from_secs(120)));
+        assert!(!age.is_over(boot(126)));
+        // The clock is set right: the half hour counts.
+        let right = |seconds: u64| at(seconds, 10 + 1_800 + seconds as i64);
+        assert!(!age.is_over(right(130)));
+        assert_eq!(age.passed(right(130)), Some(Duration::from_secs(1_930)));
     }
 }

@@ -1,5 +1,7 @@
 //! When a certificate is renewed, and how: new keys each time, over the old identity.
 
+use std::time::Duration;
+
 use edge_secrets_protocol::enroll::{Identity, RenewRequest};
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,6 +11,7 @@ use super::{
     IdentityError, KeyError, Material, NodeIdentity, SetNumber, Store, Validity, certificates,
     ready,
 };
+use crate::clock::{BootTime, Now};
 use crate::hub::{Connection, HubError};
 
 /// Why a renewal did not come about. The old identity stays in use.
@@ -98,6 +101,52 @@ pub fn due_at(validity: Validity, random: u64) -> Timestamp {
         .unwrap_or(validity.not_after)
 }
 
+/// When the certificate in use is to be renewed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    validity: Validity,
+    /// When the hub gave it, where this process has seen that.
+    given: Option<BootTime>,
+    /// Drawn once per certificate.
+    random: u64,
+}
+
+impl Plan {
+    /// For a certificate that lay on disk: how old it is, the wall clock says.
+    #[must_use]
+    pub fn found(validity: Validity, random: u64) -> Self {
+        Self {
+            validity,
+            given: None,
+            random,
+        }
+    }
+
+    /// For one that the hub has given just now. It is new, whatever the wall clock says: by one that is
+    /// ahead, each would be old when it comes, and be renewed for ever.
+    #[must_use]
+    pub fn given(validity: Validity, random: u64, now: Now) -> Self {
+        Self {
+            given: Some(now.boot),
+            ..Self::found(validity, random)
+        }
+    }
+
+    /// How long to wait with it. A wall clock that is set changes that of what was found alone.
+    #[must_use]
+    pub fn wait(&self, now: Now) -> Duration {
+        let due = due_at(self.validity, self.random);
+        let positive = |time: SignedDuration| Duration::try_from(time).unwrap_or(Duration::ZERO);
+        match self.given {
+            Some(given) => {
+                let life = positive(self.validity.not_before.duration_until(due));
+                given.after(life).since(now.boot)
+            }
+            None => positive(now.wall.duration_until(due)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -120,4 +169,32 @@ mod tests {
             prop_assert!(due <= life);
         }
     }
+    #[test]
+    fn a_wall_clock_that_is_wrong_makes_no_new_certificate_old() {
+        let start = 1_700_000_000;
+        let week = Validity {
+            not_before: at(start),
+            not_after: at(start + 7 * DAY),
+        };
+        let now = |wall: i64, boot: u64| Now {
+            wall: at(wall),
+            boot: BootTime::LONG_AGO.after(Duration::from_secs(boot)),
+        };
+        for wall in [0, start, start + 30 * DAY, start + 10_000 * DAY] {
+            let given = Plan::given(week, 7, now(wall, 100));
+            let wait = given.wait(now(wall, 100)).as_secs() as i64;
+            assert!((4 * DAY..6 * DAY).contains(&wait), "{wait} s at {wall}");
+            // It grows old by the time that passes, asleep or awake, and by nothing else.
+            let later = given.wait(now(0, 100 + DAY as u64)).as_secs() as i64;
+            assert_eq!(wait - later, DAY);
+            assert_eq!(given.wait(now(wall, 100 + 6 * DAY as u64)), Duration::ZERO);
+        }
+        // What was found is as old as the wall clock says.
+        let found = Plan::found(week, 7);
+        assert!(found.wait(now(0, 100)) > Duration::from_secs(start as u64));
+        assert!(found.wait(now(start, 100)).as_secs() as i64 > 4 * DAY);
+        assert_eq!(found.wait(now(start + 6 * DAY, 100)), Duration::ZERO);
+    }
+
+    const DAY: i64 = 86_400;
 }
