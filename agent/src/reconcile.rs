@@ -208,6 +208,13 @@ impl Reconciler {
         live.filter_map(|live| live.manifest.number()).max()
     }
 
+    /// The newest generation that anything delivered for this enrolment is of.
+    pub(crate) fn followed(&self) -> Option<Generation> {
+        let live = self.planner.actual().values();
+        let own = live.filter(|live| live.manifest.origin.is_some());
+        own.filter_map(|live| live.manifest.number()).max()
+    }
+
     /// What to fetch at once after a [`deliver`](Self::deliver): values that a full batch left out,
     /// or that turned out to be needed because a delivered file was damaged. What the hub refused is
     /// not among them: [`desire`](Self::desire) asks for that again, at the caller's pace.
@@ -430,8 +437,8 @@ impl Reconciler {
         self.standings.services(&self.delivery)
     }
 
-    /// Takes the next bindings whatever their generation: the hub itself went back, as after a
-    /// restored backup. What is delivered stays until they say otherwise.
+    /// Takes the next bindings whatever their generation: whoever calls this has found that they are not
+    /// older than any before. What is delivered stays until they say otherwise.
     pub fn start_over(&mut self) {
         self.planner.start_over();
     }

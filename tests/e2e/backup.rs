@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use edge_secrets_tests::binaries::binaries;
 use edge_secrets_tests::operator::{Ended, run};
-use edge_secrets_tests::{TestHub, wait};
+use edge_secrets_tests::reader::Reader;
+use edge_secrets_tests::{TestAgent, TestHub, wait};
 use libtest_mimic::Trial;
 
 use crate::delivery::{URL, delivered};
@@ -17,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     crate::trials![
         a_hub_that_lost_its_disk_goes_on_from_its_backup,
         a_backup_goes_through_a_pipe_and_shows_nothing,
+        a_node_that_has_followed_a_restored_hub_never_goes_back_to_the_one_before,
         a_master_key_is_exchanged_between_two_lives_of_a_hub,
         an_exchange_of_the_master_key_that_is_killed_at_any_moment_loses_nothing,
     ]
@@ -110,6 +112,70 @@ fn a_hub_that_lost_its_disk_goes_on_from_its_backup() {
     hub.await_rollout("uplink", 1);
     let shown = hub.operator().ok(&["audit"], "");
     assert!(shown.contains("hub.restore"), "{shown}");
+}
+
+/// The hub of before goes on beside the restored one, against all advice. Whichever speaks first or last, what
+/// the restored one has superseded does not come back.
+fn a_node_that_has_followed_a_restored_hub_never_goes_back_to_the_one_before() {
+    let (before, mut agent) = delivered("value-1");
+    let file = agent.consumer(URL, "main").join("myCloudServiceCred");
+    let (words, out) = (passphrase(&before), before.place().join("hub.backup"));
+    let config = before.config();
+    let backup = [
+        "backup",
+        "--config",
+        text(&config),
+        "--out",
+        text(&out),
+        "--passphrase-file",
+        text(&words),
+    ];
+    let made = ended(&backup, b"");
+    assert_eq!(made.code, 0, "{made:?}");
+    before.operator().set("cloudServiceXYZSecret", "value-2");
+    wait::content(&file, b"value-2");
+
+    // What the operator has restored counts, old as it is.
+    let after = TestHub::restored(&out, &words);
+    let ask = |agent: &TestAgent, hub: &TestHub| {
+        agent.reconfigure(|config| config["hub"]["url"] = hub.url().into());
+    };
+    ask(&agent, &after);
+    wait::content(&file, b"value-1");
+    after.operator().set("cloudServiceXYZSecret", "value-3");
+    wait::content(&file, b"value-3");
+    after.await_rollout("uplink", 1);
+
+    // From here on there is one value, until the restored hub says otherwise.
+    let reader = Reader::start(
+        &agent.consumer(URL, "main"),
+        &["myCloudServiceCred"],
+        |contents| match contents[0].as_slice() {
+            b"value-3" | b"value-5" => Ok(()),
+            other => Err(String::from_utf8_lossy(other).into_owned()),
+        },
+    );
+    let refused = |agent: &TestAgent| {
+        agent.await_status("the older state is refused", |status| {
+            let error = status["hub"]["error"].as_str();
+            error.is_some_and(|error| error.contains("older than what this node has followed"))
+        });
+    };
+    ask(&agent, &before);
+    refused(&agent);
+    before.operator().set("cloudServiceXYZSecret", "value-4");
+    // In another life of the agent too.
+    agent.kill();
+    agent.run();
+    refused(&agent);
+    let behind = before.operator().json(&["node", "list", "--behind"]);
+    assert_eq!(behind[0]["node"], "edge-01", "{behind}");
+
+    ask(&agent, &after);
+    after.operator().set("cloudServiceXYZSecret", "value-5");
+    wait::content(&file, b"value-5");
+    after.await_rollout("uplink", 1);
+    reader.finish();
 }
 
 fn a_backup_goes_through_a_pipe_and_shows_nothing() {

@@ -66,6 +66,41 @@ impl TestHub {
         self.rule = clock.rule();
     }
 
+    /// A hub restored from the backup at `from`, with a passphrase in a file, which serves beside the one that
+    /// the backup is of.
+    ///
+    /// # Panics
+    /// When it cannot be restored or does not serve.
+    #[must_use]
+    pub fn restored(from: &Path, passphrase: &Path) -> Self {
+        let place = tempfile::Builder::new()
+            .prefix("edge-secrets-hub-")
+            .tempdir()
+            .expect("a place");
+        let port = port::reserve();
+        let mut hub = Self {
+            daemon: None,
+            place,
+            port,
+            rule: Rule::default(),
+        };
+        let mut command = Command::new(&binaries().hub);
+        command.arg("restore").arg("--from").arg(from);
+        command.arg("--passphrase-file").arg(passphrase);
+        command.arg("--data-dir").arg(hub.data_dir());
+        let ended = run(&mut command, b"");
+        assert_eq!(ended.code, 0, "restore: {ended:?}");
+        let mut config = read_yaml(&hub.config());
+        config["listen"] = format!("127.0.0.1:{port}").into();
+        write_yaml(&hub.config(), &config);
+        let context = hub.data_dir().join("admin.yaml");
+        let mut admin = read_yaml(&context);
+        admin["hub"] = hub.url().into();
+        write_yaml(&context, &admin);
+        hub.serve();
+        hub
+    }
+
     /// Runs `init` in the hub's place.
     #[must_use]
     pub fn init(&self) -> Ended {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use edge_secrets_protocol::node::NodeFacts;
 use edge_secrets_protocol::status::StatusReport;
-use edge_secrets_protocol::{Code, NodeId, OrgId};
+use edge_secrets_protocol::{Code, Generation, NodeId, OrgId};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -43,6 +43,9 @@ pub(super) struct Agent {
     pub(super) reconciler: Reconciler,
     /// What the reconciler was last told to reach: what a difference is put onto.
     pub(super) desired: Option<Desired>,
+    /// The newest generation that this enrolment has followed, as far as anything tells of it: there is no
+    /// way back behind it.
+    pub(super) followed: Option<Generation>,
     /// What is kept for times without a hub.
     pub(super) offline: Offline,
     /// `None` while the node policy file is malformed: the hub keeps what it knew.
@@ -108,6 +111,7 @@ impl Agent {
             proven: false,
             reconciler: parts.reconciler,
             desired: None,
+            followed: None,
             offline: parts.offline,
             facts: None,
             reported: None,
@@ -480,7 +484,7 @@ impl Agent {
         self.publish();
     }
 
-    /// Another hub, or another enrolment: generations of the former one mean nothing to it.
+    /// Another address, or another enrolment: what was said is no base for a difference.
     fn forget_hub(&mut self) {
         self.desired = None;
         self.reported = None;
@@ -521,6 +525,8 @@ impl Agent {
             Ok(Some(identity)) => {
                 info!(org = %identity.org, node = %identity.node, "New identity.");
                 self.forget_hub();
+                // Generations of the former enrolment mean nothing to it.
+                self.followed = None;
                 self.adopt(identity);
                 self.offline.forget_for(&self.identity);
                 self.reconciler.deliver_as(&self.identity.enrolment);

@@ -138,6 +138,9 @@ fn whose(identity: &NodeIdentity) -> Whose {
 impl Agent {
     /// Before the hub is reached: goes on with what it said last, unless that is too old.
     pub(super) fn recall(&mut self) {
+        let kept = self.offline.recalled.as_ref();
+        let kept = kept.map(|desired| desired.bindings().generation);
+        self.followed = kept.max(self.reconciler.followed());
         self.grow_old();
         let Some(desired) = &self.offline.recalled else {
             return;

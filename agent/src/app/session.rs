@@ -44,7 +44,6 @@ impl Agent {
         let mut session = Session {
             hints: Hints::follow(watch),
             connection,
-            pulled: false,
         };
         self.accepted();
         // Heard at once, whatever call is waited for; a call that fails must not drown it.
@@ -218,7 +217,7 @@ impl Agent {
         desired.map(|desired| desired.bindings().generation)
     }
 
-    async fn pull(&mut self, session: &mut Session) -> Result<Result<(), HubError>, End> {
+    async fn pull(&mut self, session: &Session) -> Result<Result<(), HubError>, End> {
         let what = "the pull of bindings";
         let before = self.generation();
         let nothing = Desired::default();
@@ -240,22 +239,18 @@ impl Agent {
             }
         };
         let generation = desired.bindings().generation;
+        // However it comes: late, from a hub that is behind another one, or from one that goes on beside
+        // the one that was restored from its backup. That one has gone on beyond whatever this node knows.
+        if self.followed.is_some_and(|followed| generation < followed) {
+            let reason = OLDER;
+            return Ok(Err(HubError::Malformed { what, reason }));
+        }
         if before.is_none() {
             // What a former life kept is no older answer.
             self.reconciler.start_over();
             self.offline.forget_words();
         }
-        if before.is_some_and(|before| generation < before) {
-            // An older answer on a connection that gave a newer one is a stale one. A hub that was
-            // restored from a backup says it again on a new connection, and is believed.
-            if session.pulled {
-                let reason = "it is older than the one before";
-                return Ok(Err(HubError::Malformed { what, reason }));
-            }
-            warn!(%generation, "The hub went back to an older state.");
-            self.reconciler.start_over();
-        }
-        session.pulled = true;
+        self.followed = Some(generation);
         let deployments = desired.bindings().deployments.len();
         info!(%generation, deployments, "Bindings pulled.");
         self.desired = Some(desired);
@@ -391,8 +386,6 @@ enum Unfinished {
 struct Session {
     connection: Connection,
     hints: Hints,
-    /// Whether bindings were pulled over it.
-    pulled: bool,
 }
 
 fn is_full(result: &FetchResult) -> bool {
@@ -419,3 +412,5 @@ const RESYNC: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A hub whose certificates are due at once must not be asked all the time.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);
+const OLDER: &str = "it is older than what this node has followed already: the hub's data was put back, or it is the \
+     hub from before a restore; what services read stays as it is";

@@ -206,23 +206,40 @@ async fn a_malformed_node_policy_keeps_facts_back_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn old_bindings_are_refused_unless_the_hub_insists_on_a_new_connection() {
-    let (mut hub, node) = delivered().await;
+async fn old_bindings_are_refused_on_every_connection_and_in_every_life() {
+    let (mut hub, mut node) = delivered().await;
     set(&hub, 9, vec![deployment("d1", "svc", &[("cred", "9")])]);
     value(&hub, "cred", "nine");
     push(&hub, 9);
     settled(&mut hub, 9).await;
 
-    // A stale answer once: the connection is given up, and on the next the truth comes.
+    // An older answer, and again on the next connection, by which the one before was judged.
     hub.asked_so_far();
     set(&hub, 4, vec![]);
     push(&hub, 10);
-    hub.asked(|seen| matches!(seen, Seen::Pull(_)).then_some(()))
-        .await;
+    for _ in 0..2 {
+        hub.asked(|seen| matches!(seen, Seen::Pull(_)).then_some(()))
+            .await;
+    }
+    node.until(|status| {
+        let error = status.hub.error.as_ref();
+        error.is_some_and(|error| error.contains("older than what this node has followed"))
+    })
+    .await;
     assert_eq!(node.read("svc", "cred").as_deref(), Some("nine"));
 
-    // It stays so, as after a restored backup.
-    let report = settled(&mut hub, 4).await;
+    node.stop().await;
+    hub.asked_so_far();
+    node.start(&hub);
+    for _ in 0..2 {
+        hub.asked(|seen| matches!(seen, Seen::Pull(_)).then_some(()))
+            .await;
+    }
+    assert_eq!(node.read("svc", "cred").as_deref(), Some("nine"));
+
+    // What is as new is followed: it is the same hub, or one that has gone on beyond it.
+    set(&hub, 10, vec![]);
+    let report = settled(&mut hub, 10).await;
     assert_eq!(report.deployments[0].state, DeploymentState::Wiped);
     assert_eq!(node.read("svc", "cred"), None);
 }

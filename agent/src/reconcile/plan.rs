@@ -21,7 +21,7 @@
 //!   the deployment lacks.
 //! - An answer older than one already taken is ignored: within the life of the agent a node's
 //!   generation only grows. A hub restored from a backup must raise the generation above what the
-//!   nodes report; a restarted agent takes any generation first.
+//!   nodes report; what a restarted agent takes first, the session decides.
 
 mod judge;
 mod lives;

@@ -60,8 +60,6 @@ enum Refusal {
 struct Agent {
     planner: Planner,
     step: Step,
-    /// Whether this connection has given bindings.
-    pulled: bool,
     desired: Option<Desired>,
     fresh: BTreeSet<FetchItem>,
 }
@@ -97,7 +95,6 @@ impl World {
             agent: Agent {
                 planner: Planner::default(),
                 step: Step::Idle,
-                pulled: false,
                 desired: None,
                 fresh: BTreeSet::new(),
             },
@@ -177,13 +174,9 @@ impl World {
             self.agent.planner.start_over();
         }
         if before.is_some_and(|before| bindings.generation < before) {
-            if self.agent.pulled {
-                return;
-            }
-            self.agent.planner.start_over();
+            return;
         }
         self.told(&format!("bindings of {} are taken", bindings.generation.0));
-        self.agent.pulled = true;
         self.agent.desired = Some(Desired::new(bindings, now()));
         self.agent.step = Step::KeepNoLonger;
     }
@@ -424,7 +417,6 @@ impl World {
     fn part(&mut self) {
         self.connected = false;
         self.wire.clear();
-        self.agent.pulled = false;
         if self.agent.step == Step::Waiting {
             self.agent.step = Step::Keep;
         }
@@ -481,7 +473,6 @@ impl World {
                 ended: BTreeMap::new(),
             }),
             step: Step::Idle,
-            pulled: false,
             desired: None,
             fresh: BTreeSet::new(),
         };

@@ -10,6 +10,7 @@ use edge_secrets_protocol::Generation;
 use edge_secrets_protocol::binding::{Bindings, Deployment, SecretState};
 use jiff::Timestamp;
 use serde::Deserialize;
+use tracing::warn;
 
 use super::generation;
 use crate::api::peer::NodePeer;
@@ -44,7 +45,12 @@ pub(super) async fn call(
     }
     let mut since = since;
     if since.is_some_and(|since| since > bindings.generation) {
-        // The catalog is older than the node: it was restored. Nothing is known to be unchanged.
+        // The catalog is older than the node, which does not go back. Nothing is known to be unchanged.
+        warn!(
+            org = %peer.org, node = %peer.node, followed = ?since, has = %bindings.generation,
+            "A node has followed a later state than this hub's database has: it was put back by other \
+             means than `restore`, or a hub that was restored from its backup serves too."
+        );
         since = None;
         bindings = hub.catalog.bindings(&peer.org, &peer.node, None).await?;
     }
