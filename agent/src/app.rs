@@ -35,7 +35,7 @@ pub use facts::gather as gather_facts;
 pub use log::init as init_log;
 
 use crate::cache::SealedCache;
-use crate::clock::{Gap, Now};
+use crate::clock::Now;
 use crate::config::Config;
 use crate::consumers::credentials::{self, CredentialServer, Ending, Keeper, Shelf};
 use crate::delivery::ConsumerId;
@@ -154,9 +154,8 @@ fn build_with(
     reconciler.deliver_as(&identity.enrolment);
     // Before anybody is told or given anything.
     reconciler.expire(Now::read());
-    // What lies on tmpfs has seen no boot.
-    let gap = reconciler.newest().map_or(Gap::Boot, |_| Gap::Restart);
-    let offline = Offline::open(&config, &identity, Now::read(), gap);
+    let boot = reconciler.boot_mark().clone();
+    let offline = Offline::open(&config, &identity, Now::read(), boot);
     let board = Board::new(&config, &identity, protection, &reconciler);
     let notifier = Notifier::from_env();
     let (shelf, asked) = (host.shelf(), host.asked());

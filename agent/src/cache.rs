@@ -8,10 +8,11 @@
 //! STATE/cache.set-aside/      a cache that could not be used, for people to look at; read by nobody
 //! ```
 //!
-//! A save writes new values, then the index (both synced), then removes what the index names no more:
-//! a kill leaves the old index with all its values or the new one with all of its. What stands there
-//! and is not named is removed by the next [`SealedCache::open`]. Whoever was told that a save is done
-//! can rely on it: nothing that it left out comes back.
+//! A save first removes the values that the node should not have any more, which needs no room: not even
+//! on a full disk do they come back. It then writes new values, then the index (both synced), then removes
+//! what the index names no more: for the rest, a kill leaves the old index with all its values or the new
+//! one with all of its. What stands there and is not named is removed by the next [`SealedCache::open`].
+//! Whoever was told that a save is done can rely on it: nothing that it left out comes back.
 //!
 //! The disk is written by one at a time, and whoever only asks what is kept never waits for that.
 
@@ -33,9 +34,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use edge_secrets_protocol::Sealed;
 use edge_secrets_protocol::binding::FetchItem;
 use edge_secrets_protocol::limits::{MAX_RESPONSE, MAX_SECRET_BYTES};
+use edge_secrets_protocol::{Sealed, SecretName, ServiceId};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -43,7 +44,7 @@ pub(crate) use self::age::Age;
 pub(crate) use self::index::Whose;
 use self::index::{Index, ready};
 pub(crate) use self::reseal::Resealed;
-use crate::clock::{Gap, Now};
+use crate::clock::{BootMark, Now};
 use crate::disk::{self, damaged, read, remove_all, remove_file, replace};
 use crate::ends::Desired;
 
@@ -54,6 +55,7 @@ pub(crate) struct SealedCache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    boot: BootMark,
     /// Held while the disk is written, which may take long; taken before `state`, never after it.
     disk: Mutex<()>,
     state: Mutex<State>,
@@ -106,10 +108,10 @@ impl SealedCache {
         state_dir: &Path,
         whose: Whose,
         now: Now,
-        gap: Gap,
+        boot: &BootMark,
     ) -> (Self, Option<Desired>) {
         let dir = state_dir.join(DIR);
-        let (kept, values) = match take_over(&dir, &whose, now, gap) {
+        let (kept, values) = match take_over(&dir, &whose, now, boot) {
             Ok(Some((desired, values))) => (Some(desired), values),
             Ok(None) => (None, BTreeSet::new()),
             Err(reason) => {
@@ -126,6 +128,7 @@ impl SealedCache {
         };
         let shared = Shared {
             dir,
+            boot: boot.clone(),
             disk: Mutex::new(()),
             state: Mutex::new(state),
         };
@@ -241,6 +244,26 @@ impl SealedCache {
         self.clear()
     }
 
+    /// Removes, for good, the values that have none of these names.
+    fn remove_beyond(&self, named: &BTreeSet<(&ServiceId, &SecretName)>) -> io::Result<()> {
+        self.remove_values(|item| !named.contains(&(&item.service, &item.name)))
+    }
+
+    /// Removes values for good.
+    fn remove_values(&self, which: impl Fn(&FetchItem) -> bool) -> io::Result<()> {
+        let values = self.state().values.clone();
+        let going: Vec<_> = values.into_iter().filter(which).collect();
+        for item in &going {
+            remove_file(&self.0.dir.join(file_name(item)))?;
+            self.state().values.remove(item);
+        }
+        if going.is_empty() {
+            Ok(())
+        } else {
+            disk::sync(&self.0.dir)
+        }
+    }
+
     fn disk(&self) -> MutexGuard<'_, ()> {
         self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,6 +300,7 @@ impl Save {
     fn write(self) -> io::Result<()> {
         let dir = &self.cache.0.dir;
         let state = || self.cache.state();
+        self.cache.remove_beyond(&index::named(&self.desired))?;
         // Nobody else writes meanwhile.
         let (whose, before, values) = {
             let state = state();
@@ -296,7 +320,8 @@ impl Save {
         let wanted: BTreeSet<_> = deployments.flat_map(ready).collect();
         let changed = before.as_ref() != Some(&remembered);
         let mut fresh = self.fresh;
-        fresh.retain(|(item, _)| wanted.contains(item) && !values.contains(item));
+        // Also what is kept already: it was asked for because that cannot be opened.
+        fresh.retain(|(item, _)| wanted.contains(item));
         if !changed && fresh.is_empty() && values.is_subset(&wanted) {
             return Ok(());
         }
@@ -307,7 +332,7 @@ impl Save {
             state().values.insert(kept.item);
         }
         if changed {
-            let index = Index::of(&whose, &remembered, self.now);
+            let index = Index::of(&whose, &remembered, self.now, &self.cache.0.boot);
             let bytes = index.encode()?;
             if bytes.len() > MAX_INDEX {
                 return Err(io::Error::other("there is too much to remember"));
@@ -316,19 +341,7 @@ impl Save {
         }
         disk::sync(dir)?;
         state().kept = Some(remembered);
-        let superseded: Vec<_> = {
-            let state = state();
-            state.values.difference(&wanted).cloned().collect()
-        };
-        for item in &superseded {
-            remove_file(&dir.join(file_name(item)))?;
-            state().values.remove(item);
-        }
-        if superseded.is_empty() {
-            Ok(())
-        } else {
-            disk::sync(dir)
-        }
+        self.cache.remove_values(|item| !wanted.contains(item))
     }
 }
 
@@ -352,7 +365,7 @@ fn take_over(
     dir: &Path,
     whose: &Whose,
     now: Now,
-    gap: Gap,
+    boot: &BootMark,
 ) -> Result<Option<(Desired, BTreeSet<FetchItem>)>, String> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -371,7 +384,7 @@ fn take_over(
         Err(error) => return Err(format!("its index cannot be read: {error}")),
     };
     let desired = match index {
-        Some(index) => Some(index.desired(whose, now, gap)?),
+        Some(index) => Some(index.desired(whose, now, boot)?),
         None => None,
     };
     let wanted = desired.iter().flat_map(|d| &d.bindings().deployments);

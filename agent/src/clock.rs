@@ -7,6 +7,7 @@ mod sleep;
 use std::fs;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -30,13 +31,55 @@ pub struct Now {
     pub boot: BootTime,
 }
 
-/// What lies between a former life of the agent and this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gap {
-    /// The machine has run all the time: the time since boot tells how long it was.
-    Restart,
-    /// It was booted, or nobody can tell.
-    Boot,
+/// Tells this boot's notes from those of others: what the runtime directory is marked with, for as long as
+/// it lives. Where two are the same, the machine has run all the time between, and the time since boot
+/// tells how long that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct BootMark([u8; 32]);
+
+impl BootMark {
+    /// Another one than any other.
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; 16];
+        // Where the system has no random bytes, a time in nanoseconds does not come twice either.
+        if getrandom::fill(&mut bytes).is_err() {
+            bytes = Timestamp::now().as_nanosecond().to_be_bytes();
+        }
+        let mut digits = [0; 32];
+        HEXLOWER.encode_mut(&bytes, &mut digits);
+        Self(digits)
+    }
+
+    /// As it is written.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for BootMark {
+    type Error = &'static str;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        match <[u8; 32]>::try_from(bytes) {
+            Ok(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(Self(digits)),
+            _ => Err("it is no mark of a boot"),
+        }
+    }
+}
+
+impl TryFrom<String> for BootMark {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.as_bytes().try_into()
+    }
+}
+
+impl From<BootMark> for String {
+    fn from(mark: BootMark) -> Self {
+        mark.0.map(char::from).iter().collect()
+    }
 }
 
 impl Now {

@@ -81,7 +81,7 @@ pub(crate) use self::read::open_delivered;
 pub(crate) use self::render::{RenderError, bound, render, secret_object};
 pub(crate) use self::template::{MAX_RENDERED, check, render_template};
 use self::wipe::{Wiper, wipe_tree};
-use crate::clock::boot_id;
+use crate::clock::{BootMark, boot_id};
 use crate::consumers::names::FileName;
 use crate::reconcile::{RuntimeError, RuntimeOptions};
 
@@ -154,6 +154,11 @@ impl Delivery {
     /// How the runtime directory is kept out of swap, for people.
     pub(crate) fn protection(&self) -> &str {
         &self.runtime.protection
+    }
+
+    /// What tells this boot's notes from those of others.
+    pub(crate) fn boot_mark(&self) -> &BootMark {
+        &self.runtime.boot
     }
 
     /// What [`set_mark`](Self::set_mark) noted.

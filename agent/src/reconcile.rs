@@ -40,7 +40,7 @@ use tracing::{info, warn};
 use self::apply::Opener;
 use self::plan::{Planner, Stances};
 use self::standing::Standings;
-use crate::clock::{BootTime, Now};
+use crate::clock::{BootMark, BootTime, Now};
 use crate::consumers::credentials::Shelved;
 use crate::consumers::names::FileName;
 use crate::consumers::profile::Principal;
@@ -200,6 +200,11 @@ impl Reconciler {
         if self.again().is_empty() {
             self.worked = self.planner.generation().unwrap_or_default();
         }
+    }
+
+    /// What tells this boot's notes from those of others.
+    pub(crate) fn boot_mark(&self) -> &BootMark {
+        self.delivery.boot_mark()
     }
 
     /// The newest generation that anything delivered is of.

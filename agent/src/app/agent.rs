@@ -365,9 +365,10 @@ impl Agent {
         };
         warn!("The hub does not take the renewed certificate; back to the one before.");
         let plan = renewal::Plan::found(identity.validity, random());
+        // Once the hub has taken that one, the refused one goes: the next refusal must not lead back to it.
         self.take_identity(identity, plan);
-        // That one is known to have been good: do not go back further.
-        self.proven = true;
+        let gap = Instant::now() + AFTER_ROLLING_BACK;
+        self.agenda.renew.not_before(gap);
         true
     }
 
@@ -592,6 +593,8 @@ const END_SPREAD: Duration = Duration::from_secs(3);
 const WIPE_RETRY: Duration = Duration::from_secs(10);
 /// Further than timers reach; planned again long before.
 const FAR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A hub that does not take what it has just given is not asked for another one all the time.
+const AFTER_ROLLING_BACK: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

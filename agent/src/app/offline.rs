@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::agent::{Agent, End};
 use crate::cache::{Age, Resealed, SealedCache, Whose};
-use crate::clock::{Gap, Now};
+use crate::clock::{BootMark, Now};
 use crate::config::{Cache, Config};
 use crate::ends::Desired;
 use crate::hub::{Connection, HubError};
@@ -34,11 +34,12 @@ pub(super) struct Offline {
     /// Why the last save failed.
     error: Option<String>,
     pub(super) age: Age,
+    boot: BootMark,
 }
 
 impl Offline {
-    /// What a former life kept; `gap` says what lies between.
-    pub(super) fn open(config: &Config, identity: &NodeIdentity, now: Now, gap: Gap) -> Self {
+    /// What a former life kept, of this boot or another one.
+    pub(super) fn open(config: &Config, identity: &NodeIdentity, now: Now, boot: BootMark) -> Self {
         let mut offline = Self {
             cache: None,
             recalled: None,
@@ -49,24 +50,25 @@ impl Offline {
                 &config.state_dir,
                 config.offline.max_age.duration(),
                 now,
-                gap,
+                &boot,
             ),
+            boot,
         };
-        offline.take(config, identity, now, gap);
+        offline.take(config, identity, now);
         offline
     }
 
     /// Switches the cache on or off, as the configuration says. What was kept goes with it.
     pub(super) fn configure(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
-        // It is removed when it is switched off: there is nothing of a former life.
-        self.take(config, identity, now, Gap::Boot);
+        self.take(config, identity, now);
     }
 
-    fn take(&mut self, config: &Config, identity: &NodeIdentity, now: Now, gap: Gap) {
+    fn take(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
         self.age.may_be(config.offline.max_age.duration());
         match (config.offline.cache, &self.cache) {
             (Cache::Sealed, None) => {
-                let (cache, kept) = SealedCache::open(&config.state_dir, whose(identity), now, gap);
+                let (cache, kept) =
+                    SealedCache::open(&config.state_dir, whose(identity), now, &self.boot);
                 (self.cache, self.recalled) = (Some(cache), kept);
             }
             (Cache::Off, _) => {
@@ -106,7 +108,7 @@ impl Offline {
         self.recalled = None;
         self.fresh.clear();
         let cleared = self.cache.as_ref().map_or(Ok(()), SealedCache::clear);
-        self.failed(cleared.err());
+        self.failed(cleared.err(), RESURFACES);
     }
 
     /// As [`forget`](Self::forget), and from now on for another enrolment.
@@ -114,7 +116,7 @@ impl Offline {
         self.forget();
         let cleared = self.cache.as_ref();
         let cleared = cleared.map_or(Ok(()), |cache| cache.clear_for(whose(identity)));
-        self.failed(cleared.err());
+        self.failed(cleared.err(), RESURFACES);
     }
 
     /// Another hub is asked from now on: what this one said is no base for it.
@@ -122,10 +124,11 @@ impl Offline {
         self.recalled = None;
     }
 
-    fn failed(&mut self, error: Option<impl ToString>) {
-        let error = error.map(|error| error.to_string());
+    /// `so` says what that means.
+    fn failed(&mut self, error: Option<impl ToString>, so: &str) {
+        let error = error.map(|error| format!("{}; {so}", error.to_string()));
         if let Some(error) = error.as_ref().filter(|_| self.error != error) {
-            warn!(%error, "Services get their secrets all the same; a reboot without the hub would not have all.");
+            warn!(%error, "The sealed cache is not as it should be.");
         }
         self.error = error;
     }
@@ -200,14 +203,18 @@ impl Agent {
     /// What the node should not have any more leaves the cache before it is wiped, so that no crash in
     /// between brings it back.
     pub(super) async fn keep_no_longer(&mut self) -> Result<(), End> {
-        let exceeds = |cache: &SealedCache| {
-            let desired = self.desired.as_ref();
-            desired.is_some_and(|desired| cache.exceeds(desired))
-        };
-        match self.offline.cache.as_ref().is_some_and(exceeds) {
+        match self.exceeds() {
             true => self.keep().await,
             false => Ok(()),
         }
+    }
+
+    /// Whether something is kept that should not be any more.
+    fn exceeds(&self) -> bool {
+        let (cache, desired) = (self.offline.cache.as_ref(), self.desired.as_ref());
+        cache
+            .zip(desired)
+            .is_some_and(|(cache, desired)| cache.exceeds(desired))
     }
 
     /// Keeps what the hub has said and sent. The report that follows says so: what it calls applied, or
@@ -233,7 +240,8 @@ impl Agent {
             Some(_) => drop(self.agenda.keep.failed(Instant::now())),
             None => self.agenda.keep.done(),
         }
-        self.offline.failed(error);
+        let so = if self.exceeds() { RESURFACES } else { LACKS };
+        self.offline.failed(error, so);
         self.publish();
         Ok(())
     }
@@ -294,7 +302,7 @@ impl Agent {
         if self.identity.sealing.has_former() {
             let error = self.reseal().await?.err();
             let failed = error.is_some();
-            self.offline.failed(error);
+            self.offline.failed(error, LACKS);
             self.publish();
             if failed {
                 warn!("Former sealing keys are still needed; trying again.");
@@ -368,6 +376,10 @@ impl Agent {
     }
 }
 
+const LACKS: &str =
+    "services get their secrets all the same, but a reboot without the hub would not have all";
+const RESURFACES: &str =
+    "what was undeployed is still there, sealed, and would come back with a reboot without the hub";
 const WRITER_ENDED: &str = "the cache cannot be written: its writer ended";
 /// How many values are taken from the cache at once.
 const PART: usize = 64;

@@ -15,13 +15,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::clock::{BootTime, Gap, Now};
+use crate::clock::{BootMark, BootTime, Now};
 use crate::disk;
 
 /// Since when there is no hub, in this life and before it.
 #[derive(Debug)]
 pub(crate) struct Age {
     file: PathBuf,
+    boot: BootMark,
     max: Duration,
     /// How long it was when `since` came; none while the hub is there.
     before: Option<Duration>,
@@ -54,15 +55,18 @@ struct Note {
     /// When, by the time since that boot.
     #[serde(default)]
     boot_ms: Option<BootTime>,
+    /// In which boot.
+    #[serde(default)]
+    boot: Option<BootMark>,
     /// Whether it could not be told then how long the machine was off.
     #[serde(default)]
     doubted: bool,
 }
 
 impl Age {
-    /// Takes over what stands in the state directory; `gap` says what lies between. Without a note nothing
+    /// Takes over what stands in the state directory, of this boot or another one. Without a note nothing
     /// has passed yet.
-    pub(crate) fn open(state_dir: &Path, max: Duration, now: Now, gap: Gap) -> Self {
+    pub(crate) fn open(state_dir: &Path, max: Duration, now: Now, boot: &BootMark) -> Self {
         let file = state_dir.join(FILE);
         let note = match disk::read(&file, MAX_NOTE) {
             Ok(bytes) => serde_json::from_slice::<Note>(&bytes)
@@ -76,11 +80,12 @@ impl Age {
         // No clock that was set meanwhile makes it longer or shorter.
         let restart = note
             .as_ref()
-            .and_then(|note| note.boot_ms)
-            .filter(|noted| gap == Gap::Restart && *noted <= now.boot);
+            .filter(|note| note.boot.as_ref() == Some(boot))
+            .and_then(|note| note.boot_ms);
         let restarted = restart.map_or(Duration::ZERO, |noted| now.boot.since(noted));
         let mut age = Self {
             file,
+            boot: boot.clone(),
             max,
             before: Some(Duration::from_millis(counted).saturating_add(restarted)),
             since: now.boot,
@@ -223,6 +228,7 @@ impl Age {
                 counted_ms,
                 revoked: self.revoked,
                 boot_ms: Some(now.boot),
+                boot: Some(self.boot.clone()),
                 doubted: true,
                 ..note.clone()
             },
@@ -232,6 +238,7 @@ impl Age {
                 seen: Some(now.wall),
                 revoked: self.revoked,
                 boot_ms: Some(now.boot),
+                boot: Some(self.boot.clone()),
                 doubted: false,
             },
         };
@@ -282,7 +289,7 @@ mod tests {
     }
 
     fn booted(dir: &tempfile::TempDir, max: Duration, now: Now) -> Age {
-        Age::open(dir.path(), max, now, Gap::Boot)
+        Age::open(dir.path(), max, now, &BootMark::new())
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -447,12 +454,13 @@ mod tests {
     fn over_a_mere_restart_no_clock_that_was_set_counts() {
         for step in [-50 * YEAR, -1_000_000, 30 * 86_400, 4 * YEAR, 50 * YEAR] {
             let dir = tempfile::tempdir().unwrap();
-            let mut age = booted(&dir, HOUR, at(10, 0));
+            let mark = BootMark::new();
+            let mut age = Age::open(dir.path(), HOUR, at(10, 0), &mark);
             age.heard(at(10, 0));
             age.ends(at(1_000, 990));
             // Half an hour passes until it runs again; the hub is not there.
             let again = |boot: u64| at(boot, boot as i64 - 10 + step);
-            let mut age = Age::open(dir.path(), HOUR, again(2_800), Gap::Restart);
+            let mut age = Age::open(dir.path(), HOUR, again(2_800), &mark);
             assert!(!age.is_over(again(2_801)), "{step}");
             assert!(!age.is_over(again(1_000 + 3_599)), "{step}");
             assert!(age.is_over(again(1_000 + 3_600)), "{step}");
@@ -467,8 +475,9 @@ mod tests {
         age.ends(at(20, 10));
         // Off for half an hour, booted in 1970, and started twice.
         let boot = |seconds: u64| at(seconds, seconds as i64 - 1_700_000_000);
-        booted(&dir, HOUR, boot(5)).ends(boot(65));
-        let mut age = Age::open(dir.path(), HOUR, boot(125), Gap::Restart);
+        let mark = BootMark::new();
+        Age::open(dir.path(), HOUR, boot(5), &mark).ends(boot(65));
+        let mut age = Age::open(dir.path(), HOUR, boot(125), &mark);
         assert_eq!(age.passed(boot(125)), Some(Duration::from_secs(120)));
         assert!(!age.is_over(boot(126)));
         // The clock is set right: the half hour counts.

@@ -11,7 +11,7 @@ use edge_secrets_protocol::{NodeId, OrgId, PublicKey, SecretName, SecretVersion,
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{BootTime, Gap, Now};
+use crate::clock::{BootMark, BootTime, Now};
 use crate::ends::Desired;
 use crate::hub::check_bindings;
 
@@ -42,16 +42,20 @@ pub(super) struct Index {
     /// When it was written.
     wall: Timestamp,
     boot_ms: BootTime,
+    /// In which boot; an index of before this was written has none.
+    #[serde(default)]
+    boot: Option<BootMark>,
     /// Whole, with the lives that values still had then.
     bindings: Bindings,
 }
 
 impl Index {
-    pub(super) fn of(whose: &Whose, desired: &Desired, now: Now) -> Self {
+    pub(super) fn of(whose: &Whose, desired: &Desired, now: Now, boot: &BootMark) -> Self {
         Self {
             whose: whose.clone(),
             wall: now.wall,
             boot_ms: now.boot,
+            boot: Some(boot.clone()),
             bindings: desired.told_at(now),
         }
     }
@@ -101,17 +105,17 @@ impl Index {
         self,
         whose: &Whose,
         now: Now,
-        gap: Gap,
+        boot: &BootMark,
     ) -> Result<Desired, &'static str> {
         if self.whose != *whose {
             return Err("it is of another enrolment");
         }
         let by_wall = Duration::try_from(self.wall.duration_until(now.wall)).ok();
         let by_boot = now.boot.since(self.boot_ms);
-        let passed = match gap {
-            Gap::Restart => Some(by_boot),
+        let passed = match self.boot.as_ref() == Some(boot) {
+            true => Some(by_boot),
             // Of another boot, perhaps: then it says too little, and the wall clock decides.
-            Gap::Boot => by_wall.map(|by_wall| by_wall.max(by_boot)),
+            false => by_wall.map(|by_wall| by_wall.max(by_boot)),
         };
         let mut bindings = self.bindings;
         for deployment in &mut bindings.deployments {

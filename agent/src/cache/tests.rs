@@ -8,13 +8,14 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::{BootTime, Gap};
+use crate::clock::{BootMark, BootTime};
 use crate::hub::fake::deployment;
 use crate::identity::{Resealer, SealingKeys};
 
 struct World {
     dir: TempDir,
     key: SealingKey,
+    boot: BootMark,
 }
 
 impl World {
@@ -22,6 +23,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().unwrap(),
             key: SealingKey::generate(),
+            boot: BootMark::new(),
         }
     }
 
@@ -31,7 +33,7 @@ impl World {
     }
 
     fn open(&self) -> (SealedCache, Option<Desired>) {
-        SealedCache::open(self.dir.path(), self.whose(), at(1_000), Gap::Boot)
+        SealedCache::open(self.dir.path(), self.whose(), at(1_000), &self.boot)
     }
 
     fn sealed(&self, item: &FetchItem, value: &str) -> (FetchItem, Sealed) {
@@ -212,7 +214,7 @@ fn what_is_of_another_enrolment_or_damaged_is_set_aside_and_filled_again() {
     let wanted = desired(1, svc("1"));
     world.keep(&cache, &wanted);
     let other = World::new();
-    let (_, kept) = SealedCache::open(world.dir.path(), other.whose(), at(1_000), Gap::Boot);
+    let (_, kept) = SealedCache::open(world.dir.path(), other.whose(), at(1_000), &other.boot);
     assert_eq!(kept, None);
     let aside = world.dir.path().join(SET_ASIDE);
     assert!(aside.join(INDEX).exists() && !world.dir.path().join("cache").exists());
@@ -312,8 +314,8 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
     let mut lease = svc("1");
     lease[0].secrets[0].expires_in_ms = Some(600_000);
     world.keep(&cache, &desired(1, lease));
-    let left_after = |now: Now, gap| {
-        let (_, kept) = SealedCache::open(world.dir.path(), world.whose(), now, gap);
+    let left_after = |now: Now, boot: &BootMark| {
+        let (_, kept) = SealedCache::open(world.dir.path(), world.whose(), now, boot);
         let kept = kept.unwrap();
         let end = kept
             .ends()
@@ -325,12 +327,17 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
             .copied();
         end.unwrap().at.since(now.boot).as_secs()
     };
-    let left = |now| left_after(now, Gap::Boot);
+    let another = BootMark::new();
+    let left = |now| left_after(now, &another);
     assert_eq!(left(at(1_000)), 600);
     // Rebooted: the wall clock knows how long it took.
     let mut rebooted = at(1_100);
     rebooted.boot = BootTime::LONG_AGO.after(Duration::from_secs(3));
     assert_eq!(left(rebooted), 500);
+    // Once more in that boot, of which nothing was written yet: no life is given back.
+    let mut again = at(1_130);
+    again.boot = BootTime::LONG_AGO.after(Duration::from_secs(33));
+    assert_eq!(left(again), 470);
     // Restarted, with a wall clock that stood still.
     let mut restarted = at(1_200);
     restarted.wall = at(1_000).wall;
@@ -344,10 +351,10 @@ fn a_life_goes_on_while_the_machine_is_off_and_ends_when_nobody_can_tell() {
     for years in [-40, -1, 1, 40] {
         let mut stepped = at(1_100);
         stepped.wall = at(1_100).wall + jiff::SignedDuration::from_hours(years * 365 * 24);
-        assert_eq!(left_after(stepped, Gap::Restart), 500, "{years} years");
+        assert_eq!(left_after(stepped, &world.boot), 500, "{years} years");
     }
     // What ends is not asked for anew only to be kept.
-    let (cache, kept) = SealedCache::open(world.dir.path(), world.whose(), at(1_001), Gap::Boot);
+    let (cache, kept) = SealedCache::open(world.dir.path(), world.whose(), at(1_001), &another);
     fs::remove_file(world.path(&file_name(&cred("1")))).unwrap();
     assert_eq!(cache.find(&cred("1")), None);
     assert!(cache.lacks(&kept.unwrap()).is_empty());
@@ -370,6 +377,37 @@ fn a_directory_that_cannot_be_written_says_so_and_keeps_what_it_had() {
     // It is tried again as a whole.
     world.keep(&cache, &desired(2, svc("2")));
     assert_eq!(world.open().1, Some(desired(2, svc("2"))));
+}
+
+#[test]
+fn what_is_undeployed_leaves_although_there_is_no_room_for_an_index() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let two = [svc("1"), vec![deployment("d2", "other", &[("key", "1")])]].concat();
+    world.keep(&cache, &desired(1, two));
+    fs::create_dir(world.path("index.new")).unwrap();
+    let save = cache.save(desired(2, svc("1")), Vec::new(), at(1_000));
+    assert!(save.run().is_err());
+    fs::remove_dir(world.path("index.new")).unwrap();
+    assert_eq!(world.files().len(), 2, "{:?}", world.files());
+    let (again, kept) = world.open();
+    assert_eq!(again.len(), 1);
+    assert!(again.find(&cred("1")).is_some());
+    assert_eq!(again.lacks(&kept.unwrap()).len(), 1);
+}
+
+#[test]
+fn a_kept_value_that_does_not_open_is_replaced_by_the_next_that_arrives() {
+    let world = World::new();
+    let (cache, _) = world.open();
+    let wanted = desired(1, svc("1"));
+    let (item, damaged) = World::new().sealed(&cred("1"), "one");
+    let fresh = vec![(item.clone(), damaged)];
+    cache.save(wanted.clone(), fresh, at(1_000)).run().unwrap();
+    let (item, good) = world.sealed(&item, "one");
+    let fresh = vec![(item.clone(), good.clone())];
+    cache.save(wanted, fresh, at(1_000)).run().unwrap();
+    assert_eq!(world.open().0.find(&item), Some(good));
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! The runtime directory itself: made, mounted or checked, and locked against a second agent.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -10,7 +11,10 @@ use nix::sys::stat::{major, minor, stat};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::geteuid;
 
+use tracing::warn;
+
 use super::dir::{Dir, FileSystem};
+use crate::clock::BootMark;
 use crate::reconcile::{RuntimeError, RuntimeOptions};
 
 /// The runtime directory, ready to be used by this process alone.
@@ -19,6 +23,8 @@ pub(crate) struct RuntimeDir {
     pub(crate) dir: Dir,
     /// How it is kept out of swap, for people.
     pub(crate) protection: String,
+    /// Lives and dies with what is in the directory.
+    pub(crate) boot: BootMark,
     /// Held for as long as this process uses the directory.
     _lock: File,
 }
@@ -30,6 +36,7 @@ impl RuntimeDir {
         let lock = lock(&dir)?;
         Ok(Self {
             protection: protection(&options.dir, kept),
+            boot: boot_mark(&lock),
             dir,
             _lock: lock,
         })
@@ -226,6 +233,25 @@ fn lock(dir: &Dir) -> Result<File, RuntimeError> {
     }
 }
 
+/// The mark that the lock's file bears. It gets one when it has none; where there is no room for that, the
+/// next life of the agent takes itself for the first one after a boot.
+fn boot_mark(mut lock: &File) -> BootMark {
+    let mut bytes = Vec::new();
+    let read = lock.take(MOST_MARK).read_to_end(&mut bytes).is_ok();
+    if let (true, Ok(mark)) = (read, BootMark::try_from(bytes.as_slice())) {
+        return mark;
+    }
+    let mark = BootMark::new();
+    let written = lock
+        .set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| lock.write_all(mark.as_bytes()));
+    if let Err(error) = written {
+        warn!(%error, "This boot's mark cannot be written.");
+    }
+    mark
+}
+
 fn not_memory(path: &Path, mount: Option<Errno>) -> RuntimeError {
     let path = path.display();
     let tried = match mount {
@@ -259,6 +285,8 @@ fn no_swap_at_all() -> bool {
     sysinfo().is_ok_and(|machine| machine.swap_total() == 0)
 }
 
+/// More than a mark has.
+const MOST_MARK: u64 = 64;
 const LOCK: &str = "lock";
 const PAGE: u64 = 4096;
 const LEAST_INODES: u64 = 16 * 1024;

@@ -1,7 +1,9 @@
 //! One connection to the hub and the calls on it. Every call has a deadline and a bound on its
 //! answer; the watch alone stays open.
 
+use std::error::Error;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use edge_secrets_protocol::{Code, Generation, Problem, routes};
 use http::header::{ACCEPT, CONTENT_TYPE, IF_NONE_MATCH};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
@@ -193,8 +195,8 @@ impl Connection {
         if let Some(id) = last.and_then(|last| last.to_string().parse().ok()) {
             request.headers_mut().insert("last-event-id", id);
         }
-        within(what, CALL_TIMEOUT, async {
-            let response = self.send(request).await?;
+        within(what, READ_TIMEOUT, async {
+            let response = within(what, CALL_TIMEOUT, self.send(request)).await?;
             if response.status() == StatusCode::OK {
                 return Ok(WatchStream::new(response.into_body(), self.url.clone()));
             }
@@ -262,8 +264,8 @@ impl Connection {
         what: &'static str,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), HubError> {
-        within(what, CALL_TIMEOUT, async {
-            let response = self.send(request).await?;
+        within(what, READ_TIMEOUT, async {
+            let response = within(what, CALL_TIMEOUT, self.send(request)).await?;
             self.read(what, response).await
         })
         .await
@@ -291,16 +293,34 @@ impl Connection {
         response: Response<Incoming>,
     ) -> Result<(StatusCode, Bytes), HubError> {
         let status = response.status();
-        match Limited::new(response.into_body(), MAX_RESPONSE)
-            .collect()
-            .await
-        {
-            Ok(body) => Ok((status, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(HubError::Malformed {
-                what,
-                reason: "it is larger than 8 MiB",
-            }),
-            Err(error) => Err(HubError::broken(&self.url, &*error)),
+        let broken = |error: &_| HubError::broken(&self.url, error);
+        let body = collect(what, response.into_body(), broken).await?;
+        Ok((status, body))
+    }
+}
+
+/// A whole answer. It may take long, as long as something comes: over a slow link a batch of values takes
+/// minutes, and to begin again would not be faster.
+async fn collect<B: Body<Data = Bytes>>(
+    what: &'static str,
+    body: B,
+    broken: impl Fn(&(dyn Error + 'static)) -> HubError,
+) -> Result<Bytes, HubError>
+where
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut body = pin!(Limited::new(body, MAX_RESPONSE));
+    let mut whole = Vec::new();
+    loop {
+        let next = async { Ok(body.frame().await) };
+        match within(what, CALL_TIMEOUT, next).await? {
+            None => return Ok(whole.into()),
+            Some(Ok(frame)) => whole.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new())),
+            Some(Err(error)) if error.is::<LengthLimitError>() => {
+                let reason = "it is larger than 8 MiB";
+                return Err(HubError::Malformed { what, reason });
+            }
+            Some(Err(error)) => return Err(broken(&*error)),
         }
     }
 }
@@ -400,7 +420,10 @@ fn refused(what: &'static str, status: StatusCode, body: &Bytes) -> HubError {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until the answer begins, and then until more of it comes.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until all of it is there: the largest over 40 kbit/s.
+const READ_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Together they find a half-open connection within 30 s.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -409,3 +432,39 @@ const CONNECTION_WINDOW: u32 = 512 * 1024;
 const MAX_HEADERS: u32 = 16 * 1024;
 const JSON: http::HeaderValue = http::HeaderValue::from_static("application/json");
 const EVENT_STREAM: http::HeaderValue = http::HeaderValue::from_static("text/event-stream");
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Pieces that come so many seconds apart.
+    async fn collected(pieces: usize, apart: u64) -> Result<Bytes, HubError> {
+        let pieces = stream::unfold(pieces, move |left| async move {
+            sleep(Duration::from_secs(apart)).await;
+            let left = left.checked_sub(1)?;
+            Some((
+                Ok::<_, Infallible>(Frame::data(Bytes::from("0123456789"))),
+                left,
+            ))
+        });
+        let broken = |error: &(dyn Error + 'static)| HubError::Lost(error.to_string());
+        let body = StreamBody::new(pieces);
+        within("it", READ_TIMEOUT, collect("it", body, broken)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_waited_for_and_a_silent_one_is_not() {
+        assert_eq!(collected(20, 25).await.unwrap().len(), 200);
+        for (pieces, apart) in [(20, 31), (100, 25)] {
+            let error = collected(pieces, apart).await.unwrap_err();
+            assert!(matches!(error, HubError::Timeout { .. }), "{error:?}");
+        }
+    }
+}

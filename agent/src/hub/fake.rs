@@ -71,6 +71,8 @@ pub(crate) struct Answers {
     pub(crate) token: Option<String>,
     /// The life of certificates that are issued from now on, in seconds since 1970.
     pub(crate) validity: Option<(u64, u64)>,
+    /// The one certificate that is known, by its end in seconds since 1970: others are of nobody.
+    pub(crate) knows: Option<i64>,
     /// The path that gets no answer.
     pub(crate) hang: Option<&'static str>,
     /// How long every answer takes.
@@ -276,10 +278,20 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
                 .and_then(|c| c.first())
                 .cloned();
             let who = leaf.and_then(|leaf| crate::identity::certificate::inspect(&leaf).ok());
+            let end = who
+                .as_ref()
+                .map(|facts| facts.validity.not_after.as_second());
             let who = who.map(|facts| (facts.org, facts.node));
             let service = service_fn(move |request| {
                 let (shared, who) = (shared.clone(), who.clone());
-                async move { Ok::<_, Infallible>(shared.answer(who, request).await) }
+                async move {
+                    let knows = shared.answers.lock().unwrap().knows;
+                    if knows.is_some() && knows != end {
+                        let unknown = Problem::new(Code::NotEnrolled, "it is not known");
+                        return Ok(refusal(&unknown));
+                    }
+                    Ok::<_, Infallible>(shared.answer(who, request).await)
+                }
             });
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)

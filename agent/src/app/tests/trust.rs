@@ -192,6 +192,26 @@ async fn a_certificate_is_renewed_before_anything_else_when_that_is_due() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_that_the_hub_does_not_take_is_gone_once_the_former_is_taken_again() {
+    let mut hub = FakeHub::start().await;
+    let end = now() + 100;
+    hub.answers().validity = Some((now() - 1000, end));
+    let mut node = Node::new(&hub);
+    let before = node.store().current().unwrap();
+    hub.answers().validity = None;
+    hub.answers().knows = Some(i64::try_from(end).unwrap());
+    node.start(&hub);
+    hub.asked(|seen| (seen == Seen::Renew).then_some(())).await;
+    // Back to the one that the hub knows. Were the other one kept, the next that is refused would lead to it.
+    node.until(|status| status.hub.state == HubState::Connected)
+        .await;
+    let refused = node.dir.path().join("state/identity-2");
+    while refused.exists() || node.store().current().unwrap() != before {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_renewal_that_fails_keeps_nothing_else_from_going_on() {
     let mut hub = FakeHub::start().await;
     set(&hub, 1, vec![deployment("d1", "svc", &[("cred", "1")])]);

@@ -13,6 +13,17 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
+fn a_boot_has_one_mark_as_long_as_the_directory_is_there() {
+    let mut world = World::new();
+    let mark = world.reconciler().boot_mark().clone();
+    world.restart();
+    assert_eq!(*world.reconciler().boot_mark(), mark);
+    fs::write(world.dir().join("lock"), "").unwrap();
+    world.restart();
+    assert_ne!(*world.reconciler().boot_mark(), mark);
+}
+
+#[test]
 fn a_directory_that_others_may_write_to_is_refused() {
     let mut world = World::new();
     world.stop();
