@@ -114,6 +114,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Which node a certificate belongs to, revoked or not.
     async fn node_identity(&self, serial: &str) -> Result<Option<NodeIdentity>, CatalogError>;
 
+    /// Whether a node of this name was removed, and none was enrolled since.
+    async fn was_removed(&self, org: &OrgId, node: &NodeId) -> Result<bool, CatalogError>;
+
     /// Records a certificate that was renewed over the one of this `serial`, and the new sealing key
     /// where there is one. The old one stays good until the new one renews, for the node may not have
     /// kept the new one; all others stop working. Refused with `NotFound` when the node is revoked or

@@ -99,7 +99,8 @@ impl Agenda {
         self.facts.at(now);
         self.converge.at(now);
         self.report.at(now);
-        self.resync.at(now + resync);
+        // Connections that live for shorter than that do not put it off.
+        self.resync.by(now + resync);
     }
 
     /// When the next thing is to be done.

@@ -209,6 +209,11 @@ async fn enrolled(connected: &Connected, hub: &Hub) -> Result<(NodePeer, bool), 
             };
             Ok((node, *expired))
         }
+        // Nothing else tells a machine that was away to wipe what it had.
+        None if hub.catalog.was_removed(org, node).await? => Err(ApiError::new(
+            Code::NodeRevoked,
+            format!("Node {node} was removed."),
+        )),
         _ => Err(ApiError::new(
             Code::NotEnrolled,
             "This node certificate is not known here (any more): enrol again with a new token.",

@@ -165,6 +165,10 @@ impl Catalog for SqliteCatalog {
         nodes::identity(self, serial).await
     }
 
+    async fn was_removed(&self, org: &OrgId, node: &NodeId) -> Result<bool, CatalogError> {
+        nodes::was_removed(self, org, node).await
+    }
+
     async fn renew_node(
         &self,
         org: &OrgId,

@@ -35,6 +35,19 @@ pub(super) async fn identity(
     .transpose()
 }
 
+pub(super) async fn was_removed(
+    catalog: &SqliteCatalog,
+    org: &OrgId,
+    node: &NodeId,
+) -> Result<bool, CatalogError> {
+    let found = sqlx::query("SELECT 1 FROM removed_nodes WHERE org = $1 AND node = $2")
+        .bind(org.as_str())
+        .bind(node.as_str())
+        .fetch_optional(&catalog.readers)
+        .await?;
+    Ok(found.is_some())
+}
+
 pub(super) async fn list(
     conn: &mut SqliteConnection,
     org: &OrgId,

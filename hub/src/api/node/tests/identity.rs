@@ -168,7 +168,7 @@ async fn a_revoked_node_is_told_so_by_every_call() {
 }
 
 #[tokio::test]
-async fn a_certificate_stops_working_when_its_node_enrols_anew_or_is_forgotten() {
+async fn a_certificate_stops_working_when_its_node_enrols_anew_or_is_removed() {
     let (world, old) = World::deployed().await;
     let new = world.enrol("edge-01", "berlin").await;
     let refused = world.get(&old.connected, routes::BINDINGS).await.problem();
@@ -177,6 +177,13 @@ async fn a_certificate_stops_working_when_its_node_enrols_anew_or_is_forgotten()
 
     let remove = Change::RemoveNode(new.identity.node.clone());
     world.change(remove).await;
+    // Whichever of its certificates a machine has, it is to wipe what it had.
+    for known in [&new, &old] {
+        let refused = world.get(&known.connected, routes::BINDINGS).await;
+        assert_eq!(refused.problem().code, Code::NodeRevoked);
+    }
+    let again = world.enrol("edge-01", "berlin").await;
+    world.get(&again.connected, routes::BINDINGS).await.ok();
     let refused = world.get(&new.connected, routes::BINDINGS).await.problem();
     assert_eq!(refused.code, Code::NotEnrolled);
 }

@@ -168,7 +168,8 @@ async fn revoke(node: &NodeId, session: &mut Session<'_>) -> Result<(), Error> {
 
 async fn remove(node: &NodeId, session: &mut Session<'_>) -> Result<(), Error> {
     session.ui.confirm(&format!(
-        "Forget node {node}? To come back it must enrol again."
+        "Forget node {node}? It wipes what it has as soon as it hears of it; to come back it must \
+         enrol again."
     ))?;
     let target = route(paths::NODE, node, session);
     session.client.command(Method::DELETE, target).await?;
