@@ -137,13 +137,14 @@ fn build_with(
     };
     identity.check_configured(&config.node)?;
     if identity.sealing.all().is_empty() {
-        let reason = "its key is encrypted under a credential edge-secrets-key that this process \
-                      was not given, or under another one; the next renewal brings a new key";
+        let why = identity.sealing_lost.as_deref().unwrap_or("it has no key");
+        let reason =
+            format!("{why}; the next renewal, at the first contact with the hub, brings a new key");
         warn!(
             reason,
             "What is kept for times without a hub cannot be opened."
         );
-        SealedCache::give_up(&config.state_dir, reason);
+        SealedCache::give_up(&config.state_dir, &reason);
     }
     let counters = Arc::new(Counters::default());
     let mut reconciler = Reconciler::open(&config.runtime())?;

@@ -164,8 +164,21 @@ impl SealedCache {
         kept.inspect_err(|error| {
             warn!(file = %path.display(), %error, "A kept value cannot be used; it is fetched again.");
             self.state().values.remove(item);
+            clear_away(&path);
         })
         .ok()
+    }
+
+    /// The value cannot be opened: it is not kept any more, and its file is replaced when it comes again.
+    pub(crate) fn disown(&self, item: &FetchItem) {
+        if self.state().values.remove(item) {
+            let path = self.0.dir.join(file_name(item));
+            warn!(
+                file = %path.display(),
+                "A kept value cannot be used: no key here opens it, or it is damaged. It is fetched again."
+            );
+            clear_away(&path);
+        }
     }
 
     /// The values that should be kept and are not, but for those that end: some of them are made anew
@@ -413,6 +426,14 @@ fn set_aside(dir: &Path, reason: &str) {
             %reason, %error, dir = %dir.display(),
             "The sealed cache cannot be used, nor set aside."
         ),
+    }
+}
+
+/// Makes room for another one. What cannot be removed is in the way of that, and is told then.
+fn clear_away(path: &Path) {
+    // Whatever it is.
+    if remove_file(path).is_err() {
+        remove_all(path).ok();
     }
 }
 

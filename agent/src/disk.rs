@@ -80,7 +80,15 @@ pub(crate) fn overwrite(path: &Path) -> io::Result<()> {
             file.write_all(&vec![0; len.min(MOST_OVERWRITTEN)])?;
             file.sync_all()
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Not there, or no file: nothing to overwrite.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+            ) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

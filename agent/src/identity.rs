@@ -12,6 +12,7 @@ pub mod renewal;
 mod sealing;
 mod store;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edge_secrets_protocol::{NodeId, OrgId, PublicKey};
@@ -42,6 +43,8 @@ pub struct NodeIdentity {
     pub sealing: SealingKeys,
     /// How the sealing key in use is kept.
     pub custody: SealingKeyCustody,
+    /// Why the sealing key in use opens nothing, where it does not.
+    pub sealing_lost: Option<String>,
     /// Stands for the enrolment, over renewals: its first sealing key's public half.
     pub enrolment: PublicKey,
     /// How to connect to the hub.
@@ -59,6 +62,18 @@ pub enum IdentityError {
     /// A file is not what it should be.
     #[error("{0} is malformed; enrol again")]
     Malformed(&'static str),
+    /// A file of the identity in use is damaged, or not there. What services read is left as it is.
+    #[error(
+        "{}: {reason}. What services read stays. Put the file back as it was, or enrol again: get a token \
+         with `edge-secrets node token NODE`, then `edge-secrets-agent enroll --force --token -`",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The configuration speaks of another node.
     #[error(
         "the certificate is of node {certified}, the configuration (node.org, node.id) says \
@@ -78,17 +93,39 @@ pub enum IdentityError {
     Tls(#[from] rustls::Error),
 }
 
+impl IdentityError {
+    /// Says which file of the set in `dir` it is about.
+    fn of_set(self, dir: &Path) -> Self {
+        let (name, reason) = match self {
+            Self::Certificate(error) => ("node.crt", error.to_string()),
+            Self::Malformed(name) => (name, "it is malformed".to_owned()),
+            Self::Tls(error) => {
+                let reason = format!("it does not fit node.crt and ca.crt beside it: {error}");
+                ("node.key", reason)
+            }
+            other => return other,
+        };
+        let path = dir.join(name);
+        Self::Damaged { path, reason }
+    }
+}
+
 impl NodeIdentity {
     /// Reads what the store keeps; `None` when the node is not enrolled.
     ///
     /// # Errors
     /// When something is there and cannot be used.
     pub fn load(store: &Store) -> Result<Option<Self>, IdentityError> {
-        let Some((set, stored)) = store.load()? else {
+        let loaded = store.load().map_err(|error| match error.lost() {
+            Some((path, reason)) => IdentityError::Damaged { path, reason },
+            None => error.into(),
+        });
+        let Some((set, stored)) = loaded? else {
             return Ok(None);
         };
         let (next, former) = store.other_sealing_keys(set)?;
-        let (facts, tls) = ready(&stored.key, &stored.certificate, &stored.trust_bundle)?;
+        let ready = ready(&stored.key, &stored.certificate, &stored.trust_bundle);
+        let (facts, tls) = ready.map_err(|error| error.of_set(&store.set_dir(set)))?;
         let sealing = stored.sealing;
         Ok(Some(Self {
             org: facts.org,
@@ -96,6 +133,7 @@ impl NodeIdentity {
             validity: facts.validity,
             sealing: SealingKeys::new(sealing.key, next, former),
             custody: sealing.custody,
+            sealing_lost: sealing.lost,
             enrolment: stored.enrolment,
             tls: Arc::new(tls),
             set,
@@ -127,7 +165,9 @@ fn ready(
     let leaf = chain.first().ok_or(IdentityError::Malformed("node.crt"))?;
     let facts = certificate::inspect(leaf)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_| IdentityError::Malformed("node.key"))?;
+        .ok()
+        .filter(|key| tls::is_key(key))
+        .ok_or(IdentityError::Malformed("node.key"))?;
     let tls = tls::with_identity(&authorities, chain, key)?;
     Ok((facts, tls))
 }

@@ -80,6 +80,8 @@ pub struct Reconciler {
     unnoted: BTreeSet<ConsumerId>,
     /// The generation that is worked through.
     worked: Generation,
+    /// Values that no key here opens.
+    unopened: BTreeSet<FetchItem>,
     counters: Arc<Counters>,
 }
 
@@ -124,6 +126,7 @@ impl Reconciler {
             sealed: BTreeMap::new(),
             unnoted: BTreeSet::new(),
             worked: Generation::default(),
+            unopened: BTreeSet::new(),
             counters: Arc::default(),
         };
         reconciler.verify();
@@ -205,6 +208,11 @@ impl Reconciler {
     /// What tells this boot's notes from those of others.
     pub(crate) fn boot_mark(&self) -> &BootMark {
         self.delivery.boot_mark()
+    }
+
+    /// The values that came since this was asked last and that no key here opens.
+    pub(crate) fn take_unopened(&mut self) -> BTreeSet<FetchItem> {
+        std::mem::take(&mut self.unopened)
     }
 
     /// The newest generation that anything delivered is of.

@@ -3,6 +3,7 @@
 mod background;
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -30,19 +31,42 @@ use crate::managers::ManagerName;
 use crate::managers::embedded::{Embedded, KeptSession};
 use crate::managers::session::Kept;
 use crate::observe::Hints;
-use crate::pki::{Pki, PkiError};
+use crate::pki::{CA_CERTIFICATE_FILE, Pki, PkiError};
 use crate::server::tls::ServerCertificate;
 use crate::server::{Server, ServerError, Stop};
 
 /// Why the hub does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The data directory is not one that `init` made, or is damaged.
+    /// The data directory is not one that `init` made.
     #[error("{}: {reason}. `edge-secrets-hub init --data-dir DIR` makes a data directory", path.display())]
     DataDir {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the data directory is not what was written. It is left as it is.
+    #[error(
+        "{}: {reason}. Nothing was changed: put the file back as it was, or bring a backup back into a \
+         new directory (edge-secrets-hub restore)",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The data directory cannot be written just now.
+    #[error(
+        "{}: {reason}. A hub needs a data directory that it can write: make room, or mount it so",
+        path.display()
+    )]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
         reason: String,
     },
     /// Another hub serves this data directory.
@@ -75,12 +99,41 @@ pub enum AppError {
 }
 
 impl AppError {
+    /// A file that cannot be used: damaged, where the rest of a hub is there.
+    pub(crate) fn unfit(path: &Path, reason: String) -> Self {
+        let rest = [CA_CERTIFICATE_FILE, DATABASE_FILE, MASTER_KEY_FILE];
+        let mut rest = rest.iter().map(|name| path.with_file_name(name));
+        let path = path.to_owned();
+        match rest.any(|other| other != path && other.exists()) {
+            true => Self::Damaged { path, reason },
+            false => Self::DataDir { path, reason },
+        }
+    }
+
+    fn of_pki(error: PkiError) -> Self {
+        match error {
+            PkiError::File { path, reason } => Self::unfit(&path, reason),
+            other => Self::Pki(other),
+        }
+    }
+
+    fn of_database(path: &Path, error: CatalogError) -> Self {
+        match error {
+            CatalogError::Storage(reason) => Self::unfit(path, reason),
+            other => Self::Disk {
+                path: path.to_owned(),
+                reason: other.to_string(),
+            },
+        }
+    }
+
     /// Whether trying again without changing something is in vain.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
             Self::DataDir { .. }
+                | Self::Damaged { .. }
                 | Self::OtherMasterKey(_)
                 | Self::Managers(_)
                 | Self::Pki(PkiError::File { .. })
@@ -107,19 +160,12 @@ pub struct Bound {
 pub async fn build(config: Config) -> Result<Bound, AppError> {
     let dir = config.data_dir.clone();
     let lock = serving(&dir)?;
-    let pki = Pki::load(&dir, config.trust_domain.clone())?;
+    let pki = Pki::load(&dir, config.trust_domain.clone()).map_err(AppError::of_pki)?;
     let sealing_key = key(&dir.join(SEALING_KEY_FILE), |bytes| {
         SealingKey::from_bytes(bytes).ok()
     })?;
-    let database = dir.join(DATABASE_FILE);
-    if !database.exists() {
-        return Err(AppError::DataDir {
-            path: database,
-            reason: "there is no database".into(),
-        });
-    }
     let certificate = Arc::new(ServerCertificate::issue(&pki, &config.server_names)?);
-    let catalog = Arc::new(SqliteCatalog::open(&database).await?);
+    let catalog = Arc::new(database(&dir).await?);
     let master = match keys::settle(&dir, &catalog).await {
         Ok(master) => master,
         Err(error) => {
@@ -171,6 +217,19 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
         desk,
         _lock: lock,
     })
+}
+
+/// The database of a data directory, which must be there and sound.
+///
+/// # Errors
+/// When it is not, or the disk fails.
+pub(crate) async fn database(dir: &Path) -> Result<SqliteCatalog, AppError> {
+    let path = dir.join(DATABASE_FILE);
+    if !path.exists() {
+        return Err(AppError::unfit(&path, "there is no database".into()));
+    }
+    let opened = SqliteCatalog::open_sound(&path).await;
+    opened.map_err(|error| AppError::of_database(&path, error))
 }
 
 impl Bound {
@@ -278,9 +337,14 @@ pub(crate) fn alone(dir: &Path) -> Result<File, AppError> {
 
 fn lock(dir: &Path, name: &str, held: impl FnOnce() -> AppError) -> Result<File, AppError> {
     let path = dir.join(name);
-    let unfit = |error: &std::io::Error| AppError::DataDir {
-        path: path.clone(),
-        reason: error.to_string(),
+    let unfit = |error: &std::io::Error| {
+        let (path, reason) = (path.clone(), error.to_string());
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+                AppError::Disk { path, reason }
+            }
+            _ => AppError::DataDir { path, reason },
+        }
     };
     let file = File::options()
         .create(true)
@@ -297,10 +361,7 @@ fn lock(dir: &Path, name: &str, held: impl FnOnce() -> AppError) -> Result<File,
 }
 
 pub(crate) fn key<K>(path: &Path, read: impl FnOnce(&[u8]) -> Option<K>) -> Result<K, AppError> {
-    let unfit = |reason: String| AppError::DataDir {
-        path: path.into(),
-        reason,
-    };
+    let unfit = |reason: String| AppError::unfit(path, reason);
     let bytes = Zeroizing::new(std::fs::read(path).map_err(|error| unfit(error.to_string()))?);
     crate::managers::credential::expect_private(path).map_err(unfit)?;
     read(&bytes).ok_or_else(|| unfit("the key is malformed".into()))

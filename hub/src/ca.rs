@@ -20,7 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use crate::app::{self, AppError, DATABASE_FILE};
+use crate::app::{self, AppError};
 use crate::backup::{BackupError, expect_owner};
 use crate::catalog::Catalog;
 use crate::catalog::sqlite::{Holder, KnownCertificate, SqliteCatalog};
@@ -133,9 +133,7 @@ impl Desk {
         if alone {
             rotation::settle(dir)?;
         }
-        let catalog = SqliteCatalog::open(&dir.join(DATABASE_FILE))
-            .await
-            .map_err(BackupError::from)?;
+        let catalog = app::database(dir).await?;
         Ok(Self {
             config,
             catalog,

@@ -219,6 +219,11 @@ impl Config {
             reason,
         };
         let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+        // Defaults alone would be another hub, at another address.
+        if text.trim().is_empty() {
+            let reason = "it is empty; put it back as it was, or write `{}` for a hub of defaults";
+            return Err(refused(reason.into()));
+        }
         Self::parse(&text, path)
     }
 

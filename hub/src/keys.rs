@@ -61,7 +61,7 @@ pub async fn rotate_master_key(config: &Path) -> Result<u64, BackupError> {
     for left in LEFT_BY_BACKUPS {
         disk::remove(&dir.join(left))?;
     }
-    let catalog = SqliteCatalog::open(&dir.join(app::DATABASE_FILE)).await?;
+    let catalog = app::database(&dir).await?;
     let rotated = async {
         let old = settle(&dir, &catalog).await?;
         let new = MasterKey::generate().map_err(io::Error::other)?;

@@ -121,8 +121,16 @@ impl Pki {
         let pem = read(&data_dir.join(CA_CERTIFICATE_FILE))?;
         let path = data_dir.join(CA_KEY_FILE);
         let key = Zeroizing::new(read(&path)?);
-        credential::expect_private(&path).map_err(|reason| PkiError::File { path, reason })?;
-        let at_work = Authority::from_pem(&pem, &key)?;
+        let unfit = |path: &Path, reason: &str| PkiError::File {
+            path: path.into(),
+            reason: reason.into(),
+        };
+        credential::expect_private(&path).map_err(|reason| unfit(&path, &reason))?;
+        KeyPair::from_pem(&key).map_err(|_| unfit(&path, "the CA key is malformed"))?;
+        let at_work = Authority::from_pem(&pem, &key).map_err(|error| match error {
+            PkiError::Authority(reason) => unfit(&data_dir.join(CA_CERTIFICATE_FILE), &reason),
+            other => other,
+        })?;
         let Some(rotation) = rotation else {
             return Ok(Self::of(at_work, None, trust_domain));
         };

@@ -88,13 +88,16 @@ impl Node {
     }
 
     fn run_by(&mut self, command: &Command, order: Order) {
+        let (state, runtime) = (self.agent.state_dir(), self.agent.runtime_dir().to_owned());
+        self.run_tracing(command, &[&state, &runtime], order);
+    }
+
+    fn run_tracing(&mut self, command: &Command, dirs: &[&Path], order: Order) {
         // What was said in a former life was looked at then.
         if let Ok(log) = File::options().write(true).open(self.agent.log()) {
             log.set_len(0).expect("a log file");
         }
-        let state = self.agent.state_dir();
-        let dirs = [state.as_path(), self.agent.runtime_dir()];
-        let (cut, mut command) = Cut::command(self.agent.place(), &dirs, order, command);
+        let (cut, mut command) = Cut::command(self.agent.place(), dirs, order, command);
         self.agent.run_as(&mut command);
         self.cut = Some(cut);
     }

@@ -31,6 +31,7 @@ mod secrets_api;
 mod services;
 mod soak;
 mod stillborn;
+mod storage;
 mod whole;
 mod wipe;
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         services::trials,
         soak::trials,
         stillborn::trials,
+        storage::trials,
         whole::trials,
         wipe::trials,
     ] {

@@ -52,6 +52,11 @@ impl Due {
         wait
     }
 
+    /// Nothing is to be done now; should it be again, then as after the failures before.
+    pub(super) fn rest(&mut self) {
+        self.at = None;
+    }
+
     pub(super) fn done(&mut self) {
         self.backoff.succeeded();
         self.at = None;

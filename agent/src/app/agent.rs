@@ -67,6 +67,8 @@ pub(super) struct Agent {
     /// When that was looked at.
     renewal_seen: Now,
     files: FileWatch,
+    /// When a renewal was asked for because nothing here opened what the hub sent.
+    pub(super) keys_asked: Option<Instant>,
     /// Rings when somebody asks the agent to look at everything again.
     asked: Arc<Notify>,
     /// Files are looked at then, though nobody said that they changed.
@@ -125,6 +127,7 @@ impl Agent {
             tick_at: None,
             alarm: Alarm::default(),
             files: FileWatch::new(),
+            keys_asked: None,
             asked: Arc::new(Notify::new()),
             look_at: Instant::now() + LOOK,
             renewal: renewal::Plan::found(validity, random()),

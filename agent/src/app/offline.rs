@@ -198,6 +198,9 @@ impl Agent {
             self.reconciler
                 .deliver(org, node, &keys, &found, Now::read());
         }
+        for item in self.reconciler.take_unopened() {
+            cache.disown(&item);
+        }
     }
 
     /// What the node should not have any more leaves the cache before it is wiped, so that no crash in
@@ -236,9 +239,16 @@ impl Agent {
             Ok(saved) => saved.err().map(|error| error.to_string()),
             Err(_) => Some(WRITER_ENDED.into()),
         };
+        let lacks = |cache: &SealedCache, desired| !cache.lacks(desired).is_empty();
+        let complete = match (&self.offline.cache, &self.desired) {
+            (Some(cache), Some(desired)) => !lacks(cache, desired),
+            _ => true,
+        };
         match &error {
             Some(_) => drop(self.agenda.keep.failed(Instant::now())),
-            None => self.agenda.keep.done(),
+            None if complete => self.agenda.keep.done(),
+            // What failed was perhaps just the value that is fetched again now: each time later.
+            None => self.agenda.keep.rest(),
         }
         let so = if self.exceeds() { RESURFACES } else { LACKS };
         self.offline.failed(error, so);

@@ -297,6 +297,9 @@ impl Agent {
             for (item, result) in &fetched {
                 self.offline.arrived(item, result);
             }
+            if !self.reconciler.take_unopened().is_empty() {
+                self.need_other_keys();
+            }
             self.tick();
             answered.extend(fetched.into_iter().map(|(item, _)| item));
             wanted = self.reconciler.again();
@@ -343,6 +346,20 @@ impl Agent {
                 Ok(())
             }
         }
+    }
+
+    /// The hub seals to a key that this node has not: its own is damaged, or it was brought back from a
+    /// copy of before it changed. A renewal brings another one, and tells it the hub.
+    fn need_other_keys(&mut self) {
+        let now = Instant::now();
+        if self.keys_asked.is_some_and(|asked| now < asked + KEYS_GAP) {
+            return;
+        }
+        self.keys_asked = Some(now);
+        warn!(
+            "No sealing key here opens what the hub sends; the certificate is renewed, with another key."
+        );
+        self.agenda.renew.at(now);
     }
 
     /// Looks without being asked to: at what lies on tmpfs, at the hub, at the clock.
@@ -410,6 +427,8 @@ fn end_of(error: HubError) -> End {
 const RESYNC: Duration = Duration::from_secs(600);
 /// What is on its way is asked for at least that often.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A new sealing key that helps nothing is not followed by another one at once.
+const KEYS_GAP: Duration = Duration::from_secs(3600);
 /// A hub whose certificates are due at once must not be asked all the time.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);
 const OLDER: &str = "it is older than what this node has followed already: the hub's data was put back, or it is the \

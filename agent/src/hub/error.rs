@@ -227,7 +227,8 @@ impl fmt::Display for TlsFault {
             ),
             Self::HubOtherAuthority => f.write_str(
                 "the hub's certificate is not from the CA this node trusts: hub.url names another \
-                 hub, something stands between, or the hub was set up anew (then enrol again)",
+                 hub, something stands between, the hub was set up anew (then enrol again), or \
+                 ca.crt of this node's identity is damaged (then too)",
             ),
             Self::IdentityExpired => f.write_str(
                 "the hub says this node's certificate has expired, or a clock is wrong; enrol \

@@ -16,6 +16,14 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// Whether it is a private key at all.
+#[must_use]
+pub fn is_key(key: &PrivateKeyDer<'_>) -> bool {
+    let provider = provider();
+    let read = provider.key_provider.load_private_key(key.clone_key());
+    read.is_ok()
+}
+
 /// How to connect as an enrolled node.
 ///
 /// # Errors

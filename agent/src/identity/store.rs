@@ -73,8 +73,17 @@ impl StoreError {
     fn is_lost(&self) -> bool {
         matches!(
             self.source.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory
         )
+    }
+
+    /// The file that is lost, and how.
+    pub(super) fn lost(&self) -> Option<(PathBuf, String)> {
+        let reason = match self.source.kind() {
+            io::ErrorKind::InvalidData => "it is damaged".to_owned(),
+            _ => self.source.to_string(),
+        };
+        self.is_lost().then(|| (self.path.clone(), reason))
     }
 }
 
@@ -131,10 +140,19 @@ impl Store {
         let Some(set) = self.current()? else {
             return Ok(None);
         };
-        Ok(Some((set, self.load_set(set)?)))
+        let sealing = self.sealing_key(set, SEALING_KEY).or_else(|error| {
+            // The certificate's key is what the node is known by: with it comes another one.
+            let (path, reason) = error.lost().ok_or(error)?;
+            Ok(StoredKey {
+                key: None,
+                custody: self.custody.wanted(),
+                lost: Some(format!("{}: {reason}", path.display())),
+            })
+        })?;
+        Ok(Some((set, self.load_set(set, sealing)?)))
     }
 
-    fn load_set(&self, set: SetNumber) -> Result<Stored, StoreError> {
+    fn load_set(&self, set: SetNumber, sealing: StoredKey) -> Result<Stored, StoreError> {
         let dir = self.set_dir(set);
         let text = |name: &str| -> Result<Zeroizing<String>, StoreError> {
             let path = dir.join(name);
@@ -143,13 +161,17 @@ impl Store {
                 .map_err(|_| failed("not text:", &path, io::ErrorKind::InvalidData.into()))?;
             Ok(Zeroizing::new(text.to_owned()))
         };
-        let sealing = self.sealing_key(set, SEALING_KEY)?;
         let enrolment = dir.join(ENROLMENT);
-        let enrolment = match (disk::read(&enrolment, MAX_FILE), &sealing.key) {
-            (Ok(bytes), _) => PublicKey::from_bytes(&bytes).map_err(|_| malformed(&enrolment))?,
-            // Of a time before sealing keys changed.
-            (Err(error), Some(key)) if error.kind() == io::ErrorKind::NotFound => key.public(),
-            (Err(error), _) => return Err(failed("cannot read", &enrolment, error)),
+        let read_enrolment = || {
+            let bytes = read(&enrolment)?;
+            PublicKey::from_bytes(&bytes).map_err(|_| malformed(&enrolment))
+        };
+        let enrolment = match (read_enrolment(), &sealing.key) {
+            (Ok(enrolment), _) => enrolment,
+            // Of a time before sealing keys changed, or lost: what was kept then counts as another's, and
+            // is fetched anew.
+            (Err(error), Some(key)) if error.is_lost() => key.public(),
+            (Err(error), _) => return Err(error),
         };
         Ok(Stored {
             key: text(NODE_KEY)?,
@@ -210,7 +232,10 @@ impl Store {
         former.sort_unstable_by(|a, b| b.cmp(a));
         // A kill while one was written has left a part of it.
         let whole = |set: &SetNumber| {
-            let stored = self.load_set(*set).ok();
+            let sealing = self.sealing_key(*set, SEALING_KEY);
+            let stored = sealing
+                .and_then(|sealing| self.load_set(*set, sealing))
+                .ok();
             stored.is_some_and(|s| ready(&s.key, &s.certificate, &s.trust_bundle).is_ok())
         };
         let Some(former) = former.into_iter().find(whole) else {
@@ -286,7 +311,7 @@ impl Store {
         list().map_err(|error| failed("cannot list", &self.dir, error))
     }
 
-    fn set_dir(&self, set: SetNumber) -> PathBuf {
+    pub(super) fn set_dir(&self, set: SetNumber) -> PathBuf {
         self.dir.join(set_name(set))
     }
 }

@@ -252,7 +252,8 @@ async fn a_key_that_does_not_fit_its_certificate_is_refused() {
     let store = Store::new(dir.path());
     store.install(&material).unwrap();
     let error = NodeIdentity::load(&store).err().unwrap();
-    assert!(matches!(error, IdentityError::Tls(_)), "{error}");
+    assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("node.key"), "{error}");
 }
 
 #[tokio::test]
@@ -261,14 +262,39 @@ async fn a_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::new(dir.path());
     store.install(&hub.issue("myorg", "edge-01")).unwrap();
-    for file in ["node.key", "node.crt", "ca.crt", "sealing.key", "enrolment"] {
+    let names = ["node.key", "node.crt", "ca.crt", "sealing.key", "enrolment"];
+    let enrolment = NodeIdentity::load(&store).unwrap().unwrap().enrolment;
+    for file in names {
         let path = dir.path().join("identity").join(file);
         let kept = fs::read(&path).unwrap();
         fs::write(&path, "no").unwrap();
-        let error = NodeIdentity::load(&store).err().unwrap();
-        assert!(error.to_string().contains(file), "{error}");
+        match (file, NodeIdentity::load(&store)) {
+            // Another one comes with the next renewal.
+            ("sealing.key", loaded) => {
+                let identity = loaded.unwrap().unwrap();
+                assert!(identity.sealing.all().is_empty());
+                assert!(identity.enrolment == enrolment);
+                let lost = identity.sealing_lost.unwrap();
+                assert!(lost.contains("sealing.key: it is damaged"), "{lost}");
+            }
+            ("enrolment", loaded) => assert!(loaded.unwrap().is_some()),
+            (_, loaded) => {
+                let error = loaded.err().unwrap().to_string();
+                assert!(
+                    error.contains(file) && error.contains("enroll --force"),
+                    "{error}"
+                );
+            }
+        }
         fs::write(&path, kept).unwrap();
     }
+    // Nothing says any more whose it is.
+    for file in ["sealing.key", "enrolment"] {
+        fs::write(dir.path().join("identity").join(file), "no").unwrap();
+    }
+    let error = NodeIdentity::load(&store).err().unwrap().to_string();
+    assert!(error.contains("enrolment"), "{error}");
+    store.install(&hub.issue("myorg", "edge-01")).unwrap();
     assert!(NodeIdentity::load(&store).unwrap().is_some());
 }
 

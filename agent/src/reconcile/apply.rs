@@ -316,7 +316,12 @@ impl Reconciler {
             .buffer
             .room(len.saturating_add(bound(len)))
             .map_err(|e| reject(&e))?;
-        let len = open(item, sealed, opener, &mut room, len).map_err(|e| reject(&e))?;
+        let len = open(item, sealed, opener, &mut room, len).map_err(|error| {
+            if error == SealError::Rejected {
+                self.unopened.insert(item.clone());
+            }
+            reject(&error)
+        })?;
         let (payload, out) = room.split_at_mut(len);
         for page in pages {
             let Some((_, format)) = page.target.secrets.get(name) else {
@@ -400,7 +405,12 @@ impl Reconciler {
                 let Some((part, tail)) = rest.split_at_mut_checked(len) else {
                     return Err(reject(&"there is too little room"));
                 };
-                let len = open(&item, sealed, opener, part, len).map_err(|e| reject(&e))?;
+                let len = open(&item, sealed, opener, part, len).map_err(|error| {
+                    if error == SealError::Rejected {
+                        self.unopened.insert(item.clone());
+                    }
+                    reject(&error)
+                })?;
                 let fields = Fields::decode(part.get(..len).unwrap_or_default());
                 secrets.push((name, fields.map_err(|e| reject(&e))?));
                 rest = tail;

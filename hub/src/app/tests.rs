@@ -220,6 +220,10 @@ async fn a_second_hub_on_the_same_data_is_refused() {
 #[tokio::test]
 async fn a_directory_that_init_did_not_make_is_named_with_what_to_do() {
     let (_room, config) = data_dir().await;
+    let (empty, mut other) = (tempfile::tempdir().unwrap(), config.clone());
+    other.data_dir = empty.path().to_owned();
+    let refused = build(other).await.err().unwrap().to_string();
+    assert!(refused.contains("edge-secrets-hub init"), "{refused}");
     for missing in [MASTER_KEY_FILE, SEALING_KEY_FILE, DATABASE_FILE] {
         let path = config.data_dir.join(missing);
         let aside = config.data_dir.join("aside");
@@ -227,7 +231,10 @@ async fn a_directory_that_init_did_not_make_is_named_with_what_to_do() {
         let refused = build(config.clone()).await.err().unwrap();
         assert!(refused.is_configuration());
         let text = refused.to_string();
-        assert!(text.contains(missing) && text.contains("init"), "{text}");
+        assert!(
+            text.contains(missing) && text.contains("edge-secrets-hub restore"),
+            "{text}"
+        );
         std::fs::rename(&aside, &path).unwrap();
     }
     std::fs::write(config.data_dir.join(MASTER_KEY_FILE), b"short").unwrap();

@@ -18,6 +18,7 @@ mod nodes;
 mod placement;
 mod rows;
 mod secrets;
+mod sound;
 mod users;
 mod wrapped;
 mod write;
@@ -114,9 +115,20 @@ impl SqliteCatalog {
     }
 
     async fn write(&self) -> Result<Write, CatalogError> {
-        let tx = self.writer.begin_with(BEGIN).await?;
+        let tx = match self.begin().await {
+            // A connection that was opened while the disk was read-only stays so for ever.
+            Err(CatalogError::Disk(_)) => {
+                self.writer.acquire().await?.close().await?;
+                self.begin().await?
+            }
+            begun => begun?,
+        };
         let bells = (Arc::clone(&self.bell), Arc::clone(&self.behind_bell));
         Ok(Write::new(tx, bells.0, bells.1))
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, CatalogError> {
+        Ok(self.writer.begin_with(BEGIN).await?)
     }
 
     /// One consistent view over several statements.

@@ -11,7 +11,7 @@ use edge_secrets_protocol::OrgId;
 use super::{
     ADMIN, ADMIN_CERTIFICATE_FILE, ADMIN_KEY_FILE, Admin, CONTEXT_FILE, InitError, fill, url,
 };
-use crate::app::{self, AppError, DATABASE_FILE};
+use crate::app::{self, AppError};
 use crate::backup::{BackupError, expect_owner};
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError};
@@ -103,13 +103,7 @@ pub async fn add_org(wanted: &AddOrg) -> Result<Added, AddOrgError> {
     let _serving = app::serving(dir)?;
     let _alone = app::alone(dir)?;
     let pki = Pki::load(dir, config.trust_domain.clone())?;
-    let database = dir.join(DATABASE_FILE);
-    if !database.exists() {
-        let reason = "there is no database".to_owned();
-        let path = database;
-        return Err(AppError::DataDir { path, reason }.into());
-    }
-    let catalog = SqliteCatalog::open(&database).await?;
+    let catalog = app::database(dir).await?;
     let added = add_to(&catalog, &config, &pki, wanted).await;
     catalog.close().await;
     added

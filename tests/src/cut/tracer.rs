@@ -240,10 +240,11 @@ impl Tracer {
     }
 }
 
-/// Whether the kernel could give this error here. Removing needs no room, nor does opening what is there.
+/// Whether the kernel could give this error here. Removing needs no room, nor does opening what is there,
+/// which a disk that is read-only refuses all the same: what makes a file wants to write it.
 fn could_fail(act: &Act, errno: i32) -> bool {
     if act.call.starts_with("open") && act.path.exists() {
-        return false;
+        return errno == libc::EROFS;
     }
     let for_room = matches!(errno, libc::ENOSPC | libc::EDQUOT);
     !(for_room && matches!(act.kind, Kind::Remove | Kind::Mode))

@@ -14,6 +14,8 @@ pub(in crate::identity) struct StoredKey {
     pub(in crate::identity) key: Option<SealingKey>,
     /// How it is kept.
     pub(in crate::identity) custody: SealingKeyCustody,
+    /// Why there is no key, where there is none.
+    pub(in crate::identity) lost: Option<String>,
 }
 
 impl Store {
@@ -30,12 +32,17 @@ impl Store {
         }
         let custody = self.custody.kind_of(&file);
         let Some(bytes) = self.custody.decode(&place(set, name), &file) else {
-            return Ok(StoredKey { key: None, custody });
+            return Ok(StoredKey {
+                key: None,
+                custody,
+                lost: Some(LOCKED.to_owned()),
+            });
         };
         let key = SealingKey::from_bytes(&bytes).map_err(|_| malformed(&path))?;
         Ok(StoredKey {
             key: Some(key),
             custody,
+            lost: None,
         })
     }
 
@@ -74,7 +81,7 @@ impl Store {
             return Err(failed("not in use any more:", &dir, gone));
         }
         let stored = match self.sealing_key(current, SEALING_NEXT) {
-            Ok(StoredKey { key, custody }) => key.map(|key| (key, custody)),
+            Ok(StoredKey { key, custody, .. }) => key.map(|key| (key, custody)),
             // Not there, or cut off before anybody was told.
             Err(error) if error.is_lost() => None,
             Err(error) => return Err(error),
@@ -98,3 +105,6 @@ impl Store {
 pub(super) fn place(set: SetNumber, name: &str) -> String {
     format!("{}/{name}", super::set_name(set))
 }
+
+const LOCKED: &str = "its key is encrypted under a credential edge-secrets-key that this process was not given, \
+                      or under another one";

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::rows::Columns;
-use super::{BUSY_TIMEOUT, SqliteCatalog, keep_private};
+use super::{BUSY_TIMEOUT, SqliteCatalog, keep_private, sound};
 use crate::catalog::CatalogError;
 use crate::catalog::records::{Actor, NewAudit};
 use crate::disk;
@@ -30,6 +30,7 @@ impl SqliteCatalog {
     /// # Errors
     /// When either cannot be used.
     pub async fn copy(path: &Path, to: &Path) -> Result<(), CatalogError> {
+        sound::look(path)?;
         disk::remove(to)
             // An empty file is taken as it is: with its mode.
             .and_then(|()| keep_private(to))
@@ -147,7 +148,10 @@ impl SqliteCatalog {
     }
 }
 
-async fn connect(path: &Path, read_only: bool) -> Result<SqliteConnection, CatalogError> {
+pub(super) async fn connect(
+    path: &Path,
+    read_only: bool,
+) -> Result<SqliteConnection, CatalogError> {
     Ok(SqliteConnectOptions::new()
         .filename(path)
         .read_only(read_only)
