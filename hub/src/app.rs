@@ -288,11 +288,11 @@ impl Bound {
     }
 }
 
-/// Exchanges the server's certificate in time. Looks once a day, by the wall clock: a timer of
-/// months would not count the days that the machine slept.
+/// Exchanges the server's certificate in time. Looks often, by the wall clock: a timer of months would not
+/// count the days that the machine slept, and a clock that was wrong at the start may have been set since.
 async fn renew(hub: Arc<Hub>, certificate: Arc<ServerCertificate>) {
     loop {
-        sleep(Duration::from_secs(86_400)).await;
+        sleep(LOOK).await;
         match certificate.renew_if_due(&hub.pki, &hub.config.server_names, clock::now()) {
             Ok(true) => info!("The server's certificate is renewed."),
             Ok(false) => {}
@@ -375,6 +375,8 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// How often the server's certificate is looked at.
+const LOOK: Duration = Duration::from_secs(15);
 /// The key that wraps the keys of all embedded secrets: raw bytes.
 pub const MASTER_KEY_FILE: &str = "master.key";
 /// The key that opens what operators send: raw bytes.

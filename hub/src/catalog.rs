@@ -274,6 +274,15 @@ pub trait Catalog: Send + Sync + 'static {
     /// Delivery does not hang on it: whoever resolves compares the end with the time.
     async fn expire_secrets(&self, now: Timestamp) -> Result<Expiry, CatalogError>;
 
+    /// Takes announcements back that a wrong clock made: of every secret whose announced end is after
+    /// `now`, at most [`MAX_EXPIRING`](records::MAX_EXPIRING) by one call. In one transaction it raises the
+    /// generation of every node with a binding that resolves to such a secret and writes an audit record
+    /// `secret.revive` of the hub's. May look at all secrets.
+    async fn revive_secrets(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<records::EndedSecret>, CatalogError>;
+
     /// Removes a secret with its metadata and every version of it.
     async fn remove_secret(
         &self,

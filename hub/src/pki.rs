@@ -20,6 +20,7 @@ use rustls::{DistinguishedName, RootCertStore};
 use zeroize::Zeroizing;
 
 use crate::catalog::records::NewCertificate;
+use crate::clock;
 use crate::config::TrustDomain;
 use crate::managers::credential;
 use identity::Principal;
@@ -65,6 +66,7 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    not_before: Timestamp,
     not_after: Timestamp,
 }
 
@@ -233,7 +235,8 @@ impl Pki {
             names,
             ExtendedKeyUsagePurpose::ServerAuth,
             &key,
-            lifetime,
+            // One that was made while the clock was ahead is good when the clock is right.
+            (Some(authority.not_before), lifetime),
         )?;
         Ok(ServerIdentity {
             authority: authority.subject()?,
@@ -287,13 +290,19 @@ impl Pki {
         lifetime: Duration,
     ) -> Result<Issued, PkiError> {
         let key = request::public_key(csr_pem)?;
+        if clock::now() < self.issuing.not_before {
+            // It would have ended long ago when the clock is right, and nobody could renew it.
+            return Err(PkiError::Authority(
+                "the clock of this hub is behind: its CA has not begun yet".into(),
+            ));
+        }
         let uri = SanType::URI(Ia5String::try_from(principal.uri(&self.trust_domain))?);
         let leaf = self.issuing.sign(
             principal.name(),
             vec![uri],
             ExtendedKeyUsagePurpose::ClientAuth,
             &key,
-            lifetime,
+            (None, lifetime),
         )?;
         Ok(Issued {
             certificate_pem_chain: leaf.certificate.pem(),
@@ -307,12 +316,13 @@ impl Authority {
     fn from_pem(pem: &str, key: &str) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key)
             .map_err(|_| PkiError::Authority("the CA key is malformed".into()))?;
-        let (certificate, not_after) = authority::parse(pem, &key)?;
+        let (certificate, not_before, not_after) = authority::parse(pem, &key)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         Ok(Self {
             issuer,
             certificate,
             pem: pem.to_owned(),
+            not_before,
             not_after,
         })
     }
@@ -337,12 +347,13 @@ impl Authority {
         alternatives: Vec<SanType>,
         usage: ExtendedKeyUsagePurpose,
         key: &impl PublicKeyData,
-        lifetime: Duration,
+        (not_before, lifetime): (Option<Timestamp>, Duration),
     ) -> Result<authority::Leaf, PkiError> {
         authority::Template {
             name,
             alternatives,
             usage,
+            not_before,
             lifetime,
             // A certificate that outlives its CA would only fail later, and less clearly.
             latest: self.not_after,

@@ -4,6 +4,7 @@
 //! What this does not show: that the kernel wakes timers on `CLOCK_BOOTTIME` after a suspend (its own word,
 //! timerfd_create(2)), and what devices and networks do meanwhile.
 
+mod hub;
 mod node;
 
 use std::fs;
@@ -20,7 +21,8 @@ use crate::delivery::{URL, publish_uplink};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let missing = Clock::missing();
-    let trials = node::trials().into_iter().map(|trial| match missing {
+    let trials = [node::trials(), hub::trials()];
+    let trials = trials.into_iter().flatten().map(|trial| match missing {
         // The reason stands where a kind stands: it is shown with the trial's name.
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
         None => trial,

@@ -4,7 +4,7 @@
 mod ibm;
 mod leaks;
 mod secret_server;
-mod vault;
+pub(crate) mod vault;
 
 use std::fs;
 use std::path::PathBuf;

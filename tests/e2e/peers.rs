@@ -30,7 +30,7 @@ const HALF: &[Case] = &[
         "spiffe-helper#422",
         "files are emptied and then written, and read empty",
         &[
-            "no_read_is_torn_over_ten_thousand_rotations",
+            "no_read_is_torn_over_thousands_of_rotations",
             "readers_never_see_a_torn_mixed_or_missing_value",
         ],
     ),

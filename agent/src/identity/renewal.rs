@@ -142,10 +142,16 @@ impl Plan {
                 let life = positive(self.validity.not_before.duration_until(due));
                 given.after(life).since(now.boot)
             }
+            // It begins in the future: a clock was wrong when it was made, or is now. Nobody can tell how
+            // long the hub takes it for good, so it is exchanged for one of whose age is known.
+            None if now.wall.duration_until(self.validity.not_before) > SKEW => Duration::ZERO,
             None => positive(now.wall.duration_until(due)),
         }
     }
 }
+
+/// How far the hub's clock may be ahead without being taken for wrong.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
@@ -191,7 +197,12 @@ mod tests {
         }
         // What was found is as old as the wall clock says.
         let found = Plan::found(week, 7);
-        assert!(found.wait(now(0, 100)) > Duration::from_secs(start as u64));
+        assert_eq!(
+            found.wait(now(0, 100)),
+            Duration::ZERO,
+            "it begins in the future"
+        );
+        assert!(found.wait(now(start - 500, 100)).as_secs() as i64 > 4 * DAY);
         assert!(found.wait(now(start, 100)).as_secs() as i64 > 4 * DAY);
         assert_eq!(found.wait(now(start + 6 * DAY, 100)), Duration::ZERO);
     }

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::catalog::CatalogError;
-use crate::catalog::records::{Actor, Change, NewAudit};
-use crate::clock;
+use crate::catalog::records::{Actor, Change, MAX_EXPIRING, NewAudit};
+use crate::clock::{self, Setback};
 use crate::deploy;
 use crate::hub::Hub;
 use crate::lease::{Desk, Parts};
@@ -121,7 +121,14 @@ fn default_changed(org: &OrgId, wanted: Option<&ManagerName>) -> NewAudit {
 /// clocks: a late announcement delays what is said of it alone.
 async fn expire(hub: &Hub) {
     let mut bell = hub.catalog.bell();
+    let mut setback = Setback::watch();
+    // A former life's clock may have been ahead.
+    let mut doubted = true;
     loop {
+        doubted |= setback.look().is_some();
+        if doubted {
+            doubted = revive(hub).await;
+        }
         let wait = match hub.catalog.expire_secrets(clock::now()).await {
             Ok(expiry) => {
                 for ended in &expiry.ended {
@@ -143,6 +150,24 @@ async fn expire(hub: &Hub) {
             rung = bell.changed() => if rung.is_err() {
                 return;
             },
+        }
+    }
+}
+
+/// Takes back what a clock that was ahead has announced. Says whether there may be more.
+async fn revive(hub: &Hub) -> bool {
+    match hub.catalog.revive_secrets(clock::now()).await {
+        Ok(revived) => {
+            for secret in &revived {
+                info!(org = %secret.org, secret = %secret.reference,
+                    "A secret has not ended: the clock was set back.");
+                hub.models.audited(&secret.org);
+            }
+            revived.len() >= MAX_EXPIRING
+        }
+        Err(error) => {
+            error!(%error, "Ends that a wrong clock has announced cannot be taken back; trying again.");
+            true
         }
     }
 }

@@ -93,6 +93,7 @@ macro_rules! conformance_tests {
                 the_oldest_versions_make_room,
                 an_end_is_announced_once_to_who_is_bound,
                 another_end_is_announced_again,
+                an_end_that_a_wrong_clock_announced_is_taken_back,
                 a_value_lifts_the_end_that_has_come,
                 an_ended_candidate_hides_no_change_of_the_next,
                 many_ends_are_announced_in_turns,

@@ -47,10 +47,10 @@ use tokio::sync::watch;
 
 use super::records::{
     AuditQuery, AuditRecord, Basis, Behind, Belonging, Bound, Change, Committed, EncryptedVersion,
-    Expiry, FeedEntry, Followers, Lag, LeaseChange, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
-    NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity, NodePlacement, NodeRecord,
-    Observation, Observed, OrgSnapshot, PublicSnapshot, Report, Revision, SecretPut, SecretRecord,
-    UserIdentity, UserRecord, VersionRecord,
+    EndedSecret, Expiry, FeedEntry, Followers, Lag, LeaseChange, LeaseQuery, LeaseRecord,
+    LeaseState, NewAudit, NewCertificate, NewMeta, NewToken, NodeBindings, NodeIdentity,
+    NodePlacement, NodeRecord, Observation, Observed, OrgSnapshot, PublicSnapshot, Report,
+    Revision, SecretPut, SecretRecord, UserIdentity, UserRecord, VersionRecord,
 };
 use super::{Catalog, CatalogError};
 use crate::managers::ManagerName;
@@ -317,6 +317,10 @@ impl Catalog for SqliteCatalog {
 
     async fn expire_secrets(&self, now: Timestamp) -> Result<Expiry, CatalogError> {
         metadata::expire(self, now).await
+    }
+
+    async fn revive_secrets(&self, now: Timestamp) -> Result<Vec<EndedSecret>, CatalogError> {
+        metadata::revive(self, now).await
     }
 
     async fn remove_secret(

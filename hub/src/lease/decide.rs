@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::records::{LeaseRecord, LeaseState};
+use crate::clock::SLEWED;
 use crate::managers::gate::MAX_PAUSE;
 use crate::managers::{Effect, Fault};
 
@@ -106,7 +107,11 @@ fn current(situation: Situation<'_>) -> Step {
     let Some(due) = due(lease, situation.effect) else {
         return Step::Wait(None);
     };
-    if now < due {
+    // It began in the future: the clock was set back, and nobody knows how old it is.
+    let unknown = lease
+        .granted_at
+        .is_some_and(|at| at.duration_since(now) > SLEWED);
+    if now < due && !unknown {
         return Step::Wait(Some(due));
     }
     // Nobody reports in: what it has, it has until its end.
@@ -116,6 +121,7 @@ fn current(situation: Situation<'_>) -> Step {
     match patience(lease) {
         Some(until) if until > now => Step::Wait(Some(until)),
         _ if lease.renewable => Step::Renew,
+        _ if situation.effect == Effect::Exclusive && unknown => Step::Replace,
         // To take once more what is taken gives nothing: it is given back at its end, and taken then.
         _ if situation.effect == Effect::Exclusive => Step::Wait(lease.ends_at),
         _ => Step::Supersede,

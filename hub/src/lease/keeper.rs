@@ -22,7 +22,7 @@ use crate::catalog::CatalogError;
 use crate::catalog::records::{
     Actor, FeedEvent, LeaseChange, LeaseId, LeaseQuery, LeaseRecord, LeaseState, NewAudit,
 };
-use crate::clock;
+use crate::clock::{self, Setback};
 use crate::managers::guarded::Guarded;
 use crate::managers::{Fault, ManagerError, ManagerName, Minted, Term};
 use crate::observe::trouble;
@@ -57,6 +57,8 @@ pub(super) struct Keeper {
     not_before: BTreeMap<LeaseId, Timestamp>,
     /// What leases hung on at each manager when that was looked at last.
     epochs: BTreeMap<ManagerName, String>,
+    /// Whether the clock that ends are told by was set back.
+    setback: Setback,
     /// The newest feed entry that was taken.
     seq: u64,
 }
@@ -74,6 +76,7 @@ impl Keeper {
             due: BTreeMap::new(),
             not_before: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            setback: Setback::watch(),
             seq: 0,
         }
     }
@@ -97,6 +100,10 @@ impl Keeper {
                     Err(_) => return,
                 },
                 () = tokio::time::sleep(wait) => self.look().await,
+            };
+            let turn = match turn {
+                Ok(()) => self.look_at_clock().await,
+                Err(error) => Err(error),
             };
             if let Err(error) = turn {
                 // Nothing is lost: everything open is looked at again.
@@ -305,6 +312,41 @@ impl Keeper {
             let own: Vec<_> = own.map(|lease| (lease.id, now)).collect();
             self.due.extend(own);
         }
+    }
+
+    /// What a lease has still to live does not become more because somebody sets the clock back: all its
+    /// times go back with it. Should that be cut off, leases that began in the future are seen to at once.
+    async fn look_at_clock(&mut self) -> Result<(), CatalogError> {
+        let Some(back) = self.setback.look() else {
+            return Ok(());
+        };
+        warn!(
+            seconds = back.as_secs(),
+            "The clock was set back; leases end when they were to end."
+        );
+        self.not_before.clear();
+        let earlier = |at: Timestamp| at.saturating_sub(back).unwrap_or(Timestamp::MIN);
+        let mut changes = Vec::new();
+        for lease in self.table.iter() {
+            let mut moved = lease.clone();
+            moved.granted_at = lease.granted_at.map(earlier);
+            moved.ends_at = lease.ends_at.map(earlier);
+            if let Some(trouble) = &mut moved.trouble {
+                trouble.since = earlier(trouble.since);
+            }
+            if moved != *lease {
+                changes.push(LeaseChange::Set(Box::new(moved)));
+            }
+        }
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(PART));
+            self.change(changes, Vec::new()).await?;
+            changes = rest;
+        }
+        let now = clock::now();
+        self.due
+            .extend(self.table.iter().map(|lease| (lease.id, now)));
+        Ok(())
     }
 
     async fn look_at_all(&mut self) -> Result<(), CatalogError> {
@@ -585,5 +627,7 @@ fn note(lease: &LeaseRecord, what: &str) {
 
 const RETRY: Duration = Duration::from_secs(1);
 const PAGE: u32 = 1_024;
+/// So many leases by one transaction.
+const PART: usize = 256;
 /// Clocks and sessions are looked at so often at least: they may be others.
 const IDLE: Duration = Duration::from_secs(10);

@@ -36,11 +36,11 @@ pub(super) fn create(trust_domain: &TrustDomain) -> Result<(String, Zeroizing<St
     Ok((certificate.pem(), Zeroizing::new(key.serialize_pem())))
 }
 
-/// The CA certificate and its end, checked to be a CA's and to be over `key`.
+/// The CA certificate with its beginning and its end, checked to be a CA's and to be over `key`.
 pub(super) fn parse(
     pem: &str,
     key: &KeyPair,
-) -> Result<(CertificateDer<'static>, Timestamp), PkiError> {
+) -> Result<(CertificateDer<'static>, Timestamp, Timestamp), PkiError> {
     let unfit = |reason: &str| PkiError::Authority(reason.into());
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| unfit("the CA certificate is malformed"))?;
@@ -52,9 +52,13 @@ pub(super) fn parse(
     if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
         return Err(unfit("the CA certificate is not over the CA key"));
     }
-    let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
-        .map_err(|_| unfit("the CA certificate has no sensible end"))?;
-    Ok((certificate, not_after))
+    let time = |second| {
+        Timestamp::from_second(second)
+            .map_err(|_| unfit("the CA certificate has no sensible beginning and end"))
+    };
+    let not_before = time(parsed.validity().not_before.timestamp())?;
+    let not_after = time(parsed.validity().not_after.timestamp())?;
+    Ok((certificate, not_before, not_after))
 }
 
 /// A certificate to be.
@@ -63,6 +67,8 @@ pub(super) struct Template<'a> {
     pub(super) name: &'a str,
     pub(super) alternatives: Vec<SanType>,
     pub(super) usage: ExtendedKeyUsagePurpose,
+    /// From when on it is good; a little before now by default.
+    pub(super) not_before: Option<Timestamp>,
     pub(super) lifetime: Duration,
     /// The latest end that it may have.
     pub(super) latest: Timestamp,
@@ -88,7 +94,10 @@ impl Template<'_> {
         let not_after = Timestamp::from_second(not_after.as_second()).unwrap_or(not_after);
         let (number, serial) = serial()?;
         let mut params = CertificateParams::default();
-        params.not_before = offset(backdated(now, self.lifetime))?;
+        let not_before = self
+            .not_before
+            .unwrap_or_else(|| backdated(now, self.lifetime));
+        params.not_before = offset(not_before)?;
         params.not_after = offset(not_after)?;
         params.serial_number = Some(number);
         params.distinguished_name = common_name(self.name);

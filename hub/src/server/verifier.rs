@@ -16,7 +16,8 @@ use crate::pki::identity::{ClientCertificate, IdentityError, Principal};
 
 /// Takes certificates of the hub's CA that speak for a node or a user. A node's may have expired
 /// within the grace, for a node that was away can renew itself; which calls it may make is decided
-/// above TLS.
+/// above TLS. And it may not have begun: this hub gave it, when its clock was ahead or before it was set
+/// back, and whether it is still the node's is told by its serial number, not by a clock.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
@@ -47,12 +48,17 @@ impl ClientVerifier {
         end_entity: &CertificateDer<'_>,
         now: UnixTime,
     ) -> Result<Option<UnixTime>, Error> {
+        let end = self.of_a_node(end_entity)?;
+        let last = |end: &UnixTime| end.as_secs().saturating_add(self.renewal_grace.as_secs());
+        Ok(end.filter(|end| now.as_secs() <= last(end)))
+    }
+
+    /// The last second of the certificate's life, if it is a node's.
+    fn of_a_node(&self, end_entity: &CertificateDer<'_>) -> Result<Option<UnixTime>, Error> {
         let certificate = self.parse(end_entity)?;
         let end = u64::try_from(certificate.not_after.as_second()).unwrap_or(0);
-        let last = end.saturating_add(self.renewal_grace.as_secs());
         let node = matches!(certificate.principal, Principal::Node { .. });
-        Ok((node && now.as_secs() <= last)
-            .then(|| UnixTime::since_unix_epoch(Duration::from_secs(end))))
+        Ok(node.then(|| UnixTime::since_unix_epoch(Duration::from_secs(end))))
     }
 }
 
@@ -79,6 +85,10 @@ impl ClientCertVerifier for ClientVerifier {
             }
             Err(error) if is_expired(&error) => match self.within_grace(end_entity, now)? {
                 Some(alive) => verify(alive),
+                None => Err(error),
+            },
+            Err(error) if is_early(&error) => match self.of_a_node(end_entity)? {
+                Some(end) => verify(end),
                 None => Err(error),
             },
             Err(error) => Err(error),
@@ -147,6 +157,15 @@ fn is_expired(error: &Error) -> bool {
     )
 }
 
+fn is_early(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }
+        )
+    )
+}
+
 fn refused(error: IdentityError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
@@ -206,6 +225,22 @@ mod tests {
             refused,
             format!("the certificate expired at {}", issued.not_after)
         );
+    }
+
+    #[test]
+    fn what_this_hub_gave_a_node_may_not_have_begun() {
+        let (pki, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (foreign, _) = Pki::create(TrustDomain::default()).unwrap();
+        let (org, node): (OrgId, NodeId) = ("o".parse().unwrap(), "n".parse().unwrap());
+        let user: UserId = "u".parse().unwrap();
+        let issued = pki.issue_node(&csr(), &org, &node, LIFETIME).unwrap();
+        for early in [-1400, -86_400, -1_000_000_000] {
+            assert_eq!(verify(&pki, &issued, early), Ok(()), "{early}");
+            let other = foreign.issue_node(&csr(), &org, &node, LIFETIME).unwrap();
+            verify(&pki, &other, early).unwrap_err();
+        }
+        // People see what is wrong, and are given another one by an administrator.
+        let issued = pki.issue_user(&csr(), &org, &user, LIFETIME).unwrap();
         let early = reason(&verify(&pki, &issued, -1400).unwrap_err());
         assert!(early.contains("clocks"), "{early}");
     }

@@ -122,7 +122,7 @@ fn an_open_horizon_installation_is_adopted_as_it_is() {
 }
 
 /// The user and password that a node has, once both are there.
-fn credential(agent: &TestAgent) -> (String, String) {
+pub(crate) fn credential(agent: &TestAgent) -> (String, String) {
     let read = |name| String::from_utf8(wait::file(&file(agent, name))).expect("text");
     let both = (read("username"), read("password"));
     // Both are of one generation only if neither was swapped in between.
@@ -133,7 +133,7 @@ fn credential(agent: &TestAgent) -> (String, String) {
     }
 }
 
-const CREDENTIAL: [(&str, &str); 2] = [
+pub(crate) const CREDENTIAL: [(&str, &str); 2] = [
     ("password", "vault:database/creds/app#password"),
     ("username", "vault:database/creds/app#username"),
 ];

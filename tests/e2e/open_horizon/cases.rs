@@ -33,7 +33,7 @@ const LACKING: &[Case] = &[
         "L4",
         "reads are whole under rotation",
         &[
-            "no_read_is_torn_over_ten_thousand_rotations",
+            "no_read_is_torn_over_thousands_of_rotations",
             "readers_never_see_a_torn_mixed_or_missing_value",
         ],
     ),

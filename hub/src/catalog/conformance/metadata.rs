@@ -203,6 +203,33 @@ pub(crate) async fn another_end_is_announced_again(place: &mut dyn Place) {
     assert_eq!(world.expire(at(300)).await.ended.len(), 1);
 }
 
+pub(crate) async fn an_end_that_a_wrong_clock_announced_is_taken_back(place: &mut dyn Place) {
+    let world = World::new(place).await;
+    world.enrol("n").await;
+    let secrets = ["a=x", "b=y", "c=z"];
+    world.place("n", vec![placed("d", &secrets)]).await;
+    world.put_until("x", 1, at(100)).await;
+    world.put_until("y", 1, at(200)).await;
+    world.put("z", 1).await;
+    assert_eq!(world.expire(at(1_000)).await.ended.len(), 2);
+    let (generation, trail) = (world.generation("n").await, world.trail().await.len());
+    // It is 150: the one has not ended, the other has.
+    let revived = world.catalog.revive_secrets(at(150)).await.unwrap();
+    let [revived] = revived.as_slice() else {
+        panic!("{revived:?}");
+    };
+    assert_eq!(revived.reference, secret_ref("y"));
+    let raised = Generation(generation + 1);
+    assert_eq!(revived.touched, [(node_id("n"), raised)]);
+    let records = world.trail().await.split_off(trail);
+    let said: Vec<_> = records.iter().map(|r| r.entry.action.as_str()).collect();
+    assert_eq!(said, ["secret.revive"]);
+    // Once; and its end is announced when it comes.
+    assert_eq!(world.catalog.revive_secrets(at(150)).await.unwrap(), []);
+    assert_eq!(world.expire(at(199)).await.next, Some(at(200)));
+    assert_eq!(world.expire(at(200)).await.ended.len(), 1);
+}
+
 pub(crate) async fn a_value_lifts_the_end_that_has_come(place: &mut dyn Place) {
     let world = World::new(place).await;
     world.enrol("n").await;

@@ -94,6 +94,39 @@ pub(super) async fn expire(
     Ok(Expiry { ended, next })
 }
 
+/// See [`Catalog::revive_secrets`](crate::catalog::Catalog::revive_secrets).
+pub(super) async fn revive(
+    catalog: &SqliteCatalog,
+    now: Timestamp,
+) -> Result<Vec<EndedSecret>, CatalogError> {
+    let mut write = catalog.write().await?;
+    let rows = sqlx::query(NOT_ENDED)
+        .bind(now.as_millisecond())
+        .bind(number(MAX_EXPIRING as u64))
+        .fetch_all(write.conn())
+        .await?;
+    let mut revived = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (org, reference): (OrgId, SecretRef) = (row.name("org")?, row.name("reference")?);
+        let secret = EndedSecret {
+            touched: secrets::touch(&mut write, &org, &reference).await?,
+            expires_at: row.time("expires_at")?,
+            org,
+            reference,
+        };
+        let announced = announcement(&secret, now);
+        let record = NewAudit {
+            action: "secret.revive".to_owned(),
+            detail: format!("the clock was set back; it ends at {}", secret.expires_at),
+            ..announced
+        };
+        write.audit(&record).await?;
+        revived.push(secret);
+    }
+    write.commit().await?;
+    Ok(revived)
+}
+
 /// Binds the first seven parameters: whose, which, and the metadata.
 pub(super) fn bind<'q>(
     query: Query<'q, Sqlite, SqliteArguments>,
@@ -159,6 +192,12 @@ const NEXT_END: &str =
 const ENDED: &str = "UPDATE secrets SET expired = 1 WHERE (org, reference) IN (
          SELECT org, reference FROM secrets
          WHERE expires_at IS NOT NULL AND expired = 0 AND expires_at <= $1
+         ORDER BY expires_at LIMIT $2)
+     RETURNING org, reference, expires_at";
+/// Looks at every secret: asked seldom.
+const NOT_ENDED: &str = "UPDATE secrets SET expired = 0 WHERE (org, reference) IN (
+         SELECT org, reference FROM secrets
+         WHERE expires_at IS NOT NULL AND expired = 1 AND expires_at > $1
          ORDER BY expires_at LIMIT $2)
      RETURNING org, reference, expires_at";
 

@@ -91,6 +91,30 @@ fn what_is_taken_is_made_longer_or_given_back_and_never_taken_twice() {
 }
 
 #[test]
+fn one_that_began_in_the_future_is_of_unknown_age_and_seen_to_at_once() {
+    let live = lease(LeaseState::Live);
+    assert_eq!(decide(situation(&live, -6)), Step::Renew);
+    assert_eq!(decide(situation(&live, -86_400)), Step::Renew);
+    assert!(matches!(decide(situation(&live, -4)), Step::Wait(Some(_))));
+    let fixed = LeaseRecord {
+        renewable: false,
+        ..live.clone()
+    };
+    assert_eq!(decide(situation(&fixed, -86_400)), Step::Supersede);
+    let taken = Situation {
+        effect: Effect::Exclusive,
+        ..situation(&fixed, -86_400)
+    };
+    assert_eq!(decide(taken), Step::Replace);
+    // Whoever is away asks anew when it is back.
+    let absent = Situation {
+        present: false,
+        ..situation(&live, -86_400)
+    };
+    assert_eq!(decide(absent), Step::Wait(live.ends_at));
+}
+
+#[test]
 fn a_live_one_is_renewed_after_two_thirds_while_its_node_is_there() {
     let live = lease(LeaseState::Live);
     let [early, due, over] = steps(&live, &[100, 201, 300])[..] else {
