@@ -33,7 +33,7 @@ use crate::managers::session::Kept;
 use crate::observe::Hints;
 use crate::pki::{CA_CERTIFICATE_FILE, Pki, PkiError};
 use crate::server::tls::ServerCertificate;
-use crate::server::{Server, ServerError, Stop};
+use crate::server::{Acquaintance, Server, ServerError, Stop};
 
 /// Why the hub does not run.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +199,9 @@ pub async fn build(config: Config) -> Result<Bound, AppError> {
         config,
     });
     let router = api::router(Arc::clone(&hub));
-    let bound = Server::bind(&hub.config, &hub.pki, Arc::clone(&certificate), router).await;
+    let acquaintance = Arc::clone(&hub) as Arc<dyn Acquaintance>;
+    let shown = Arc::clone(&certificate);
+    let bound = Server::bind(&hub.config, &hub.pki, shown, router, acquaintance).await;
     let server = match bound {
         Ok(server) => server,
         Err(error) => {

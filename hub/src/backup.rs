@@ -8,6 +8,7 @@
 //! under a key that the header gives to those it is for.
 
 mod archive;
+mod check;
 mod cipher;
 pub mod command;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -32,8 +33,9 @@ use crate::place::PlaceError;
 use archive::Taken;
 use cipher::Sealing;
 
+pub use check::{Whole, check};
 pub use lock::{Lock, MIN_PASSPHRASE, Unlock};
-pub use restore::{Brought, check, restore};
+pub use restore::{Brought, restore};
 
 /// Why there is no backup, or nothing restored. Says nothing of what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -223,10 +225,11 @@ fn to_file<T>(
     write: impl FnOnce(&File) -> Result<T, BackupError>,
 ) -> Result<T, BackupError> {
     let failed = |error| BackupError::file(path, error);
+    sweep_parts(path);
     let mut name = path.as_os_str().to_owned();
     // Its own, so that two at once do not take each other's for finished.
     let own = getrandom::u64().map_err(io::Error::other)?;
-    name.push(format!(".{own:016x}.part"));
+    name.push(format!(".{own:016x}{PART}"));
     let part = Scratch(name.into());
     let file = OpenOptions::new()
         .write(true)
@@ -234,15 +237,64 @@ fn to_file<T>(
         .mode(0o600)
         .open(&part.0)
         .map_err(failed)?;
+    // For as long as somebody writes it. A file system without locks has no parts swept.
+    file.try_lock().ok();
     let done = write(&file)?;
     file.sync_all().map_err(failed)?;
-    // Unlike a rename it does not replace what has come meanwhile.
-    fs::hard_link(&part.0, path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => BackupError::Exists(path.into()),
-        _ => failed(error),
-    })?;
+    put_at(&part.0, path, |part, path| fs::hard_link(part, path))?;
     disk::sync(parent(path)).map_err(failed)?;
     Ok(done)
+}
+
+/// Gives the finished file its name, unless there is one of that name. `link` gives it another name, as
+/// [`fs::hard_link`] does.
+fn put_at(
+    part: &Path,
+    path: &Path,
+    link: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> Result<(), BackupError> {
+    let taken = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Exists(path.into()),
+        _ => BackupError::file(path, error),
+    };
+    // Unlike a rename it does not replace what has come meanwhile.
+    match link(part, path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken(error)),
+        // Some file systems have no links, and say so in different ways: the name is taken first, by an empty
+        // file, and then that is replaced.
+        Err(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(path).map_err(taken)?;
+    fs::rename(part, path).map_err(|error| {
+        fs::remove_file(path).ok();
+        BackupError::file(path, error)
+    })
+}
+
+/// Removes what backups to this file have left that were killed: parts that nobody holds.
+fn sweep_parts(path: &Path) {
+    let Some(name) = path.file_name() else {
+        return;
+    };
+    let name = format!("{}.", name.to_string_lossy());
+    let of_one = |found: &str| {
+        let own = found.strip_prefix(&name)?.strip_suffix(PART)?;
+        let hexadecimal = own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hexadecimal.then_some(())
+    };
+    for entry in fs::read_dir(parent(path)).into_iter().flatten().flatten() {
+        let is_part = of_one(&entry.file_name().to_string_lossy()).is_some();
+        // No link is followed, and nothing else than a file opened.
+        if !is_part || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 /// The directory that a file is in.
@@ -272,6 +324,7 @@ pub(crate) fn expect_owner(dir: &Path) -> Result<(), BackupError> {
     })
 }
 
+const PART: &str = ".part";
 const COPY_FILE: &str = "backup.db";
 /// What a backup makes in the data directory, and removes unless it is killed.
 pub(crate) const LEFT_BY_BACKUPS: [&str; 2] = [COPY_FILE, "backup.db-journal"];

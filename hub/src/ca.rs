@@ -20,9 +20,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use crate::app::{self, AppError};
+use crate::app::{self, AppError, DATABASE_FILE};
 use crate::backup::{BackupError, expect_owner};
 use crate::catalog::Catalog;
+use crate::catalog::records::{Actor, NewAudit};
 use crate::catalog::sqlite::{Holder, KnownCertificate, SqliteCatalog};
 use crate::clock;
 use crate::config::Config;
@@ -101,38 +102,71 @@ impl From<AppError> for CaError {
 /// See [`CaError`].
 pub async fn take(step: &Step) -> Result<String, CaError> {
     match step {
-        Step::Rotate(place) => Desk::open(&place.config, true).await?.rotate().await,
-        Step::Status(place) => Desk::open(&place.config, false).await?.status().await,
+        Step::Rotate(place) => Desk::open(&place.config).await?.rotate().await,
+        Step::Status(place) => status(&place.config).await,
         Step::Switch(wanted) => {
-            let desk = Desk::open(&wanted.place.config, true).await?;
+            let desk = Desk::open(&wanted.place.config).await?;
             desk.switch(wanted.force).await
         }
         Step::Finish(wanted) => {
-            let desk = Desk::open(&wanted.place.config, true).await?;
+            let desk = Desk::open(&wanted.place.config).await?;
             desk.finish(wanted.force).await
         }
     }
 }
 
-/// A data directory that is worked on, by nobody else where something is changed.
+/// Only reads: a hub may serve meanwhile, and its database is its own to bring up to date.
+async fn status(config: &Path) -> Result<String, CaError> {
+    let config = Config::load(config).map_err(BackupError::from)?;
+    let dir = &config.data_dir;
+    expect_owner(dir)?;
+    let Some(rotation) = Rotation::load(dir)? else {
+        return Ok("No exchange of the CA is under way.\n".into());
+    };
+    let known = SqliteCatalog::certificates_at(&dir.join(DATABASE_FILE)).await;
+    let known = known.map_err(BackupError::from)?;
+    let grace = config.node_certificates.renewal_grace;
+    let standing = Standing::of(&rotation, &known, grace, clock::now());
+    let since = rotation.since();
+    let (said, lacking) = match rotation.stage() {
+        Stage::Announced => (
+            format!("The new CA was announced at {since}; the old one issues."),
+            "have not heard of the new CA",
+        ),
+        Stage::Switched => (
+            format!("The new CA issues since {since}; the old one is still trusted."),
+            "have a certificate of the old CA alone",
+        ),
+        Stage::Finishing => return Ok("The exchange is done at the hub's next start.\n".into()),
+    };
+    let mut text = format!(
+        "{said}\n{} of {} nodes are there; {} {lacking}.\n",
+        standing.nodes_there,
+        standing.nodes_there + standing.nodes.len(),
+        standing.nodes.len(),
+    );
+    text.push_str(&lines(&standing.nodes));
+    if rotation.stage() == Stage::Switched {
+        text.push_str(&format!("{} users {lacking}.\n", standing.users.len()));
+        text.push_str(&lines(&standing.users));
+    }
+    Ok(text)
+}
+
+/// A data directory that is worked on, by nobody else.
 struct Desk {
     config: Config,
     catalog: SqliteCatalog,
-    _locks: Option<(fs::File, fs::File)>,
+    _locks: (fs::File, fs::File),
 }
 
 impl Desk {
-    async fn open(config: &Path, alone: bool) -> Result<Self, CaError> {
+    async fn open(config: &Path) -> Result<Self, CaError> {
         let config = Config::load(config).map_err(BackupError::from)?;
         let dir = &config.data_dir;
         expect_owner(dir)?;
-        let locks = match alone {
-            true => Some((app::serving(dir)?, app::alone(dir)?)),
-            false => None,
-        };
-        if alone {
-            rotation::settle(dir)?;
-        }
+        let locks = (app::serving(dir)?, app::alone(dir)?);
+        rotation::settle(dir)?;
         let catalog = app::database(dir).await?;
         Ok(Self {
             config,
@@ -157,6 +191,7 @@ impl Desk {
             ));
         }
         let serials = serials(&self.certificates().await?);
+        self.audit("rotate", "").await?;
         Rotation::begin(&self.config.trust_domain, clock::now(), serials)?.save(self.dir())?;
         self.catalog.close().await;
         Ok(
@@ -166,38 +201,22 @@ impl Desk {
         )
     }
 
-    async fn status(self) -> Result<String, CaError> {
-        let rotation = Rotation::load(self.dir())?;
-        let known = self.certificates().await?;
-        self.catalog.close().await;
-        let Some(rotation) = rotation else {
-            return Ok("No exchange of the CA is under way.\n".into());
-        };
-        let standing = self.standing(&rotation, &known);
-        let since = rotation.since();
-        let (said, lacking) = match rotation.stage() {
-            Stage::Announced => (
-                format!("The new CA was announced at {since}; the old one issues."),
-                "have not heard of the new CA",
-            ),
-            Stage::Switched => (
-                format!("The new CA issues since {since}; the old one is still trusted."),
-                "have a certificate of the old CA alone",
-            ),
-            Stage::Finishing => return Ok("The exchange is done at the hub's next start.\n".into()),
-        };
-        let mut text = format!(
-            "{said}\n{} of {} nodes are there; {} {lacking}.\n",
-            standing.nodes_there,
-            standing.nodes_there + standing.nodes.len(),
-            standing.nodes.len(),
-        );
-        text.push_str(&lines(&standing.nodes));
-        if rotation.stage() == Stage::Switched {
-            text.push_str(&format!("{} users {lacking}.\n", standing.users.len()));
-            text.push_str(&lines(&standing.users));
-        }
-        Ok(text)
+    /// In every organisation's trail, before it is done: what is done and not told would be worse than what is
+    /// told and was cut off.
+    async fn audit(&self, step: &str, detail: &str) -> Result<(), CaError> {
+        let orgs = self.catalog.orgs().await.map_err(BackupError::from)?;
+        let records = orgs.into_iter().map(|org| NewAudit {
+            object: "ca".into(),
+            org,
+            at: clock::now(),
+            actor: Actor::Hub,
+            action: format!("ca.{step}"),
+            result: "ok".into(),
+            detail: detail.into(),
+            peer: String::new(),
+        });
+        let told = self.catalog.append_audit(records.collect()).await;
+        Ok(told.map_err(BackupError::from)?)
     }
 
     async fn switch(self, force: bool) -> Result<String, CaError> {
@@ -218,6 +237,8 @@ impl Desk {
                 who: lines(&standing.nodes),
             });
         }
+        self.audit("switch", &left_behind(standing.nodes.len()))
+            .await?;
         rotation
             .at(Stage::Switched, clock::now(), serials(&known))
             .save(self.dir())?;
@@ -255,6 +276,7 @@ impl Desk {
                 who: lines(&behind),
             });
         }
+        self.audit("finish", &left_behind(behind.len())).await?;
         rotation
             .at(Stage::Finishing, clock::now(), BTreeSet::new())
             .save(self.dir())?;
@@ -356,6 +378,13 @@ impl Standing {
             }
         }
         standing
+    }
+}
+
+fn left_behind(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("{count} left behind by --force"),
     }
 }
 

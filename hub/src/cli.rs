@@ -103,7 +103,7 @@ pub struct Restore {
     /// Where to; it must be absent or empty.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Write nothing; read the backup to its end and say what is in it.
+    /// Restore nothing; read the backup to its end, look into its database and say what is in it.
     #[arg(long)]
     pub check: bool,
     /// A file with the passphrase that it was made with, or `-` for standard input.

@@ -26,6 +26,18 @@ pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     sync(dir)
 }
 
+/// Removes what a [`replace`] that was killed has left, overwritten first: it may be a key that nothing came
+/// to use.
+pub(crate) fn sweep(dir: &Path, name: &str) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    if !fresh.exists() {
+        return Ok(());
+    }
+    overwrite(&fresh)?;
+    remove(&fresh)?;
+    sync(dir)
+}
+
 /// Makes a directory's entries durable.
 pub(crate) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

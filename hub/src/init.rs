@@ -11,9 +11,9 @@ use rcgen::{CertificateParams, KeyPair};
 use zeroize::Zeroizing;
 
 use crate::app::{DATABASE_FILE, MASTER_KEY_FILE, SEALING_KEY_FILE};
+use crate::catalog::CatalogError;
 use crate::catalog::records::{Actor, NewAudit, Role, UserRecord};
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{Catalog, CatalogError};
 use crate::cli::Init;
 use crate::clock;
 use crate::config::{UserCertificates, server_name};
@@ -164,17 +164,17 @@ impl Admin {
 
 async fn populate(database: &Path, org: &OrgId, admin: &Admin) -> Result<(), InitError> {
     let catalog = SqliteCatalog::open(database).await?;
-    let done = fill(&catalog, org, admin, true, "init").await;
+    let done = fill(&catalog, org, admin, "init").await;
     catalog.close().await;
     Ok(done?)
 }
 
-/// Writes the organisation, unless it is there, and its administrator; `by` stands in the audit trail.
+/// Writes the organisation and its administrator, unless they are there, and that one's certificate, all at
+/// once; `by` stands in the audit trail.
 async fn fill(
     catalog: &SqliteCatalog,
     org: &OrgId,
     admin: &Admin,
-    is_new: bool,
     by: &str,
 ) -> Result<(), CatalogError> {
     let audit = |action: &str, object: String| NewAudit {
@@ -187,22 +187,16 @@ async fn fill(
         detail: by.into(),
         peer: String::new(),
     };
-    if is_new {
-        let created = audit("org.create", format!("org/{org}"));
-        catalog.create_org(org, created).await?;
-    }
     let user = UserRecord {
         org: org.clone(),
         user: admin.user.clone(),
         role: Role::Admin,
         created_at: clock::now(),
     };
-    let object = format!("user/{}", admin.user);
-    catalog.add_user(&user, audit("user.add", object)).await?;
+    let created = audit("org.create", format!("org/{org}"));
+    let added = audit("user.add", format!("user/{}", admin.user));
     let certificate = admin.issued.record();
-    catalog
-        .add_user_certificate(org, &admin.user, &certificate)
-        .await
+    catalog.found(&user, &certificate, (&created, &added)).await
 }
 
 fn config(listen: SocketAddr, names: &[String], trust_domain: &str) -> String {

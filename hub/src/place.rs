@@ -3,11 +3,12 @@
 //! Everything is made in a directory within it and moved up at the end. The directory itself may be
 //! a mount point, which nothing can be renamed onto; so what is moved up is undone on failure.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::init::CONFIG_FILE;
 
 /// Why a directory is not filled.
@@ -40,6 +41,8 @@ pub(crate) struct Place {
     dir: PathBuf,
     /// Whether the directory was made here.
     made: bool,
+    /// How many directories above it have an entry that was made here.
+    above: usize,
     moved: Vec<PathBuf>,
     finished: bool,
 }
@@ -47,6 +50,7 @@ pub(crate) struct Place {
 impl Place {
     /// Makes `dir`, or takes it if it is empty; nobody else may look into it.
     pub(crate) fn prepare(dir: &Path) -> Result<Self, PlaceError> {
+        let above = dir.ancestors().take_while(|dir| !dir.exists()).count();
         let made = match fs::read_dir(dir) {
             Ok(mut entries) => {
                 if let Some(entry) = entries.next() {
@@ -73,6 +77,7 @@ impl Place {
         let place = Self {
             dir: dir.into(),
             made,
+            above,
             moved: Vec::new(),
             finished: false,
         };
@@ -122,9 +127,14 @@ impl Place {
             self.moved.push(target);
         }
         fs::remove_dir(&workshop).map_err(at(&workshop))?;
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(at(&self.dir))?;
+        // And that it is there at all, as are those above it that were made for it.
+        let ancestors = self.dir.ancestors().take(1 + self.above);
+        for dir in ancestors.filter(|dir| !dir.as_os_str().is_empty()) {
+            disk::sync(dir).map_err(at(dir))?;
+        }
+        if self.above > 0 && self.dir.is_relative() {
+            disk::sync(Path::new(".")).map_err(at(Path::new(".")))?;
+        }
         self.finished = true;
         Ok(())
     }

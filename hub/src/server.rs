@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -21,17 +22,26 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::pki::Pki;
+use crate::pki::identity::ClientCertificate;
 use crowd::Crowd;
 use tls::ServerCertificate;
 
 pub(crate) use crowd::network;
+
+/// Tells whose certificate counts. TLS lets in whatever the hub has ever issued and has not expired.
+#[async_trait]
+pub trait Acquaintance: Send + Sync {
+    /// Whether the certificate is one that may do anything now. Who cannot be told is known: each call finds
+    /// out anew.
+    async fn knows(&self, certificate: &ClientCertificate) -> bool;
+}
 
 /// A server that holds its address and accepts nothing yet.
 pub struct Server {
     listener: TcpListener,
     connections: Arc<connection::Settings>,
     room: Arc<Semaphore>,
-    /// Those that have not said yet who they are, or have no certificate.
+    /// Those that have not said yet who they are, or have no certificate that counts.
     unknown: Crowd,
     most_unknown: usize,
     drain: Duration,
@@ -72,6 +82,7 @@ impl Server {
         pki: &Pki,
         certificate: Arc<ServerCertificate>,
         router: Router,
+        acquaintance: Arc<dyn Acquaintance>,
     ) -> Result<Self, ServerError> {
         let grace = config.node_certificates.renewal_grace;
         let tls = tls::server_config(pki, grace, certificate)
@@ -85,6 +96,7 @@ impl Server {
             connections: Arc::new(connection::Settings {
                 tls: TlsAcceptor::from(Arc::new(tls)),
                 router,
+                acquaintance,
                 trust_domain: pki.trust_domain().clone(),
                 renewal_grace: grace,
                 handshake_timeout: config.limits.handshake_timeout,

@@ -64,8 +64,12 @@ fn a_ca_is_exchanged_and_no_node_is_lost_not_even_one_that_was_away() {
         "the node that is there hears of the new CA",
         || done(&hub, &["status"]).contains("1 of 2 nodes are there"),
     );
-    let bundle = authority(&agent.state_dir().join("identity/ca.crt"));
-    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
+    // The hub has said so; that the node has it on its disk comes after.
+    let bundle = agent.state_dir().join("identity/ca.crt");
+    wait::until(&agent.state_dir(), "the node keeps both", || {
+        let bundle = fs::read_to_string(&bundle).unwrap_or_default();
+        bundle.matches("BEGIN CERTIFICATE").count() == 2
+    });
 
     hub.stop();
     let refused = ca(&hub, &["switch"]);

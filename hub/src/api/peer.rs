@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use edge_secrets_protocol::{Code, NodeId, OrgId, UserId, routes};
@@ -11,6 +12,8 @@ use super::problem::ApiError;
 use crate::catalog::records::{Actor, NewAudit, Role};
 use crate::clock;
 use crate::hub::Hub;
+use crate::pki::identity::{ClientCertificate, Principal};
+use crate::server::Acquaintance;
 
 /// Who the certificate of a connection says is there, at the time of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +221,25 @@ async fn enrolled(connected: &Connected, hub: &Hub) -> Result<(NodePeer, bool), 
             Code::NotEnrolled,
             "This node certificate is not known here (any more): enrol again with a new token.",
         )),
+    }
+}
+
+#[async_trait]
+impl Acquaintance for Hub {
+    async fn knows(&self, certificate: &ClientCertificate) -> bool {
+        let (catalog, serial) = (&self.catalog, &certificate.serial);
+        match &certificate.principal {
+            Principal::Node { org, node } => match catalog.node_identity(serial).await {
+                Ok(known) => known.is_some_and(|known| {
+                    known.org == *org && known.node == *node && !known.revoked
+                }),
+                Err(_) => true,
+            },
+            Principal::User { org, user } => match catalog.user_identity(serial).await {
+                Ok(known) => known.is_some_and(|known| known.org == *org && known.user == *user),
+                Err(_) => true,
+            },
+        }
     }
 }
 

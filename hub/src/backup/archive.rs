@@ -143,8 +143,32 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Reads an archive to its end. With `place` its files are written there.
-pub(super) fn unpack(from: impl Read, place: Option<&Place>) -> Result<List, BackupError> {
+/// Where the files of an archive go.
+pub(super) trait Shelf {
+    /// Takes the file and says how much it was.
+    fn take(&mut self, name: &str, from: &mut dyn Read) -> Result<u64, BackupError>;
+}
+
+/// They are read, and that is all.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) struct Nowhere;
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Shelf for Nowhere {
+    fn take(&mut self, _name: &str, from: &mut dyn Read) -> Result<u64, BackupError> {
+        Ok(io::copy(from, &mut io::sink())?)
+    }
+}
+
+impl Shelf for &Place {
+    fn take(&mut self, name: &str, from: &mut dyn Read) -> Result<u64, BackupError> {
+        let made = self.create(name, from);
+        made.map_err(|error| BackupError::file(&self.path(name), error))
+    }
+}
+
+/// Reads an archive to its end.
+pub(super) fn unpack(from: impl Read, shelf: &mut dyn Shelf) -> Result<List, BackupError> {
     let mut archive = tar::Archive::new(from);
     // Raw, so that no name or header is read that is longer than a header has room for.
     let mut entries = archive.entries()?.raw(true);
@@ -172,12 +196,7 @@ pub(super) fn unpack(from: impl Read, place: Option<&Place>) -> Result<List, Bac
         if name != DATABASE_FILE && listed.bytes > MAX_SMALL {
             return Err(BackupError::NotOne);
         }
-        let bytes = match place {
-            Some(place) => place
-                .create(&name, &mut entry)
-                .map_err(|error| BackupError::file(&place.path(&name), error))?,
-            None => io::copy(&mut entry, &mut io::sink())?,
-        };
+        let bytes = shelf.take(&name, &mut entry)?;
         found.push(Listed { name, bytes });
     }
     // What follows the archive's end is read too: only the stream's end says that it is whole.
@@ -253,16 +272,16 @@ mod tests {
             ("x", EntryType::XGlobalHeader),
             ("x", EntryType::GNUSparse),
         ] {
-            let refused = unpack(&archive(&[(name, kind)])[..], None);
+            let refused = unpack(&archive(&[(name, kind)])[..], &mut Nowhere);
             assert!(
                 matches!(refused, Err(BackupError::NotOne)),
                 "{name} {kind:?}"
             );
         }
         let regular = ("x", EntryType::Regular);
-        let unlisted = unpack(&archive(&[regular])[..], None);
+        let unlisted = unpack(&archive(&[regular])[..], &mut Nowhere);
         assert!(matches!(unlisted, Err(BackupError::Incomplete)));
-        assert!(unpack(&archive(&[])[..], None).is_ok());
+        assert!(unpack(&archive(&[])[..], &mut Nowhere).is_ok());
     }
 
     #[test]

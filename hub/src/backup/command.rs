@@ -10,7 +10,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use edge_secrets_protocol::{PublicKey, SealingKey, Secret};
 use zeroize::Zeroizing;
 
-use super::{BackupError, Lock, Target, Unlock, check, create, restore};
+use super::{BackupError, Lock, Target, Unlock, Whole, check, create, restore};
 use crate::cli::{Backup, Restore};
 use crate::managers::credential;
 
@@ -68,9 +68,12 @@ pub async fn bring_back(wanted: &Restore) -> Result<String, BackupError> {
     };
     let from = wanted.from.clone();
     let Some(dir) = &wanted.data_dir else {
-        let checked = tokio::task::spawn_blocking(move || check(&from, &unlock));
-        let (made_at, files) = checked.await.map_err(io::Error::other)??;
-        return Ok(format!("Whole, made at {made_at}\n{}", listed(&files)));
+        let Whole { made_at, files } = check(&from, unlock).await?;
+        return Ok(format!(
+            "Whole, made at {made_at}\n{}Its database is sound, of no newer hub, and under the master key that \
+             comes with it.\n",
+            listed(&files)
+        ));
     };
     let brought = restore(&from, dir, unlock).await?;
     let counts = brought.restored;

@@ -15,7 +15,7 @@ pub fn backup(bytes: &[u8]) {
     if let Ok((_, key)) = Unlock::Key(key).begin(&mut from)
         && let Ok(opening) = Opening::new(from, &key)
     {
-        inside::unpack(opening, None).ok();
+        inside::unpack(opening, &mut inside::Nowhere).ok();
     }
 }
 
@@ -24,7 +24,7 @@ pub fn backup(bytes: &[u8]) {
 /// # Panics
 /// Where it holds what is no plain file's name.
 pub fn archive(bytes: &[u8]) {
-    let read: Result<_, BackupError> = inside::unpack(bytes, None);
+    let read: Result<_, BackupError> = inside::unpack(bytes, &mut inside::Nowhere);
     if let Ok(list) = read {
         let plain = |name: &str| !name.contains('/') && !name.starts_with('.');
         assert!(list.files.iter().all(|file| plain(&file.name)));

@@ -46,15 +46,11 @@ pub async fn restore(from: &Path, dir: &Path, unlock: Unlock) -> Result<Brought,
     let place = Place::prepare(dir)?;
     let from = from.to_owned();
     let unpacked = tokio::task::spawn_blocking(move || {
-        let (made_at, list) = read(&from, &unlock, Some(&place))?;
+        let (made_at, list) = read(&from, &unlock, &mut &place)?;
         Ok::<_, BackupError>((place, made_at, list))
     });
     let (mut place, made_at, list) = unpacked.await.map_err(io::Error::other)??;
-    for needed in NEEDED {
-        if !list.files.iter().any(|file| file.name == needed) {
-            return Err(BackupError::Lacks(needed));
-        }
-    }
+    expect_all(&list)?;
     let at_work = place.path(DATABASE_FILE);
     SqliteCatalog::check(&at_work).await?;
     let config = Config::load(&place.path(CONFIG_FILE))?;
@@ -80,20 +76,20 @@ pub async fn restore(from: &Path, dir: &Path, unlock: Unlock) -> Result<Brought,
     })
 }
 
-/// Reads a backup to its end, writes nothing, and says when it was made and what is in it.
-///
-/// # Errors
-/// When it does not open or is not whole.
-pub fn check(from: &Path, unlock: &Unlock) -> Result<(Timestamp, Vec<(String, u64)>), BackupError> {
-    let (made_at, list) = read(from, unlock, None)?;
-    let files = list.files.into_iter();
-    Ok((made_at, files.map(|file| (file.name, file.bytes)).collect()))
+pub(super) fn expect_all(list: &archive::List) -> Result<(), BackupError> {
+    for needed in NEEDED {
+        if !list.files.iter().any(|file| file.name == needed) {
+            return Err(BackupError::Lacks(needed));
+        }
+    }
+    Ok(())
 }
 
-fn read(
+/// Reads a backup to its end.
+pub(super) fn read(
     from: &Path,
     unlock: &Unlock,
-    place: Option<&Place>,
+    shelf: &mut dyn archive::Shelf,
 ) -> Result<(Timestamp, archive::List), BackupError> {
     let mut from: Box<dyn Read> = if from.as_os_str() == "-" {
         Box::new(io::stdin().lock())
@@ -102,7 +98,7 @@ fn read(
         Box::new(BufReader::new(file))
     };
     let (header, key) = unlock.begin(&mut from)?;
-    let list = archive::unpack(Opening::new(from, &key)?, place)?;
+    let list = archive::unpack(Opening::new(from, &key)?, shelf)?;
     Ok((header.made_at, list))
 }
 

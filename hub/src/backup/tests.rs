@@ -383,17 +383,93 @@ async fn a_backup_whose_parts_do_not_fit_is_refused() {
     );
     fs::write(hub.dir.join("master.key"), [9; 32]).unwrap();
     hub.back_up(&out, &words).await.unwrap();
-    let refused = bring_back(&by_words(&out, Some(&dir), &words)).await;
-    assert!(matches!(
-        refused,
-        Err(BackupError::App(AppError::OtherMasterKey(_)))
-    ));
-    assert!(!dir.exists());
+    // Who only looks hears of it too.
+    for to in [None, Some(&*dir)] {
+        let refused = bring_back(&by_words(&out, to, &words)).await;
+        assert!(matches!(
+            refused,
+            Err(BackupError::App(AppError::OtherMasterKey(_)))
+        ));
+        assert!(!dir.exists());
+    }
     fs::remove_file(hub.dir.join("sealing.key")).unwrap();
     fs::remove_file(&out).unwrap();
     hub.back_up(&out, &words).await.unwrap();
-    let refused = bring_back(&by_words(&out, Some(&dir), &words)).await;
-    assert!(matches!(refused, Err(BackupError::Lacks("sealing.key"))));
+    for to in [None, Some(&*dir)] {
+        let refused = bring_back(&by_words(&out, to, &words)).await;
+        assert!(matches!(refused, Err(BackupError::Lacks("sealing.key"))));
+    }
+}
+
+/// The archive is as whole as can be; what is in it makes no hub.
+#[tokio::test]
+async fn a_look_at_a_backup_looks_into_its_database() {
+    let hub = Hub::new().await;
+    let words = hub.file("words", WORDS);
+    hub.set("db", b"canary").await;
+    let out = |name: &str| hub.room.path().join(name);
+    hub.back_up(&out("sound"), &words).await.unwrap();
+    let said = bring_back(&by_words(&out("sound"), None, &words))
+        .await
+        .unwrap();
+    assert!(said.contains("Its database is sound"), "{said}");
+    hub.damage("PRAGMA foreign_keys = OFF; DELETE FROM orgs")
+        .await;
+    hub.back_up(&out("damaged"), &words).await.unwrap();
+    hub.damage("INSERT INTO orgs (org, revision) VALUES ('myorg', 1)")
+        .await;
+    hub.damage(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of another time', 1, x'00', 0)",
+    )
+    .await;
+    hub.back_up(&out("newer"), &words).await.unwrap();
+    for (name, why) in [
+        ("damaged", "the database is damaged"),
+        ("newer", "of a newer hub"),
+    ] {
+        let refused = bring_back(&by_words(&out(name), None, &words)).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_backup_left_goes_with_the_next_one() {
+    let hub = Hub::new().await;
+    let words = hub.file("words", WORDS);
+    let out = hub.room.path().join("backup");
+    let left = hub.file("backup.0123456789abcdef.part", "half a backup");
+    let others = [
+        hub.file("backup.mine.part", "x"),
+        hub.file("other.0123456789abcdef.part", "x"),
+        hub.file("backup.aaaaaaaaaaaaaaaa.part", "somebody writes it"),
+    ];
+    let writing = File::open(&others[2]).unwrap();
+    writing.lock().unwrap();
+    hub.back_up(&out, &words).await.unwrap();
+    assert!(out.exists() && !left.exists());
+    assert!(others.iter().all(|path| path.exists()));
+}
+
+/// As on a stick or a share that knows no links.
+#[test]
+fn a_backup_gets_its_name_where_there_are_no_links() {
+    let room = tempfile::tempdir().unwrap();
+    let (part, path) = (room.path().join("part"), room.path().join("backup"));
+    let none = |_: &Path, _: &Path| Err(io::Error::from_raw_os_error(1));
+    fs::write(&part, "whole").unwrap();
+    put_at(&part, &path, none).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+    assert!(!part.exists());
+    fs::write(&part, "another").unwrap();
+    let links: [fn(&Path, &Path) -> io::Result<()>; 2] =
+        [none, |part, path| fs::hard_link(part, path)];
+    for link in links {
+        let refused = put_at(&part, &path, link);
+        assert!(matches!(refused, Err(BackupError::Exists(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,53 @@ async fn no_stage_begins_while_a_hub_serves() {
     );
 }
 
+/// The database is the serving hub's: one of another version leaves it as it is.
+#[tokio::test]
+async fn looking_changes_nothing_in_the_database() {
+    let (_room, dir) = data_dir().await;
+    step(&dir, Step::Rotate).await.unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join(DATABASE_FILE));
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    // As before the last migration: it would be made again.
+    let forget = "DELETE FROM _sqlx_migrations
+         WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
+    sqlx::query(forget).execute(&pool).await.unwrap();
+    let count = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations");
+        count.fetch_one(&pool).await.unwrap()
+    };
+    let before = count().await;
+    let status = step(&dir, Step::Status).await.unwrap();
+    assert!(status.contains("0 of 0 nodes are there"), "{status}");
+    assert_eq!(count().await, before);
+}
+
+#[tokio::test]
+async fn the_trail_tells_of_every_stage() {
+    let (_room, dir) = data_dir().await;
+    step(&dir, Step::Rotate).await.unwrap();
+    let firm = forced(true);
+    step(&dir, |place| Step::Switch(firm(place))).await.unwrap();
+    fs::rename(dir.join(ADMIN_KEY_FILE), dir.join("elsewhere")).unwrap();
+    step(&dir, |place| Step::Finish(firm(place))).await.unwrap();
+    // What is refused is not told as done.
+    assert!(step(&dir, |place| Step::Finish(firm(place))).await.is_err());
+    let catalog = SqliteCatalog::open(&dir.join(DATABASE_FILE)).await.unwrap();
+    let query = crate::catalog::records::AuditQuery {
+        limit: 100,
+        ..Default::default()
+    };
+    let trail = catalog.audit(&"myorg".parse().unwrap(), &query).await;
+    let told: Vec<_> = trail
+        .unwrap()
+        .into_iter()
+        .filter(|record| record.entry.object == "ca")
+        .map(|record| record.entry.action)
+        .collect();
+    catalog.close().await;
+    assert_eq!(told, ["ca.rotate", "ca.switch", "ca.finish"]);
+}
+
 #[test]
 fn who_is_there_who_is_not_and_who_is_lost_anyway() {
     let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();

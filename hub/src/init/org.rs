@@ -115,9 +115,7 @@ async fn add_to(
     pki: &Pki,
     AddOrg { org, out, .. }: &AddOrg,
 ) -> Result<Added, AddOrgError> {
-    let there = catalog.orgs().await?.contains(org);
-    // Without anybody in it, its making was broken off.
-    if there && !catalog.users(org).await?.is_empty() {
+    if catalog.orgs().await?.contains(org) && !was_cut_off(catalog, org).await? {
         return Err(AddOrgError::Exists(org.clone()));
     }
     let url = url(&config.server_names, config.listen);
@@ -130,10 +128,19 @@ async fn add_to(
     place.write(ADMIN_KEY_FILE, admin.key.as_bytes())?;
     place.write(CONTEXT_FILE, admin.context(&url, org).as_bytes())?;
     place.finish(CONTEXT_FILE)?;
-    fill(catalog, org, &admin, !there, "add-org").await?;
+    fill(catalog, org, &admin, "add-org").await?;
     Ok(Added {
         org: org.clone(),
         out: out.clone(),
         url,
     })
+}
+
+/// Whether nobody has ever been able to do anything in the organisation: its making ended before its first
+/// administrator had a certificate. A hub before this one made them one after the other.
+async fn was_cut_off(catalog: &SqliteCatalog, org: &OrgId) -> Result<bool, CatalogError> {
+    let users = catalog.users(org).await?;
+    let known = catalog.certificates().await?;
+    let mut certificates = known.iter().filter(|one| one.org == *org);
+    Ok(users.iter().all(|user| user.user.as_str() == ADMIN) && certificates.next().is_none())
 }

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::app;
+use crate::catalog::Catalog;
 use crate::config::{Config, TrustDomain};
 
 /// A hub of a test, at any port of this machine.
@@ -152,6 +153,55 @@ async fn another_organisation_is_added_while_the_hub_does_not_serve() {
         (users.len(), users[0].user.as_str(), users[0].role),
         (1, ADMIN, Role::Admin)
     );
+}
+
+/// A hub before this one made organisation, user and certificate one after the other.
+#[tokio::test]
+async fn an_organisation_whose_making_was_cut_off_is_finished_by_another_try() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path().join("hub");
+    init(&wanted(&dir)).await.unwrap();
+    let org: OrgId = "acme".parse().unwrap();
+    let audit = |action: &str| NewAudit {
+        org: org.clone(),
+        at: clock::now(),
+        actor: Actor::Hub,
+        action: action.into(),
+        object: String::new(),
+        result: "ok".into(),
+        detail: String::new(),
+        peer: String::new(),
+    };
+    let database = dir.join(DATABASE_FILE);
+    let catalog = SqliteCatalog::open(&database).await.unwrap();
+    catalog.create_org(&org, audit("org.create")).await.unwrap();
+    let user = UserRecord {
+        org: org.clone(),
+        user: ADMIN.parse().unwrap(),
+        role: Role::Admin,
+        created_at: clock::now(),
+    };
+    catalog.add_user(&user, audit("user.add")).await.unwrap();
+    catalog.close().await;
+    for (out, done) in [("acme", true), ("again", false)] {
+        let wanted = crate::cli::AddOrg {
+            org: org.clone(),
+            config: dir.join(CONFIG_FILE),
+            out: room.path().join(out),
+        };
+        let added = org::add_org(&wanted).await;
+        assert_eq!(added.is_ok(), done, "{out}");
+    }
+    let catalog = SqliteCatalog::open(&database).await.unwrap();
+    let known = catalog.certificates().await.unwrap();
+    assert_eq!(known.iter().filter(|one| one.org == org).count(), 1);
+    let query = crate::catalog::records::AuditQuery {
+        limit: 9,
+        ..Default::default()
+    };
+    // Nothing is told twice.
+    assert_eq!(catalog.audit(&org, &query).await.unwrap().len(), 2);
+    catalog.close().await;
 }
 
 #[tokio::test]

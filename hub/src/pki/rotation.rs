@@ -160,11 +160,16 @@ impl Rotation {
     }
 }
 
-/// Does what a finished exchange has still to do, and gives the one that is under way.
+/// Removes what a step that was killed has left, does what a finished exchange has still to do, and gives the
+/// one that is under way.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn settle(data_dir: &Path) -> Result<Option<Rotation>, PkiError> {
+    for name in [ROTATION_FILE, CA_KEY_FILE, CA_CERTIFICATE_FILE] {
+        let swept = disk::sweep(data_dir, name);
+        swept.map_err(|error| unfit(data_dir.join(format!("{name}.new")), &error))?;
+    }
     let Some(rotation) = Rotation::load(data_dir)? else {
         return Ok(None);
     };

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::crowd::Place;
 use super::steady::Readers;
-use super::{Stop, tls, verifier};
+use super::{Acquaintance, Stop, tls, verifier};
 use crate::api::exchange::Exchange;
 use crate::api::peer::{Connected, Peer};
 use crate::clock;
@@ -35,6 +36,7 @@ use crate::pki::identity::{ClientCertificate, Principal};
 pub(super) struct Settings {
     pub(super) tls: TlsAcceptor,
     pub(super) router: Router,
+    pub(super) acquaintance: Arc<dyn Acquaintance>,
     pub(super) trust_domain: TrustDomain,
     pub(super) renewal_grace: Duration,
     pub(super) handshake_timeout: Duration,
@@ -64,12 +66,29 @@ pub(super) async fn serve(
         return;
     };
     let client = client(settings, &stream);
-    // Whoever has a certificate is known from here on.
-    let _place = Some(place).filter(|_| !matches!(client, Ok(Some(_))));
+    let known = match &client {
+        Ok(Some(certificate)) => settings.acquaintance.knows(certificate).await,
+        _ => false,
+    };
+    // Whoever is known does not count from here on.
+    let _place = Some(place).filter(|_| !known);
     match client {
-        Ok(client) => Box::pin(speak(settings, stream, address, client, stop)).await,
+        Ok(client) => {
+            let client = Client {
+                certificate: client,
+                known,
+            };
+            Box::pin(speak(settings, stream, address, client, stop)).await;
+        }
         Err(reason) => warn!(%address, reason, "TLS connection refused."),
     }
+}
+
+/// Who is at the other end.
+struct Client {
+    certificate: Option<ClientCertificate>,
+    /// Whether the certificate counts. One that was revoked, or that another has replaced, is let in to hear so.
+    known: bool,
 }
 
 async fn shake_hands(
@@ -135,15 +154,19 @@ async fn speak(
     settings: &Settings,
     stream: TlsStream<TcpStream>,
     address: SocketAddr,
-    client: Option<ClientCertificate>,
+    client: Client,
     stop: &Stop,
 ) {
-    let life = life(client.as_ref(), settings.renewal_grace, clock::now());
+    let life = life(&client, settings.renewal_grace, clock::now());
+    let Client {
+        certificate: client,
+        known,
+    } = client;
     let exchange = Exchange::default();
     let readers = Readers::default();
-    let streams = match client {
-        Some(_) => settings.max_streams,
-        None => settings.max_streams.min(ANONYMOUS_STREAMS),
+    let streams = match known {
+        true => settings.max_streams,
+        false => settings.max_streams.min(ANONYMOUS_STREAMS),
     };
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(exchange.clone());
@@ -203,9 +226,10 @@ async fn answer(
 }
 
 /// For how long a connection may be used. No connection outlives its certificate; one without a
-/// certificate is for one enrolment.
-fn life(client: Option<&ClientCertificate>, grace: Duration, now: Timestamp) -> Duration {
-    let Some(client) = client else {
+/// certificate that counts is for one enrolment, or to hear that it does not count.
+fn life(client: &Client, grace: Duration, now: Timestamp) -> Duration {
+    let most = if client.known { LONGEST } else { ANONYMOUS };
+    let Some(client) = &client.certificate else {
         return ANONYMOUS;
     };
     let grace = match client.principal {
@@ -214,10 +238,7 @@ fn life(client: Option<&ClientCertificate>, grace: Duration, now: Timestamp) -> 
     };
     let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
     let left = client.not_after.duration_since(now).saturating_add(grace);
-    Duration::try_from(left)
-        .unwrap_or(Duration::ZERO)
-        // The runtime's timers end after about two years.
-        .min(Duration::from_secs(365 * 86_400))
+    Duration::try_from(left).unwrap_or(Duration::ZERO).min(most)
 }
 
 fn peer(client: Option<&ClientCertificate>, now: Timestamp) -> Peer {
@@ -244,6 +265,8 @@ fn peer(client: Option<&ClientCertificate>, now: Timestamp) -> Peer {
     }
 }
 
+/// The runtime's timers end after about two years.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 const ANONYMOUS: Duration = Duration::from_secs(60);
 /// One enrolment, and another one for good measure: who is unknown gets no room for many bodies.
 const ANONYMOUS_STREAMS: u32 = 2;
@@ -295,10 +318,22 @@ mod tests {
             (user(), -50, 0),
         ] {
             let (certificate, now) = certificate(principal, left);
-            let life = life(Some(&certificate), grace, now);
-            assert_eq!(life, Duration::from_secs(expected), "{certificate:?}");
+            for known in [true, false] {
+                let most = if known { LONGEST } else { ANONYMOUS };
+                let client = Client {
+                    certificate: Some(certificate.clone()),
+                    known,
+                };
+                let life = life(&client, grace, now);
+                let expected = Duration::from_secs(expected).min(most);
+                assert_eq!(life, expected, "{certificate:?} {known}");
+            }
         }
-        assert_eq!(life(None, grace, clock::now()), ANONYMOUS);
+        let nobody = Client {
+            certificate: None,
+            known: false,
+        };
+        assert_eq!(life(&nobody, grace, clock::now()), ANONYMOUS);
     }
 
     #[test]

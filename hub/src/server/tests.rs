@@ -25,6 +25,7 @@ use super::*;
 use crate::api::peer::{Connected, Peer};
 use crate::config::TrustDomain;
 use crate::pki::Issued;
+use crate::pki::identity::Principal;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -47,7 +48,8 @@ impl Running {
         let config = Config::parse(&text, std::path::Path::new("hub.yaml")).unwrap();
         let router = router.route("/who", get(who));
         let certificate = ServerCertificate::issue(&pki, &config.server_names).unwrap();
-        let server = Server::bind(&config, &pki, Arc::new(certificate), router)
+        let certificate = Arc::new(certificate);
+        let server = Server::bind(&config, &pki, certificate, router, Arc::new(Everybody))
             .await
             .unwrap();
         let (address, stop) = (server.address().unwrap(), Stop::default());
@@ -69,6 +71,22 @@ impl Running {
         text(ask(&mut client, "/who").await?).await
     }
 }
+
+/// Knows whoever has a certificate, but for one node.
+struct Everybody;
+
+#[async_trait]
+impl Acquaintance for Everybody {
+    async fn knows(&self, certificate: &ClientCertificate) -> bool {
+        let revoked = Principal::Node {
+            org: "myorg".parse().unwrap(),
+            node: REVOKED.parse().unwrap(),
+        };
+        certificate.principal != revoked
+    }
+}
+
+const REVOKED: &str = "revoked";
 
 async fn who(Extension(connected): Extension<Connected>) -> String {
     match connected.peer {
@@ -514,4 +532,29 @@ async fn an_address_has_so_many_unknown_connections_and_the_known_do_not_count()
     for client in &mut known {
         ask(client, "/who").await.unwrap();
     }
+}
+
+/// It is let in to hear why, and is as welcome as nobody.
+#[tokio::test]
+async fn connections_of_certificates_that_count_no_more_count_as_unknown() {
+    let server = Running::start("limits: {max_unknown_per_address: 2}").await;
+    let (org, name) = ("myorg".parse().unwrap(), REVOKED.parse().unwrap());
+    let revoked = identity(|csr| server.pki.issue_node(csr, &org, &name, HOUR).unwrap());
+    let node = node(&server.pki);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let client = server.connect(Some(&revoked)).await.unwrap();
+        let mut client = speak(client).await.unwrap();
+        let answer = ask(&mut client, "/who").await.unwrap();
+        let said = text(answer).await.unwrap();
+        assert_eq!(said, "node revoked expired=false");
+        open.push(client);
+    }
+    assert!(server.connect(Some(&revoked)).await.is_err(), "a third one");
+    open.pop();
+    // As soon as the server has seen it go.
+    while server.who(Some(&node)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    ask(&mut open[0], "/who").await.unwrap();
 }

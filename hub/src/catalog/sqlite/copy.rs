@@ -69,6 +69,18 @@ impl SqliteCatalog {
         Err(CatalogError::Storage("the database is damaged".into()))
     }
 
+    /// Whether this hub could go on with the database at `path`, which is only read, and the mark of the master
+    /// key that it is under; none where no hub has said yet.
+    ///
+    /// # Errors
+    /// When it is no catalog, or one of a newer hub.
+    pub async fn look_into(path: &Path) -> Result<Option<Vec<u8>>, CatalogError> {
+        let mut conn = connect(path, true).await?;
+        let looked = look(&mut conn).await;
+        conn.close().await?;
+        looked
+    }
+
     /// Takes a copy into use that nodes, managers and operators may have gone on from. Nothing that was
     /// counted since comes a second time: what was version 8 of a secret then is not version 8 of
     /// another value now, and no node takes an older state for a newer one.
@@ -146,6 +158,33 @@ impl SqliteCatalog {
         write.commit().await?;
         Ok(restored)
     }
+}
+
+async fn look(conn: &mut SqliteConnection) -> Result<Option<Vec<u8>>, CatalogError> {
+    let known = sqlx::migrate!("./migrations/sqlite");
+    let done = sqlx::query("SELECT version, checksum FROM _sqlx_migrations")
+        .fetch_all(&mut *conn)
+        .await?;
+    for row in &done {
+        let (version, checksum) = (row.count("version")?, row.bytes("checksum")?);
+        let mut ours = known.iter();
+        let ours = ours.find(|ours| u64::try_from(ours.version) == Ok(version));
+        if ours.is_none_or(|ours| *ours.checksum != *checksum) {
+            let reason =
+                format!("the database is of a newer hub (its step {version} is not known here)");
+            return Err(CatalogError::Storage(reason));
+        }
+    }
+    let marked = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'master_key'")
+        .fetch_optional(&mut *conn)
+        .await?;
+    if marked.is_none() {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT mark FROM master_key")
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| row.bytes("mark")).transpose()
 }
 
 pub(super) async fn connect(

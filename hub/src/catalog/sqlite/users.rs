@@ -15,15 +15,7 @@ pub(super) async fn create_org(
     audit: &NewAudit,
 ) -> Result<(), CatalogError> {
     let mut write = catalog.write().await?;
-    let made = sqlx::query(
-        "INSERT INTO orgs (org, revision, version_floor)
-             SELECT $1, 0, coalesce(max(version_floor), 0) FROM orgs WHERE TRUE
-             ON CONFLICT DO NOTHING",
-    )
-    .bind(org.as_str())
-    .execute(write.conn())
-    .await?;
-    if made.rows_affected() == 0 {
+    if !insert_org(write.conn(), org).await? {
         return Err(CatalogError::Exists(format!("organisation {org}")));
     }
     write.audit(audit).await?;
@@ -37,6 +29,52 @@ pub(super) async fn add(
 ) -> Result<(), CatalogError> {
     let mut write = catalog.write().await?;
     known_org(write.conn(), &user.org).await?;
+    if !insert_user(write.conn(), user).await? {
+        return Err(CatalogError::Exists(format!("user {}", user.user)));
+    }
+    write.audit(audit).await?;
+    write.commit().await.map(drop)
+}
+
+impl SqliteCatalog {
+    /// Makes an organisation with its first administrator and that one's certificate, all of it or nothing.
+    /// What of it is there already stays: the making of a hub before this one could be cut off in between.
+    ///
+    /// # Errors
+    /// When there is a certificate of that serial number, or the database fails.
+    pub async fn found(
+        &self,
+        admin: &UserRecord,
+        certificate: &NewCertificate,
+        (created, added): (&NewAudit, &NewAudit),
+    ) -> Result<(), CatalogError> {
+        let mut write = self.write().await?;
+        if insert_org(write.conn(), &admin.org).await? {
+            write.audit(created).await?;
+        }
+        if insert_user(write.conn(), admin).await? {
+            write.audit(added).await?;
+        }
+        insert_certificate(write.conn(), &admin.org, &admin.user, certificate).await?;
+        write.commit().await.map(drop)
+    }
+}
+
+/// Says whether it was not there.
+async fn insert_org(conn: &mut SqliteConnection, org: &OrgId) -> Result<bool, CatalogError> {
+    let made = sqlx::query(
+        "INSERT INTO orgs (org, revision, version_floor)
+             SELECT $1, 0, coalesce(max(version_floor), 0) FROM orgs WHERE TRUE
+             ON CONFLICT DO NOTHING",
+    )
+    .bind(org.as_str())
+    .execute(conn)
+    .await?;
+    Ok(made.rows_affected() > 0)
+}
+
+/// Says whether they were not there.
+async fn insert_user(conn: &mut SqliteConnection, user: &UserRecord) -> Result<bool, CatalogError> {
     let made = sqlx::query(
         "INSERT INTO users (org, user_id, role, created_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT DO NOTHING",
@@ -45,13 +83,9 @@ pub(super) async fn add(
     .bind(user.user.as_str())
     .bind(role_text(user.role))
     .bind(user.created_at.as_millisecond())
-    .execute(write.conn())
+    .execute(conn)
     .await?;
-    if made.rows_affected() == 0 {
-        return Err(CatalogError::Exists(format!("user {}", user.user)));
-    }
-    write.audit(audit).await?;
-    write.commit().await.map(drop)
+    Ok(made.rows_affected() > 0)
 }
 
 pub(super) async fn remove(
@@ -108,6 +142,16 @@ pub(super) async fn add_certificate(
     if known.is_none() {
         return Err(CatalogError::NotFound(format!("user {user}")));
     }
+    insert_certificate(write.conn(), org, user, certificate).await?;
+    write.commit().await.map(drop)
+}
+
+async fn insert_certificate(
+    conn: &mut SqliteConnection,
+    org: &OrgId,
+    user: &UserId,
+    certificate: &NewCertificate,
+) -> Result<(), CatalogError> {
     let made = sqlx::query(
         "INSERT INTO user_certificates (serial, org, user_id, not_after) VALUES ($1, $2, $3, $4)
          ON CONFLICT DO NOTHING",
@@ -116,12 +160,12 @@ pub(super) async fn add_certificate(
     .bind(org.as_str())
     .bind(user.as_str())
     .bind(certificate.not_after.as_millisecond())
-    .execute(write.conn())
+    .execute(conn)
     .await?;
-    if made.rows_affected() == 0 {
-        return Err(CatalogError::Exists("a certificate of that serial".into()));
+    match made.rows_affected() {
+        0 => Err(CatalogError::Exists("a certificate of that serial".into())),
+        _ => Ok(()),
     }
-    write.commit().await.map(drop)
 }
 
 pub(super) async fn identity(

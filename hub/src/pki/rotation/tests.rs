@@ -86,3 +86,16 @@ fn a_file_that_others_read_or_that_is_damaged_is_refused_and_not_quoted() {
         assert!(error.ends_with("ca.rotation: it is malformed"), "{error}");
     }
 }
+
+/// With a key in them, they would be in every backup.
+#[test]
+fn what_a_step_that_was_killed_left_is_gone_at_the_next_start() {
+    let (dir, _) = at(Stage::Announced);
+    let left = ["ca.rotation.new", "ca.key.new", "ca.crt.new"].map(|name| dir.path().join(name));
+    for path in &left {
+        fs::write(path, "half a key").unwrap();
+    }
+    load(dir.path());
+    assert!(left.iter().all(|path| !path.exists()));
+    assert!(Rotation::load(dir.path()).unwrap().is_some());
+}
