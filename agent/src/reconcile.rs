@@ -80,6 +80,8 @@ pub struct Reconciler {
     unnoted: BTreeSet<ConsumerId>,
     /// The generation that is worked through.
     worked: Generation,
+    /// Whether something that should not be there could not be wiped.
+    unwiped: bool,
     /// Values that no key here opens.
     unopened: BTreeSet<FetchItem>,
     counters: Arc<Counters>,
@@ -126,6 +128,7 @@ impl Reconciler {
             sealed: BTreeMap::new(),
             unnoted: BTreeSet::new(),
             worked: Generation::default(),
+            unwiped: false,
             unopened: BTreeSet::new(),
             counters: Arc::default(),
         };
@@ -249,7 +252,8 @@ impl Reconciler {
     /// Wipes what has ended by now, whether or not there is a hub, and forgets values at hand that have.
     /// Says whether there was any. To be called at [`next_end`](Self::next_end), and at the start.
     pub fn expire(&mut self, now: Now) -> bool {
-        if !self.planner.pass(now.boot) {
+        // What could not be wiped when it was undeployed waits for no word of the hub.
+        if !self.planner.pass(now.boot) && !self.unwiped {
             return false;
         }
         self.sealed.retain(|item, _| self.planner.holds(item));
@@ -263,7 +267,8 @@ impl Reconciler {
     /// When to call [`expire`](Self::expire): at the next end, or to try again what could not be wiped.
     #[must_use]
     pub fn next_end(&self, now: Now) -> Option<BootTime> {
-        let again = self.planner.outlives().then(|| now.boot.after(WIPE_AGAIN));
+        let left = self.unwiped || self.planner.outlives();
+        let again = left.then(|| now.boot.after(WIPE_AGAIN));
         [self.planner.next_end(), again].into_iter().flatten().min()
     }
 

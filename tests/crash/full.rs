@@ -134,14 +134,14 @@ fn a_hub_without_room_at_any_change_refuses_writes_in_words_and_goes_on_when_the
 }
 
 /// The changes that can fail for lack of room.
-fn failing(acts: &[Act]) -> Vec<(usize, &Act)> {
+pub(crate) fn failing(acts: &[Act]) -> Vec<(usize, &Act)> {
     let acts = chosen(acts).into_iter().map(|at| (at, &acts[at - 1]));
     acts.filter(|(_, act)| !matches!(act.kind, Kind::Remove | Kind::Mode))
         .collect()
 }
 
 /// What the kernel says, and what is said of it: of the tmpfs, of a disk.
-const ERRORS: [(i32, &str, &str); 4] = [
+pub(crate) const ERRORS: [(i32, &str, &str); 4] = [
     (libc::ENOSPC, "the tmpfs is full", "No space left"),
     (libc::EDQUOT, "the tmpfs is full", "quota exceeded"),
     (libc::EIO, "I/O error", "Input/output error"),

@@ -16,6 +16,7 @@ mod identity;
 mod listing;
 mod node;
 mod points;
+mod starts;
 mod store;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         full::trials(),
         hub::trials(),
         identity::trials(),
+        starts::trials(),
     ];
     let trials = trials.into_iter().flatten().map(|trial| match &missing {
         // The reason stands where a kind stands: it is shown with the trial's name.

@@ -73,6 +73,12 @@ impl Node {
         self.run_by(&command, order);
     }
 
+    /// The same, where only what is changed in this directory counts.
+    pub(crate) fn run_counting(&mut self, dir: &Path, order: Order) {
+        let command = self.agent.command(&["run"]);
+        self.run_tracing(&command, &[dir], order);
+    }
+
     fn environment(&self) -> Option<(&'static str, PathBuf)> {
         let dir = self.credentials.clone()?;
         Some(("CREDENTIALS_DIRECTORY", dir))

@@ -115,6 +115,7 @@ impl Reconciler {
     /// Wipes what the bindings do not name any more. Goes on past every error; what is left is tried
     /// again with the next bindings, and said in the report.
     pub(super) fn wipe_leftovers(&mut self) {
+        self.unwiped = false;
         for consumer in self.planner.leftovers() {
             let ending = self.planner.ending(&consumer);
             let errors = match &ending {
@@ -133,6 +134,7 @@ impl Reconciler {
                 }
                 continue;
             };
+            self.unwiped = true;
             for error in &errors {
                 warn!(%consumer, %error, "Undeployed, but not all is wiped yet.");
             }

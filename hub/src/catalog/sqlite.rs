@@ -27,6 +27,7 @@ pub use self::certificates::{Holder, KnownCertificate};
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +79,14 @@ impl SqliteCatalog {
     /// When the file cannot be opened, is no database, or was written by a newer hub.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
         keep_private(path).map_err(|error| {
-            CatalogError::Storage(format!("{} cannot be opened: {error}", path.display()))
+            let reason = format!("{} cannot be opened: {error}", path.display());
+            match error.kind() {
+                // It may be written another time.
+                ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded => CatalogError::Disk(reason),
+                _ => CatalogError::Storage(reason),
+            }
         })?;
         let options = SqliteConnectOptions::new()
             .filename(path)

@@ -102,7 +102,12 @@ fn answer(stream: UnixStream, state: &Mutex<State>, main: Pid) {
             }
         }
         "terminate" => drop(kill(main, Signal::SIGTERM)),
-        "kill" => drop(kill(main, Signal::SIGKILL)),
+        // Its end is the tracer's: who asked is answered first.
+        "kill" => {
+            (&stream).write_all(DONE.as_bytes()).ok();
+            kill(main, Signal::SIGKILL).ok();
+            return;
+        }
         order => {
             let mut state = lock(state);
             state.order = order.parse().expect("an order");

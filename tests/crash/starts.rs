@@ -1,0 +1,190 @@
+//! Disks and tmpfs that are full, read-only or broken from a change on while something begins or ends: a first
+//! delivery, an undeployment, the start of the agent.
+
+use std::fs;
+use std::time::Duration;
+
+use edge_secrets_tests::cut::Order;
+use edge_secrets_tests::wait;
+use libtest_mimic::Trial;
+use nix::libc;
+
+use crate::changes::{deployed, recorded};
+use crate::full::{ERRORS, failing};
+use crate::node::{Node, URL, Whole, shows};
+use crate::points::Tally;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    crate::trials![
+        an_agent_without_room_at_any_change_of_a_first_delivery_shows_nothing_half_and_finishes_it,
+        an_agent_without_room_at_any_change_of_an_undeployment_finishes_it,
+        an_agent_that_starts_with_a_disk_that_fails_at_any_change_delivers_all_the_same,
+        an_agent_that_starts_with_a_full_tmpfs_at_any_change_shows_nothing_half_and_recovers,
+    ]
+}
+
+fn an_agent_without_room_at_any_change_of_a_first_delivery_shows_nothing_half_and_finishes_it() {
+    let mut node = deployed();
+    let whole = Whole::of(&node);
+    node.withdraw();
+    let bare = Whole::when_bare(&node);
+    let acts = recorded(&mut node, &whole, Node::deploy);
+    let runtime = fs::canonicalize(node.agent.runtime_dir()).expect("a directory");
+    let swap = acts.iter().position(|act| act.path.ends_with("..data"));
+    let swap = swap.expect("a swap") + 1;
+    let mut tally = Tally::new("no room, first delivery", acts.len(), "1 3 4 6 7 8 9");
+    for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
+        node.withdraw();
+        node.settle(&bare, "withdrawn");
+        let (errno, on_tmpfs, on_disk) = ERRORS[round % ERRORS.len()];
+        let what = format!("change {at}, {act}: {on_disk}");
+        node.cut().order(Order::FailFrom(at, errno));
+        node.deploy();
+        tally.count(true);
+        if at <= swap && act.path.starts_with(&runtime) {
+            node.agent.await_status(&what, |status| {
+                let service = &status["services"][0];
+                service["state"] == "failed" && service.to_string().contains(on_tmpfs)
+            });
+            node.assert_before(&what);
+        }
+        node.assert_readable(&what);
+        node.assert_nothing_in_clear(&what);
+        node.cut().order(Order::Count);
+        node.settle(&whole, &what);
+    }
+    tally.finish();
+}
+
+fn an_agent_without_room_at_any_change_of_an_undeployment_finishes_it() {
+    let mut node = deployed();
+    let whole = Whole::of(&node);
+    node.withdraw();
+    let bare = Whole::when_bare(&node);
+    node.deploy();
+    node.settle(&whole, "deployed again");
+    let acts = recorded(&mut node, &bare, Node::withdraw);
+    let mut tally = Tally::new("no room, undeployment", acts.len(), "1 3 4 6 7 8 9");
+    let mut patient = true;
+    for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
+        node.deploy();
+        node.settle(&whole, "deployed again");
+        let (errno, _, on_disk) = ERRORS[round % ERRORS.len()];
+        let what = format!("change {at}, {act}: {on_disk}");
+        fs::write(node.agent.log(), "").expect("an empty log");
+        node.cut().order(Order::FailFrom(at, errno));
+        node.withdraw();
+        tally.count(true);
+        // What can be taken away without room is.
+        let data = node.agent.consumer(URL, "main").join("..data");
+        if matches!(errno, libc::ENOSPC | libc::EDQUOT) {
+            wait::gone(&data);
+        }
+        node.assert_readable(&what);
+        node.assert_nothing_in_clear(&what);
+        node.cut().order(Order::Count);
+        // By itself it tries again every ten seconds, which is waited for once.
+        let unwiped = node.agent.log_text().contains("not all is wiped yet");
+        if unwiped && !std::mem::take(&mut patient) {
+            assert_eq!(node.agent.ended(&["refresh"]).code, 0, "{what}");
+        }
+        node.settle(&bare, &what);
+    }
+    tally.finish();
+}
+
+/// The state directory fails from a change of the start on, from its first one too: as where it is mounted
+/// read-only. Meanwhile there is a newer value.
+fn an_agent_that_starts_with_a_disk_that_fails_at_any_change_delivers_all_the_same() {
+    let mut node = deployed();
+    let whole = Whole::of(&node);
+    let dir = node.agent.consumer(URL, "main");
+    let state = node.agent.state_dir();
+    node.kill();
+    node.rotate();
+    node.run_counting(&state, Order::Count);
+    node.settle(&whole, "without a fault");
+    let acts = node.cut().acts();
+    node.kill();
+    let mut tally = Tally::new("no room, agent's start", acts.len(), "1 3 4 6 7 8 9 10");
+    for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
+        let (errno, _, on_disk) = ERRORS[round % ERRORS.len()];
+        let what = format!("change {at}, {act}: {on_disk}");
+        node.rotate();
+        node.run_counting(&state, Order::FailFrom(at, errno));
+        tally.count(true);
+        let wanted = node.wanted.clone().expect("a value");
+        wait::until(&dir, &what, || shows(&dir, &wanted));
+        if act
+            .path
+            .components()
+            .any(|part| part.as_os_str() == "cache")
+        {
+            node.agent.await_status(&what, |status| {
+                let error = status["cache"]["error"].as_str();
+                error.is_some_and(|error| error.contains(on_disk))
+            });
+        }
+        node.assert_nothing_in_clear(&what);
+        node.cut().order(Order::Count);
+        node.settle(&whole, &what);
+        node.kill();
+    }
+    tally.finish();
+}
+
+/// With what a kill has left, and a newer value. Where the agent cannot begin at all it says why, and the
+/// service manager starts it again.
+fn an_agent_that_starts_with_a_full_tmpfs_at_any_change_shows_nothing_half_and_recovers() {
+    let mut node = deployed();
+    let whole = Whole::of(&node);
+    let acts = recorded(&mut node, &whole, Node::rotate);
+    let swap = acts.iter().position(|act| act.path.ends_with("..data"));
+    let debris = Order::Kill(swap.expect("a swap") + 1);
+    let meet = |node: &mut Node| {
+        node.cut().order(debris);
+        node.rotate();
+        assert!(node.end().is_some(), "{debris} is met");
+    };
+    let runtime = node.agent.runtime_dir().to_owned();
+    meet(&mut node);
+    node.run_counting(&runtime, Order::Count);
+    node.settle(&whole, "recovered");
+    let acts = node.cut().acts();
+    node.kill();
+    node.run(Order::Count);
+    let mut tally = Tally::new("tmpfs full, agent's start", acts.len(), "1 3 4 6 7 8 9 10");
+    for (at, act) in failing(&acts) {
+        node.settle(&whole, "before");
+        let what = format!("change {at}, {act}");
+        meet(&mut node);
+        node.run_counting(&runtime, Order::FailFrom(at, libc::ENOSPC));
+        tally.count(true);
+        let log = node.agent.log();
+        let told = |text: &str| text.contains("tmpfs is full") || text.contains("No space left");
+        // Whatever needs no room is done meanwhile.
+        wait::until(&log, &what, || {
+            let text = node.agent.log_text();
+            told(&text) || text.contains("Connected.")
+        });
+        node.assert_readable(&what);
+        node.assert_nothing_in_clear(&what);
+        // It may be about to end.
+        if node.cut().end(AT_ONCE).is_some() {
+            let text = node.agent.log_text();
+            assert!(told(&text), "{what}: {text}");
+            node.agent.kill();
+            node.cut = None;
+            node.run(Order::Count);
+        } else {
+            node.cut().order(Order::Count);
+        }
+        node.settle(&whole, &what);
+        node.kill();
+        node.run(Order::Count);
+    }
+    tally.finish();
+}
+
+/// How long an agent that gives up may take to do so.
+const AT_ONCE: Duration = Duration::from_millis(300);
