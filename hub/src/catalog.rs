@@ -114,7 +114,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// Which node a certificate belongs to, revoked or not.
     async fn node_identity(&self, serial: &str) -> Result<Option<NodeIdentity>, CatalogError>;
 
-    /// Whether a node of this name was removed, and none was enrolled since.
+    /// Whether a node of this name was removed, and none was enrolled since. Never after a restore, until
+    /// it is removed again: who knows whether one was enrolled since the backup.
     async fn was_removed(&self, org: &OrgId, node: &NodeId) -> Result<bool, CatalogError>;
 
     /// Records a certificate that was renewed over the one of this `serial`, and the new sealing key

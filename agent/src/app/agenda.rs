@@ -104,8 +104,7 @@ impl Agenda {
         self.facts.at(now);
         self.converge.at(now);
         self.report.at(now);
-        // Connections that live for shorter than that do not put it off.
-        self.resync.by(now + resync);
+        self.resync.at(now + resync);
     }
 
     /// When the next thing is to be done.

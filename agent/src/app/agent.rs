@@ -40,6 +40,8 @@ pub(super) struct Agent {
     pub(super) identity: NodeIdentity,
     /// Whether the hub has taken this identity; until then the one before it is kept.
     pub(super) proven: bool,
+    /// Whether it is the one before, because the hub did not take the newest.
+    pub(super) rolled_back: bool,
     pub(super) reconciler: Reconciler,
     /// What the reconciler was last told to reach: what a difference is put onto.
     pub(super) desired: Option<Desired>,
@@ -111,6 +113,7 @@ impl Agent {
             store: parts.store,
             identity: parts.identity,
             proven: false,
+            rolled_back: false,
             reconciler: parts.reconciler,
             desired: None,
             followed: None,
@@ -310,6 +313,7 @@ impl Agent {
     fn take_identity(&mut self, identity: NodeIdentity, plan: renewal::Plan) {
         self.identity = identity;
         self.proven = false;
+        self.rolled_back = false;
         self.renewal = plan;
         self.board.identity_is(&self.config, &self.identity);
         self.plan_renewal();
@@ -337,7 +341,10 @@ impl Agent {
     }
 
     fn lost(&mut self, mut error: HubError, backoff: &mut Backoff) -> Duration {
-        if error.refuses_identity() && !self.proven && self.roll_back() {
+        // One step at most until the hub has taken one: a hub that refuses everybody for a moment must not
+        // lead back behind what it knows.
+        let may_go_back = !self.proven && !self.rolled_back;
+        if error.refuses_identity() && may_go_back && self.roll_back() {
             return Duration::ZERO;
         }
         error = blame_clock(error, self.identity.validity.not_before, Timestamp::now());
@@ -372,6 +379,7 @@ impl Agent {
         self.take_identity(identity, plan);
         let gap = Instant::now() + AFTER_ROLLING_BACK;
         self.agenda.renew.not_before(gap);
+        self.rolled_back = true;
         true
     }
 

@@ -3,6 +3,7 @@
 
 use std::future::{Future, pending};
 
+use edge_secrets_protocol::Generation;
 use edge_secrets_protocol::watch::{BindingsEvent, WatchEvent};
 use tokio::sync::watch;
 
@@ -68,6 +69,12 @@ impl Hints {
                 pending().await
             }
         }
+    }
+
+    /// Whether there is more than this generation.
+    pub(super) fn are_beyond(&self, generation: Option<Generation>) -> bool {
+        let latest = self.receiver.borrow().latest.map(|event| event.generation);
+        latest > generation
     }
 
     /// Waits until there are news.

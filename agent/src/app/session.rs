@@ -161,7 +161,7 @@ impl Agent {
         // A fetch may take long: what has gone is told nobody meanwhile, and an end may have come nearer.
         self.tick();
         let nothing_wanted = wanted.is_empty();
-        let fetched = self.fetch(&session.connection, wanted).await?;
+        let fetched = self.fetch(session, wanted).await?;
         self.tick();
         if fetched.is_ok() {
             self.readiness.ready();
@@ -170,6 +170,10 @@ impl Agent {
         self.agenda.report.by(Instant::now());
         if let Err(error) = fetched {
             return self.put_off(error, |agenda| &mut agenda.converge);
+        }
+        if session.hints.are_beyond(self.generation()) {
+            self.agenda.converge.failed(Instant::now());
+            return Ok(());
         }
         if let Err(error) = self.fill(&session.connection).await? {
             return self.put_off(error, |agenda| &mut agenda.converge);
@@ -242,9 +246,13 @@ impl Agent {
         // However it comes: late, from a hub that is behind another one, or from one that goes on beside
         // the one that was restored from its backup. That one has gone on beyond whatever this node knows.
         if self.followed.is_some_and(|followed| generation < followed) {
-            let reason = OLDER;
-            return Ok(Err(HubError::Malformed { what, reason }));
+            // The rest goes on: what this node reports tells operators that it is behind.
+            self.board
+                .hub_is(HubState::Connected, Some(&HubError::Older));
+            self.publish();
+            return Ok(Err(HubError::Older));
         }
+        self.board.hub_is(HubState::Connected, None);
         if before.is_none() {
             // What a former life kept is no older answer.
             self.reconciler.start_over();
@@ -260,18 +268,25 @@ impl Agent {
     /// Fetches until nothing is left to ask for; what the hub refused is asked for again later.
     async fn fetch(
         &mut self,
-        connection: &Connection,
+        session: &Session,
         mut wanted: Vec<FetchItem>,
     ) -> Result<Result<(), HubError>, End> {
         let mut answered = BTreeSet::new();
         loop {
+            // Over a slow link each batch takes long: what was withdrawn meanwhile does not wait for all.
+            if !answered.is_empty() && session.hints.are_beyond(self.generation()) {
+                return Ok(Ok(()));
+            }
             // Each value once: whatever becomes of it, this ends.
             wanted.retain(|item| !answered.contains(item));
             wanted.truncate(MAX_BATCH_ITEMS);
             if wanted.is_empty() {
                 return Ok(Ok(()));
             }
-            let results = match self.attend(connection.secrets(wanted.clone())).await? {
+            let results = match self
+                .attend(session.connection.secrets(wanted.clone()))
+                .await?
+            {
                 Ok(results) => results,
                 Err(error) => return Ok(Err(error)),
             };
@@ -431,5 +446,3 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS_GAP: Duration = Duration::from_secs(3600);
 /// A hub whose certificates are due at once must not be asked all the time.
 const RENEWAL_GAP: Duration = Duration::from_secs(5);
-const OLDER: &str = "it is older than what this node has followed already: the hub's data was put back, or it is the \
-     hub from before a restore; what services read stays as it is";

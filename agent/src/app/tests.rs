@@ -213,7 +213,7 @@ async fn old_bindings_are_refused_on_every_connection_and_in_every_life() {
     push(&hub, 9);
     settled(&mut hub, 9).await;
 
-    // An older answer, and again on the next connection, by which the one before was judged.
+    // An older answer, once and again.
     hub.asked_so_far();
     set(&hub, 4, vec![]);
     push(&hub, 10);
@@ -231,10 +231,13 @@ async fn old_bindings_are_refused_on_every_connection_and_in_every_life() {
     node.stop().await;
     hub.asked_so_far();
     node.start(&hub);
-    for _ in 0..2 {
-        hub.asked(|seen| matches!(seen, Seen::Pull(_)).then_some(()))
-            .await;
-    }
+    // The rest goes on: by its report operators know that it is behind.
+    hub.asked(|seen| matches!(seen, Seen::Report(_)).then_some(()))
+        .await;
+    let status = node.until(|status| status.hub.error.is_some()).await;
+    assert_eq!(status.hub.state, HubState::Connected);
+    hub.asked(|seen| matches!(seen, Seen::Pull(_)).then_some(()))
+        .await;
     assert_eq!(node.read("svc", "cred").as_deref(), Some("nine"));
 
     // What is as new is followed: it is the same hub, or one that has gone on beyond it.
@@ -282,6 +285,31 @@ async fn answers_that_are_full_are_asked_on_until_all_is_there() {
     for name in &names {
         assert_eq!(node.read("svc", name).as_ref(), Some(name));
     }
+}
+
+#[tokio::test]
+async fn an_undeployment_is_heeded_between_batches_of_a_slow_fetch() {
+    let mut hub = FakeHub::start().await;
+    let names = ["a", "b", "c"];
+    for name in names {
+        value(&hub, name, name);
+    }
+    hub.answers().batch = Some(1);
+    hub.answers().slow = Duration::from_secs(1);
+    set(
+        &hub,
+        1,
+        vec![deployment("d1", "svc", &names.map(|name| (name, "1")))],
+    );
+    let _node = Node::started(&hub).await;
+    hub.asked(|seen| matches!(seen, Seen::Fetch(_)).then_some(()))
+        .await;
+    // While the first one is on its way.
+    set(&hub, 2, vec![]);
+    push(&hub, 2);
+    let next = hub.asked(|seen| matches!(seen, Seen::Fetch(_) | Seen::Pull(_)).then_some(seen));
+    assert!(matches!(next.await, Seen::Pull(_)));
+    settled(&mut hub, 2).await;
 }
 
 #[tokio::test]

@@ -244,6 +244,7 @@ impl Age {
         };
         if let Err(error) = write(&self.file, &note) {
             warn!(file = %self.file.display(), %error, "It cannot be noted when the hub was heard.");
+            self.step = FIRST_STEP;
         }
     }
 }

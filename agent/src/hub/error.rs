@@ -22,6 +22,12 @@ pub enum HubError {
         /// What is wrong with it. Never a value.
         reason: &'static str,
     },
+    /// What the hub says is older than what this node has followed already.
+    #[error(
+        "the hub's bindings are older than what this node has followed already: the hub's data was put \
+         back, or it is the hub from before a restore; what services read stays as it is"
+    )]
+    Older,
     /// The hub answered with a problem.
     #[error("the hub refuses {what}: {problem}")]
     Refused {
@@ -78,7 +84,7 @@ impl HubError {
     /// Whether the connection can be used no more.
     #[must_use]
     pub fn ends_connection(&self) -> bool {
-        !matches!(self, Self::Refused { .. })
+        !matches!(self, Self::Refused { .. } | Self::Older)
     }
 
     /// Whether the hub, in TLS or after, does not take this identity.

@@ -98,12 +98,16 @@ impl SqliteCatalog {
         let mut write = self.write().await?;
         let conn = write.conn();
         // Every deployment has changed: what a node has heard since is not known here.
+        // Not added where that is less: a backup from before another restore is ahead of that one too.
+        let generation =
+            format!("CASE WHEN generation < {leap} THEN {leap} ELSE generation + {leap} END");
         for statement in [
             format!(
-                "UPDATE nodes SET generation = generation + {leap},
+                "UPDATE nodes SET generation = {generation},
                      behind_since = COALESCE(behind_since, {leap})"
             ),
-            format!("UPDATE removed_nodes SET generation = generation + {leap}"),
+            // One of them may have been enrolled again since.
+            format!("UPDATE removed_nodes SET told = 0, generation = {generation}"),
             "UPDATE deployments SET changed = (SELECT generation FROM nodes n
                  WHERE n.org = deployments.org AND n.node = deployments.node)"
                 .to_owned(),

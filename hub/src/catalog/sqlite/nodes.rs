@@ -40,11 +40,12 @@ pub(super) async fn was_removed(
     org: &OrgId,
     node: &NodeId,
 ) -> Result<bool, CatalogError> {
-    let found = sqlx::query("SELECT 1 FROM removed_nodes WHERE org = $1 AND node = $2")
-        .bind(org.as_str())
-        .bind(node.as_str())
-        .fetch_optional(&catalog.readers)
-        .await?;
+    let found =
+        sqlx::query("SELECT 1 FROM removed_nodes WHERE org = $1 AND node = $2 AND told = 1")
+            .bind(org.as_str())
+            .bind(node.as_str())
+            .fetch_optional(&catalog.readers)
+            .await?;
     Ok(found.is_some())
 }
 
@@ -249,8 +250,8 @@ pub(super) async fn remove(
     node: &NodeId,
 ) -> Result<(), CatalogError> {
     let kept = sqlx::query(
-        "INSERT INTO removed_nodes (org, node, generation)
-         SELECT org, node, generation FROM nodes WHERE org = $1 AND node = $2",
+        "INSERT INTO removed_nodes (org, node, generation, told)
+         SELECT org, node, generation, 1 FROM nodes WHERE org = $1 AND node = $2",
     )
     .bind(org.as_str())
     .bind(node.as_str())

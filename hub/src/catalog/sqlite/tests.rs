@@ -509,6 +509,35 @@ async fn again_in(world: &World, org: &OrgId, first: u64) {
 }
 
 #[tokio::test]
+async fn a_backup_from_before_two_restores_is_ahead_of_both_and_tells_no_removed_node_to_wipe() {
+    let (world, catalog, mut place) = world().await;
+    world.enrol("n1").await;
+    let gone = node_id("gone");
+    let removed =
+        "INSERT INTO removed_nodes (org, node, generation, told) VALUES ($1, 'gone', 3, 1)";
+    let removed = sqlx::query(removed).bind(world.org.as_str());
+    removed.execute(&catalog.writer).await.unwrap();
+    assert!(catalog.was_removed(&world.org, &gone).await.unwrap());
+    let copy = place.path().with_file_name("copy.db");
+    SqliteCatalog::copy(&place.path(), &copy).await.unwrap();
+    let after = |seconds| crate::clock::now() + Duration::from_secs(seconds);
+    catalog.take_up(at(5), after(0)).await.unwrap();
+    catalog.take_up(at(5), after(10)).await.unwrap();
+    let followed = world.generation("n1").await;
+    catalog.close().await;
+
+    fs::rename(&copy, place.path()).unwrap();
+    let catalog = place.open().await;
+    let again = place.opened.take().unwrap();
+    again.take_up(at(5), after(20)).await.unwrap();
+    let org = world.org;
+    let world = World { catalog, org };
+    assert!(world.generation("n1").await > followed);
+    // It may have been enrolled again since the backup.
+    assert!(!again.was_removed(&world.org, &gone).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_copy_is_of_one_moment_and_goes_on_behind_what_was_counted_since() {
     let (world, catalog, mut place) = world().await;
     world.enrol("n1").await;
