@@ -1,15 +1,17 @@
 //! Connections that are cut, silent, slow or changed at any byte: nothing is lost, nothing is torn, and the
 //! agent finds its way back by itself.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use edge_secrets_protocol::routes;
 use edge_secrets_tests::reader::Reader;
 use edge_secrets_tests::relay::{Direction, Fault, Relay};
-use edge_secrets_tests::{Client, TestAgent, TestHub, wait};
+use edge_secrets_tests::{Client, TestAgent, TestHub, is_root, wait};
 use libtest_mimic::Trial;
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::delivery::{URL, publish_uplink};
@@ -21,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_hub_that_falls_silent_is_given_up_and_found_again,
         a_partition_is_survived_and_healed,
         a_thousand_connections_at_once_are_served,
+        a_thousand_reconnects_in_storms_leave_the_hub_as_it_was,
     ]
 }
 
@@ -182,6 +185,68 @@ fn a_partition_is_survived_and_healed() {
 
 /// As after a hub's restart: every node comes back at once, again and again, and those that are served meanwhile
 /// are served.
+fn a_thousand_reconnects_in_storms_leave_the_hub_as_it_was() {
+    const STORMS: usize = 50;
+    const NODES: usize = 20;
+    let (hub, _relay, agent) = relayed();
+    let node = hub.raw_node("edge-02", &[]).credentials;
+    let at_rest = sockets(hub.pid());
+    let storm = Relay::start(hub.port());
+    let (port, ca) = (storm.port(), hub.ca());
+    let together = Barrier::new(NODES + 1);
+    let served = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..NODES {
+            scope.spawn(|| {
+                for _ in 0..STORMS {
+                    together.wait();
+                    let connected = Client::connect(port, Some(&ca), Some(&node));
+                    let answer = connected.and_then(|mut client| {
+                        let answer = client.get(routes::BINDINGS)?;
+                        Ok((client, answer))
+                    });
+                    if answer
+                        .as_ref()
+                        .is_ok_and(|(_, answer)| answer.status == 200)
+                    {
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                    // Connected until all are cut.
+                    together.wait();
+                }
+            });
+        }
+        for number in 0..STORMS {
+            together.wait();
+            if number % 2 == 1 {
+                // Whatever each has got to.
+                storm.cut();
+            }
+            together.wait();
+            storm.cut();
+        }
+    });
+    let served = served.into_inner();
+    assert!(served >= STORMS / 2 * NODES, "{served} answers");
+    hub.admin().set("cloudServiceXYZSecret", b"value-1");
+    wait::content(&file(&agent), b"value-1");
+    wait::until(&hub.log(), "the hub has let go of every connection", || {
+        sockets(hub.pid()) <= at_rest
+    });
+}
+
+/// How many sockets a process has. Whoever is not root cannot see those of a process that hides its memory.
+fn sockets(of: Pid) -> usize {
+    if !is_root() {
+        return 0;
+    }
+    let entries = fs::read_dir(format!("/proc/{of}/fd")).expect("its descriptors");
+    let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
 fn a_thousand_connections_at_once_are_served() {
     let (hub, _relay, agent) = relayed();
     let node = hub.raw_node("edge-02", &[]);

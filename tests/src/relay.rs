@@ -94,6 +94,12 @@ impl Relay {
         Self { port, shared }
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address, in the place of the hub's.
     #[must_use]
     pub fn url(&self) -> String {
