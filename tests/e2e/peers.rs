@@ -184,8 +184,8 @@ const TIME: &[Case] = &[
         "spire#1562, #2061",
         "an agent whose certificate ended while it was away never comes back",
         &[
-            "an_expired_certificate_renews_and_does_nothing_else",
-            "a_node_that_the_hub_does_not_know_says_what_to_do",
+            "a_certificate_that_ended_is_renewed_within_the_grace",
+            "a_certificate_that_ended_long_ago_needs_a_token_and_services_go_on",
         ],
     ),
     case(
@@ -200,7 +200,7 @@ const TIME: &[Case] = &[
         "step#523",
         "a certificate is renewed every few seconds",
         &[
-            "renewal_falls_around_two_thirds_of_life",
+            "a_clock_that_is_ahead_renews_once_and_not_for_ever",
             "certificates_renew_themselves_while_everything_runs",
         ],
     ),
@@ -209,7 +209,16 @@ const TIME: &[Case] = &[
         "a clock that is wrong makes a certificate useless, and nobody says why",
         &[
             "a_certificate_that_has_not_begun_is_named_as_a_clock_problem",
-            "a_clock_that_is_wrong_at_boot_counts_when_it_has_become_right",
+            "a_node_that_boots_in_1970_serves_what_it_keeps_and_connects_when_its_clock_is_right",
+            "a_certificate_that_was_given_in_the_future_is_taken_and_exchanged",
+        ],
+    ),
+    case(
+        "rossoctl#1899",
+        "after a suspend everything has expired at once, and nothing comes back",
+        &[
+            "what_ends_while_the_machine_sleeps_is_gone_when_it_wakes",
+            "a_connection_that_died_while_the_machine_slept_is_noticed",
         ],
     ),
 ];
