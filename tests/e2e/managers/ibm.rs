@@ -1,6 +1,7 @@
 //! IBM Cloud Secrets Manager: values that all may share, and keys that a read ends.
 
 use std::fs;
+use std::time::Duration;
 
 use edge_secrets_tests::scan::Scanner;
 use edge_secrets_tests::{Canary, Operator, TestAgent, TestHub, TestIbm, wait};
@@ -338,7 +339,13 @@ fn a_shared_key_whose_reads_begin_to_end_it_is_not_read_any_more() {
     // Changed back: it is the same key for all three.
     ibm.set_reuse(&id, true);
     // By itself it asks less and less often, in the end every five minutes.
-    late.signal(Signal::SIGHUP);
+    let there = file(&late, "key");
+    for _ in 0..6 {
+        late.signal(Signal::SIGHUP);
+        if wait::within(&there, Duration::from_secs(20), &mut || there.exists()) {
+            break;
+        }
+    }
     assert_eq!(text(&late, "key"), key);
     await_well(&hub, "uplink");
     assert_eq!(ibm.minted(), 1);
