@@ -54,16 +54,12 @@ impl Offline {
             ),
             boot,
         };
-        offline.take(config, identity, now);
+        offline.configure(config, identity, now);
         offline
     }
 
     /// Switches the cache on or off, as the configuration says. What was kept goes with it.
     pub(super) fn configure(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
-        self.take(config, identity, now);
-    }
-
-    fn take(&mut self, config: &Config, identity: &NodeIdentity, now: Now) {
         self.age.may_be(config.offline.max_age.duration());
         match (config.offline.cache, &self.cache) {
             (Cache::Sealed, None) => {

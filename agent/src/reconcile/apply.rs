@@ -318,12 +318,8 @@ impl Reconciler {
             .buffer
             .room(len.saturating_add(bound(len)))
             .map_err(|e| reject(&e))?;
-        let len = open(item, sealed, opener, &mut room, len).map_err(|error| {
-            if error == SealError::Rejected {
-                self.unopened.insert(item.clone());
-            }
-            reject(&error)
-        })?;
+        let unopened = &mut self.unopened;
+        let len = open(item, sealed, opener, &mut room, len, unopened).map_err(|e| reject(&e))?;
         let (payload, out) = room.split_at_mut(len);
         for page in pages {
             let Some((_, format)) = page.target.secrets.get(name) else {
@@ -407,12 +403,9 @@ impl Reconciler {
                 let Some((part, tail)) = rest.split_at_mut_checked(len) else {
                     return Err(reject(&"there is too little room"));
                 };
-                let len = open(&item, sealed, opener, part, len).map_err(|error| {
-                    if error == SealError::Rejected {
-                        self.unopened.insert(item.clone());
-                    }
-                    reject(&error)
-                })?;
+                let unopened = &mut self.unopened;
+                let len =
+                    open(&item, sealed, opener, part, len, unopened).map_err(|e| reject(&e))?;
                 let fields = Fields::decode(part.get(..len).unwrap_or_default());
                 secrets.push((name, fields.map_err(|e| reject(&e))?));
                 rest = tail;
@@ -491,6 +484,7 @@ fn open(
     opener: Opener<'_>,
     room: &mut [u8],
     len: usize,
+    unopened: &mut BTreeSet<FetchItem>,
 ) -> Result<usize, SealError> {
     let place = Place::Node {
         org: opener.org,
@@ -506,6 +500,9 @@ fn open(
             Ok(plain) => return Ok(plain.len()),
             Err(refused) => error = refused,
         }
+    }
+    if error == SealError::Rejected {
+        unopened.insert(item.clone());
     }
     Err(error)
 }
