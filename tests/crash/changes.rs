@@ -65,10 +65,7 @@ fn an_agent_killed_at_any_change_of_a_rotation_and_cut_off_power_and_hub_has_eit
 }
 
 fn an_agent_killed_at_any_change_of_a_first_delivery_finishes_it() {
-    let mut node = deployed();
-    let whole = Whole::of(&node);
-    node.withdraw();
-    let bare = Whole::when_bare(&node);
+    let (mut node, whole, bare) = withdrawn();
     let acts = recorded(&mut node, &whole, Node::deploy);
     let mut tally = Tally::new("first delivery", acts.len(), "1 3 4 7 8 9 10");
     for order in kills(&acts) {
@@ -81,10 +78,7 @@ fn an_agent_killed_at_any_change_of_a_first_delivery_finishes_it() {
 }
 
 fn an_agent_killed_at_any_change_of_an_undeployment_finishes_it() {
-    let mut node = deployed();
-    let whole = Whole::of(&node);
-    node.withdraw();
-    let bare = Whole::when_bare(&node);
+    let (mut node, whole, bare) = withdrawn();
     node.deploy();
     node.settle(&whole, "deployed again");
     let acts = recorded(&mut node, &bare, Node::withdraw);
@@ -192,6 +186,15 @@ fn killed_at(node: &mut Node, order: Order, tally: &mut Tally, change: fn(&mut N
         node.run(Order::Count);
     }
     what
+}
+
+/// A node whose deployment was withdrawn: what there was before, and what there is now.
+pub(crate) fn withdrawn() -> (Node, Whole, Whole) {
+    let mut node = deployed();
+    let whole = Whole::of(&node);
+    node.withdraw();
+    let bare = Whole::when_bare(&node);
+    (node, whole, bare)
 }
 
 /// A node that has its secret, and whose agent runs.

@@ -42,20 +42,10 @@ fn an_agent_without_room_at_any_change_keeps_the_old_value_and_goes_on_when_ther
         tally.count(true);
         // Before the swap it is a failure of the deployment; after it, nothing that services see.
         if at <= swap && act.path.starts_with(&runtime) {
-            node.agent.await_status(&what, |status| {
-                let service = &status["services"][0];
-                service["state"] == "failed" && service.to_string().contains(on_tmpfs)
-            });
+            node.await_failed(on_tmpfs, &what);
             node.assert_before(&what);
-        } else if act
-            .path
-            .components()
-            .any(|part| part.as_os_str() == "cache")
-        {
-            node.agent.await_status(&what, |status| {
-                let error = status["cache"]["error"].as_str();
-                error.is_some_and(|error| error.contains(on_disk))
-            });
+        } else if in_cache(act) {
+            node.await_cache_error(on_disk, &what);
             // The disk delays no reader.
             node.assert_wanted(&what);
         } else {
@@ -131,6 +121,12 @@ fn a_hub_without_room_at_any_change_refuses_writes_in_words_and_goes_on_when_the
         }
     }
     tally.finish();
+}
+
+/// Whether it is a change of the sealed cache.
+pub(crate) fn in_cache(act: &Act) -> bool {
+    let mut parts = act.path.components();
+    parts.any(|part| part.as_os_str() == "cache")
 }
 
 /// The changes that can fail for lack of room.

@@ -257,6 +257,22 @@ impl Node {
         self.assert_between(&[None, self.wanted.as_ref()], what);
     }
 
+    /// Waits until the agent says that the deployment failed, and why.
+    pub(crate) fn await_failed(&self, why: &str, what: &str) {
+        self.agent.await_status(what, |status| {
+            let service = &status["services"][0];
+            service["state"] == "failed" && service.to_string().contains(why)
+        });
+    }
+
+    /// Waits until it says why the cache is not as it should be.
+    pub(crate) fn await_cache_error(&self, why: &str, what: &str) {
+        self.agent.await_status(what, |status| {
+            let error = status["cache"]["error"].as_str();
+            error.is_some_and(|error| error.contains(why))
+        });
+    }
+
     /// Readers find what they had or what they are to have, as a whole.
     pub(crate) fn assert_readable(&self, what: &str) {
         self.assert_between(&[self.before.as_ref(), self.wanted.as_ref()], what);

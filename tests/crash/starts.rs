@@ -9,8 +9,8 @@ use edge_secrets_tests::wait;
 use libtest_mimic::Trial;
 use nix::libc;
 
-use crate::changes::{deployed, recorded};
-use crate::full::{ERRORS, failing};
+use crate::changes::{deployed, recorded, withdrawn};
+use crate::full::{ERRORS, failing, in_cache};
 use crate::node::{Node, URL, Whole, shows};
 use crate::points::Tally;
 
@@ -24,10 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn an_agent_without_room_at_any_change_of_a_first_delivery_shows_nothing_half_and_finishes_it() {
-    let mut node = deployed();
-    let whole = Whole::of(&node);
-    node.withdraw();
-    let bare = Whole::when_bare(&node);
+    let (mut node, whole, bare) = withdrawn();
     let acts = recorded(&mut node, &whole, Node::deploy);
     let runtime = fs::canonicalize(node.agent.runtime_dir()).expect("a directory");
     let swap = acts.iter().position(|act| act.path.ends_with("..data"));
@@ -42,10 +39,7 @@ fn an_agent_without_room_at_any_change_of_a_first_delivery_shows_nothing_half_an
         node.deploy();
         tally.count(true);
         if at <= swap && act.path.starts_with(&runtime) {
-            node.agent.await_status(&what, |status| {
-                let service = &status["services"][0];
-                service["state"] == "failed" && service.to_string().contains(on_tmpfs)
-            });
+            node.await_failed(on_tmpfs, &what);
             node.assert_before(&what);
         }
         node.assert_readable(&what);
@@ -57,10 +51,7 @@ fn an_agent_without_room_at_any_change_of_a_first_delivery_shows_nothing_half_an
 }
 
 fn an_agent_without_room_at_any_change_of_an_undeployment_finishes_it() {
-    let mut node = deployed();
-    let whole = Whole::of(&node);
-    node.withdraw();
-    let bare = Whole::when_bare(&node);
+    let (mut node, whole, bare) = withdrawn();
     node.deploy();
     node.settle(&whole, "deployed again");
     let acts = recorded(&mut node, &bare, Node::withdraw);
@@ -115,15 +106,8 @@ fn an_agent_that_starts_with_a_disk_that_fails_at_any_change_delivers_all_the_sa
         tally.count(true);
         let wanted = node.wanted.clone().expect("a value");
         wait::until(&dir, &what, || shows(&dir, &wanted));
-        if act
-            .path
-            .components()
-            .any(|part| part.as_os_str() == "cache")
-        {
-            node.agent.await_status(&what, |status| {
-                let error = status["cache"]["error"].as_str();
-                error.is_some_and(|error| error.contains(on_disk))
-            });
+        if in_cache(act) {
+            node.await_cache_error(on_disk, &what);
         }
         node.assert_nothing_in_clear(&what);
         node.cut().order(Order::Count);

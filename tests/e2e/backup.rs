@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -46,24 +46,29 @@ fn passphrase(hub: &TestHub) -> PathBuf {
     path
 }
 
-fn a_hub_that_lost_its_disk_goes_on_from_its_backup() {
-    let (mut hub, agent) = delivered("one");
-    let file = agent.consumer(URL, "main").join("myCloudServiceCred");
-    let (words, out) = (passphrase(&hub), hub.place().join("hub.backup"));
+/// `backup` with a passphrase.
+fn backed_up(hub: &TestHub, out: &Path, passphrase: &Path) -> Ended {
     let config = hub.config();
     let backup = [
         "backup",
         "--config",
         text(&config),
         "--out",
-        text(&out),
+        text(out),
         "--passphrase-file",
-        text(&words),
+        text(passphrase),
     ];
+    ended(&backup, b"")
+}
+
+fn a_hub_that_lost_its_disk_goes_on_from_its_backup() {
+    let (mut hub, agent) = delivered("one");
+    let file = agent.consumer(URL, "main").join("myCloudServiceCred");
+    let (words, out) = (passphrase(&hub), hub.place().join("hub.backup"));
     // While it serves.
-    let made = ended(&backup, b"");
+    let made = backed_up(&hub, &out, &words);
     assert_eq!(made.code, 0, "{made:?}");
-    let again = ended(&backup, b"");
+    let again = backed_up(&hub, &out, &words);
     assert_eq!(again.code, 64, "{again:?}");
     assert!(again.stderr.contains("overwrites nothing"), "{again:?}");
 
@@ -120,17 +125,7 @@ fn a_node_that_has_followed_a_restored_hub_never_goes_back_to_the_one_before() {
     let (before, mut agent) = delivered("value-1");
     let file = agent.consumer(URL, "main").join("myCloudServiceCred");
     let (words, out) = (passphrase(&before), before.place().join("hub.backup"));
-    let config = before.config();
-    let backup = [
-        "backup",
-        "--config",
-        text(&config),
-        "--out",
-        text(&out),
-        "--passphrase-file",
-        text(&words),
-    ];
-    let made = ended(&backup, b"");
+    let made = backed_up(&before, &out, &words);
     assert_eq!(made.code, 0, "{made:?}");
     before.operator().set("cloudServiceXYZSecret", "value-2");
     wait::content(&file, b"value-2");

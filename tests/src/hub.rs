@@ -40,17 +40,7 @@ impl TestHub {
     /// When it does not serve.
     #[must_use]
     pub fn configured(change: impl FnOnce(&mut serde_yaml::Value)) -> Self {
-        let place = tempfile::Builder::new()
-            .prefix("edge-secrets-hub-")
-            .tempdir()
-            .expect("a place");
-        let port = port::reserve();
-        let mut hub = Self {
-            daemon: None,
-            place,
-            port,
-            rule: Rule::default(),
-        };
+        let mut hub = Self::placed();
         let ended = hub.init();
         assert_eq!(ended.code, 0, "init: {ended:?}");
         let mut config = read_yaml(&hub.config());
@@ -59,6 +49,18 @@ impl TestHub {
         write_yaml(&hub.config(), &config);
         hub.serve();
         hub
+    }
+
+    /// An empty place and a port.
+    fn placed() -> Self {
+        let mut place = tempfile::Builder::new();
+        place.prefix("edge-secrets-hub-");
+        Self {
+            daemon: None,
+            place: place.tempdir().expect("a place"),
+            port: port::reserve(),
+            rule: Rule::default(),
+        }
     }
 
     /// The hub when it serves again, and its operator's commands, go by this clock.
@@ -73,17 +75,7 @@ impl TestHub {
     /// When it cannot be restored or does not serve.
     #[must_use]
     pub fn restored(from: &Path, passphrase: &Path) -> Self {
-        let place = tempfile::Builder::new()
-            .prefix("edge-secrets-hub-")
-            .tempdir()
-            .expect("a place");
-        let port = port::reserve();
-        let mut hub = Self {
-            daemon: None,
-            place,
-            port,
-            rule: Rule::default(),
-        };
+        let mut hub = Self::placed();
         let mut command = Command::new(&binaries().hub);
         command.arg("restore").arg("--from").arg(from);
         command.arg("--passphrase-file").arg(passphrase);
@@ -91,7 +83,7 @@ impl TestHub {
         let ended = run(&mut command, b"");
         assert_eq!(ended.code, 0, "restore: {ended:?}");
         let mut config = read_yaml(&hub.config());
-        config["listen"] = format!("127.0.0.1:{port}").into();
+        config["listen"] = format!("127.0.0.1:{}", hub.port).into();
         write_yaml(&hub.config(), &config);
         let context = hub.data_dir().join("admin.yaml");
         let mut admin = read_yaml(&context);
