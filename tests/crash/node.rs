@@ -1,5 +1,6 @@
 //! A node whose agent runs under the tracer, with its hub.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     set: Canary,
     /// What nobody is to have any more.
     gone: Vec<Canary>,
+    /// The files of the sealed cache whose versions are superseded.
+    superseded: Vec<OsString>,
 }
 
 impl Node {
@@ -55,6 +58,7 @@ impl Node {
             wanted: None,
             set: first,
             gone: Vec::new(),
+            superseded: Vec::new(),
         }
     }
 
@@ -149,6 +153,7 @@ impl Node {
 
     /// Sets another value.
     pub(crate) fn rotate(&mut self) {
+        self.superseded = self.sealed();
         let next = Canary::new();
         self.admin.set("pair", next.value().as_bytes());
         self.set = next.clone();
@@ -174,12 +179,14 @@ impl Node {
         canaries.chain(&self.wanted).chain([&self.set]).collect()
     }
 
-    /// Waits until everything is as the hub says and nothing else is left, and looks at that.
+    /// Waits until everything is as the hub says, nothing else is left and the agent has no more to do, and
+    /// looks at that.
     pub(crate) fn settle(&mut self, whole: &Whole, what: &str) {
         if self.wanted.is_some() {
             self.hub.await_rollout("pair", 1);
         }
         self.settle_listing(whole, what);
+        self.await_cached(what);
         self.assert_wanted(what);
         let absent: Vec<_> = self.gone.iter().chain(&self.before).collect();
         if !absent.is_empty() {
@@ -271,6 +278,29 @@ impl Node {
             let error = status["cache"]["error"].as_str();
             error.is_some_and(|error| error.contains(why))
         });
+    }
+
+    /// Waits until the cache keeps the newest version. Readers had it before, and an agent that could not
+    /// write it yet would still change something by itself.
+    fn await_cached(&self, what: &str) {
+        let held = |name: &OsString| self.superseded.contains(name);
+        self.agent.await_status(what, |status| {
+            status["cache"]["error"].is_null() && !self.sealed().iter().any(held)
+        });
+    }
+
+    /// The files of the sealed cache, each named after one version of one value.
+    fn sealed(&self) -> Vec<OsString> {
+        let Ok(entries) = fs::read_dir(self.agent.state_dir().join("cache")) else {
+            return Vec::new();
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let sealed = |name: &OsString| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|end| end == "sealed")
+        };
+        names.filter(sealed).collect()
     }
 
     /// Readers find what they had or what they are to have, as a whole.
