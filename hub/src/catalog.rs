@@ -13,6 +13,7 @@ pub mod resolve;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
@@ -21,6 +22,8 @@ use edge_secrets_protocol::{
     Generation, NodeId, OrgId, PatternName, PublicKey, SecretVersion, UserId,
 };
 use jiff::Timestamp;
+use nix::errno::Errno;
+use sqlx::migrate::MigrateError;
 use tokio::sync::watch;
 
 use crate::managers::ManagerName;
@@ -58,6 +61,29 @@ pub enum CatalogError {
     /// The database failed.
     #[error("the catalog failed: {0}")]
     Storage(String),
+}
+
+impl CatalogError {
+    /// Why a file of the catalog cannot be used: for the disk's sake, which may pass, or for its own.
+    pub(crate) fn of_file(error: &io::Error, reason: String) -> Self {
+        let of_disk = matches!(
+            error.kind(),
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        );
+        match of_disk || error.raw_os_error() == Some(Errno::EIO as i32) {
+            true => Self::Disk(reason),
+            false => Self::Storage(reason),
+        }
+    }
+}
+
+impl From<MigrateError> for CatalogError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::Storage(other.to_string()),
+        }
+    }
 }
 
 impl From<sqlx::Error> for CatalogError {

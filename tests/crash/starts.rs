@@ -1,10 +1,12 @@
 //! Disks and tmpfs that are full, read-only or broken from a change on while something begins or ends: a first
-//! delivery, an undeployment, the start of the agent.
+//! delivery, an undeployment, the start of the agent, the start of the hub.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
-use edge_secrets_tests::cut::Order;
+use edge_secrets_tests::cut::{Cut, Order};
 use edge_secrets_tests::wait;
 use libtest_mimic::Trial;
 use nix::libc;
@@ -13,6 +15,7 @@ use crate::changes::{deployed, recorded, withdrawn};
 use crate::full::{ERRORS, failing, in_cache};
 use crate::node::{Node, URL, Whole, shows};
 use crate::points::Tally;
+use crate::store::Store;
 
 pub(crate) fn trials() -> Vec<Trial> {
     crate::trials![
@@ -20,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         an_agent_without_room_at_any_change_of_an_undeployment_finishes_it,
         an_agent_that_starts_with_a_disk_that_fails_at_any_change_delivers_all_the_same,
         an_agent_that_starts_with_a_full_tmpfs_at_any_change_shows_nothing_half_and_recovers,
+        a_hub_that_starts_with_a_disk_that_fails_at_any_change_says_so_and_starts_later,
     ]
 }
 
@@ -168,6 +172,68 @@ fn an_agent_that_starts_with_a_full_tmpfs_at_any_change_shows_nothing_half_and_r
         node.run(Order::Count);
     }
     tally.finish();
+}
+
+/// The service manager starts it again for as long as its exit code says that this may help.
+fn a_hub_that_starts_with_a_disk_that_fails_at_any_change_says_so_and_starts_later() {
+    let mut store = Store::new();
+    // What a kill leaves: the start has the log to bring into the database.
+    let killed = |store: &mut Store, value: &str| {
+        store.hub.operator().set("pair", value);
+        store.cut().kill();
+        store.hub.kill();
+    };
+    killed(&mut store, "recorded");
+    store.serve(Order::Count);
+    let acts = store.cut().acts();
+    store.stop();
+    let data = store.hub.data_dir();
+    let data = data.to_str().expect("a plain path");
+    let mut tally = Tally::new("no room, hub's start", acts.len(), "3 6 7");
+    for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
+        let (errno, _, on_disk) = ERRORS[round % ERRORS.len()];
+        let what = format!("change {at}, {act}: {on_disk}");
+        store.serve(Order::Count);
+        let value = format!("set before {at}");
+        killed(&mut store, &value);
+        tally.count(true);
+        if let Some((code, said)) = refusal(&store, Order::FailFrom(at, errno)) {
+            assert_eq!(code, Some(1), "{what}: {said}");
+            assert!(
+                said.contains(data) && said.contains("make room"),
+                "{what}: {said}"
+            );
+        }
+        store.serve(Order::Count);
+        let operator = store.hub.operator();
+        let shown = operator.ok(&["secret", "show", "pair", "--reveal"], "");
+        assert_eq!(shown.trim_end(), value, "{what}");
+        store.stop();
+    }
+    tally.finish();
+}
+
+/// Starts the hub: its exit code and last words where it does not come to serve.
+fn refusal(store: &Store, order: Order) -> Option<(Option<i32>, String)> {
+    let data = store.hub.data_dir();
+    let program = store.hub.command();
+    let (cut, mut command) = Cut::command(store.hub.place(), &[&data], order, &program);
+    let log = store.hub.place().join("start.log");
+    let stderr = File::create(&log).expect("a log");
+    let child = command.stdout(Stdio::piped()).stderr(stderr).spawn();
+    let mut child = child.expect("the tracer");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let serves = line.starts_with("listening");
+    if serves {
+        cut.order(Order::Count);
+        cut.kill();
+    }
+    let status = child.wait().expect("its end");
+    let said = fs::read_to_string(&log).expect("a log");
+    let said = said.lines().last().unwrap_or_default().to_owned();
+    (!serves).then(|| (status.code(), said))
 }
 
 /// How long an agent that gives up may take to do so.

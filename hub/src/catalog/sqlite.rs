@@ -27,7 +27,6 @@ pub use self::certificates::{Holder, KnownCertificate};
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -80,13 +79,7 @@ impl SqliteCatalog {
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
         keep_private(path).map_err(|error| {
             let reason = format!("{} cannot be opened: {error}", path.display());
-            match error.kind() {
-                // It may be written another time.
-                ErrorKind::ReadOnlyFilesystem
-                | ErrorKind::StorageFull
-                | ErrorKind::QuotaExceeded => CatalogError::Disk(reason),
-                _ => CatalogError::Storage(reason),
-            }
+            CatalogError::of_file(&error, reason)
         })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -100,10 +93,7 @@ impl SqliteCatalog {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "ON");
         let writer = pool(1).connect_with(writing).await?;
-        sqlx::migrate!("./migrations/sqlite")
-            .run(&writer)
-            .await
-            .map_err(|error| CatalogError::Storage(error.to_string()))?;
+        sqlx::migrate!("./migrations/sqlite").run(&writer).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         let newest = feed::newest(&mut *readers.acquire().await?).await?;
         Ok(Self {

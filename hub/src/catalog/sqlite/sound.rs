@@ -40,7 +40,8 @@ impl SqliteCatalog {
 
 /// What SQLite takes for a new database, or for a log with nothing in it.
 pub(super) fn look(path: &Path) -> Result<(), CatalogError> {
-    let unread = |error: io::Error| damaged(&format!("it cannot be read: {error}"));
+    let unread =
+        |error: io::Error| CatalogError::of_file(&error, format!("it cannot be read: {error}"));
     let file = fs::metadata(path).map_err(unread)?;
     if !file.is_file() || file.len() == 0 {
         let reason = if file.is_file() {
