@@ -190,25 +190,26 @@ fn a_hub_that_starts_with_a_disk_that_fails_at_any_change_says_so_and_starts_lat
     let data = store.hub.data_dir();
     let data = data.to_str().expect("a plain path");
     let mut tally = Tally::new("no room, hub's start", acts.len(), "3 6 7");
-    for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
-        let (errno, _, on_disk) = ERRORS[round % ERRORS.len()];
-        let what = format!("change {at}, {act}: {on_disk}");
-        store.serve(Order::Count);
-        let value = format!("set before {at}");
-        killed(&mut store, &value);
-        tally.count(true);
-        if let Some((code, said)) = refusal(&store, Order::FailFrom(at, errno)) {
-            assert_eq!(code, Some(1), "{what}: {said}");
-            assert!(
-                said.contains(data) && said.contains("make room"),
-                "{what}: {said}"
-            );
+    for (at, act) in failing(&acts) {
+        for (errno, _, on_disk) in ERRORS {
+            let what = format!("change {at}, {act}: {on_disk}");
+            store.serve(Order::Count);
+            let value = format!("set before {at}");
+            killed(&mut store, &value);
+            tally.count(true);
+            if let Some((code, said)) = refusal(&store, Order::FailFrom(at, errno)) {
+                assert_eq!(code, Some(1), "{what}: {said}");
+                assert!(
+                    said.contains(data) && said.contains("make room"),
+                    "{what}: {said}"
+                );
+            }
+            store.serve(Order::Count);
+            let operator = store.hub.operator();
+            let shown = operator.ok(&["secret", "show", "pair", "--reveal"], "");
+            assert_eq!(shown.trim_end(), value, "{what}");
+            store.stop();
         }
-        store.serve(Order::Count);
-        let operator = store.hub.operator();
-        let shown = operator.ok(&["secret", "show", "pair", "--reveal"], "");
-        assert_eq!(shown.trim_end(), value, "{what}");
-        store.stop();
     }
     tally.finish();
 }
