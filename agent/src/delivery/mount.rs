@@ -26,7 +26,7 @@ pub(crate) struct RuntimeDir {
     /// Lives and dies with what is in the directory.
     pub(crate) boot: BootMark,
     /// Held for as long as this process uses the directory.
-    _lock: File,
+    lock: File,
 }
 
 impl RuntimeDir {
@@ -38,8 +38,15 @@ impl RuntimeDir {
             protection: protection(&options.dir, kept),
             boot: boot_mark(&lock),
             dir,
-            _lock: lock,
+            lock,
         })
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        // A child between its fork and its program has this file too: closed here alone it would stay locked.
+        self.lock.unlock().ok();
     }
 }
 
