@@ -16,6 +16,11 @@ use edge_secrets_protocol::{Fields, OrgId, Secret};
 
 use crate::{Description, Effect, Fault, Kind, ManagerError, SecretManager, SecretRef, Target};
 
+/// How long the clients of these suites wait for an answer: far longer than many of them at once need on a
+/// busy machine, and short enough to wait for it in vain.
+#[cfg(test)]
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+
 /// What a manager as a whole can suffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

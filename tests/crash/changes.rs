@@ -206,5 +206,7 @@ pub(crate) fn deployed() -> Node {
     let wanted = node.wanted.clone().expect("a value");
     wait::until(&dir, "the first value", || shows(&dir, &wanted));
     node.hub.await_rollout("pair", 1);
+    // The last change of a start, after the report: former identities end.
+    node.await_act("identity.lock", "its start is over");
     node
 }

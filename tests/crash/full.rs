@@ -31,20 +31,20 @@ fn an_agent_without_room_at_any_change_keeps_the_old_value_and_goes_on_when_ther
     let whole = Whole::of(&node);
     let acts = recorded(&mut node, &whole, Node::rotate);
     let mut tally = Tally::new("no room, agent's rotation", acts.len(), "1 3 4 6 7 8 9");
-    let swap = acts.iter().position(|act| act.path.ends_with("..data"));
-    let swap = swap.expect("a swap") + 1;
     let runtime = fs::canonicalize(node.agent.runtime_dir()).expect("a directory");
     for (round, (at, act)) in failing(&acts).into_iter().enumerate() {
         let (errno, on_tmpfs, on_disk) = ERRORS[round % ERRORS.len()];
         node.cut().order(Order::FailFrom(at, errno));
         node.rotate();
         let what = format!("change {at}, {act}: {on_disk}");
+        let (act, swapped) = node.await_failing(at, &what);
+        let what = format!("change {at}, {act}: {on_disk}");
         tally.count(true);
         // Before the swap it is a failure of the deployment; after it, nothing that services see.
-        if at <= swap && act.path.starts_with(&runtime) {
+        if !swapped && act.path.starts_with(&runtime) {
             node.await_failed(on_tmpfs, &what);
             node.assert_before(&what);
-        } else if in_cache(act) {
+        } else if in_cache(&act) {
             node.await_cache_error(on_disk, &what);
             // The disk delays no reader.
             node.assert_wanted(&what);

@@ -163,6 +163,8 @@ fn an_enrolment_killed_at_any_change_is_none_or_a_whole_one() {
     assert_eq!(ended.code, 0, "{ended:?}");
     let acts = Cut::all_acts(agent.place());
     served(&mut agent, "without a kill");
+    // It reports what it has also kept.
+    hub.await_rollout("pair", 1);
     let whole = identities(&agent);
     let mut tally = Tally::new("enrolment", acts.len(), "3 8 9");
     for (round, order) in kills(&acts).into_iter().enumerate() {
@@ -210,7 +212,8 @@ fn an_enrolment_anew_killed_at_any_change_takes_nothing_from_services() {
     node.run(Order::Count);
     node.rotate();
     node.await_wanted("enrolled again");
-    node.agent.await_hub("connected");
+    // It reports what it has also kept.
+    node.hub.await_rollout("pair", 1);
     // What the agent finds at its start of a former enrolment stays for people to look at.
     let whole = Whole::of(&node).but_for("/cache.set-aside");
     node.kill();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use edge_secrets_tests::cut::{Cut, Order};
+use edge_secrets_tests::cut::{Act, Cut, Order};
 use edge_secrets_tests::node::AdminApi;
 use edge_secrets_tests::samples::{plain_service, policy};
 use edge_secrets_tests::scan::Scanner;
@@ -120,7 +120,10 @@ impl Node {
     /// Waits until the agent is dead, and takes its tracer away. What the last change was; `None` where the agent did not come to its
     /// end, and runs on.
     pub(crate) fn end(&mut self) -> Option<String> {
-        let said = self.cut().end(PATIENCE)?;
+        let Some(said) = self.cut().end(PATIENCE) else {
+            self.cut().order(Order::Count);
+            return None;
+        };
         self.agent.kill();
         self.cut = None;
         Some(said)
@@ -237,6 +240,28 @@ impl Node {
             }
         }
         true
+    }
+
+    /// Waits until the agent makes a change at such a path, counted from the last order.
+    pub(crate) fn await_act(&self, name: &str, what: &str) {
+        let made = |act: &Act| act.path.ends_with(name);
+        let seen = self.looks(|_| self.cut().acts().iter().any(made));
+        assert!(seen, "{what}");
+    }
+
+    /// Waits until changes fail from this one on: which it is, and whether what readers see was changed by then. Not
+    /// every one is of what is tried: the agent also notes now and then when it heard of its hub.
+    pub(crate) fn await_failing(&self, at: usize, what: &str) -> (Act, bool) {
+        let mut acts = Vec::new();
+        let seen = self.looks(|_| {
+            acts = self.cut().acts();
+            acts.len() >= at
+        });
+        assert!(seen, "{what}: {} changes", acts.len());
+        let act = acts.swap_remove(at - 1);
+        acts.truncate(at - 1);
+        let swapped = acts.iter().any(|act| act.path.ends_with("..data"));
+        (act, swapped)
     }
 
     /// Whether the hub was told that the newest value is applied.

@@ -11,7 +11,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 /// Bounds every wait, only so that a test that cannot pass fails.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Waits until `done`, looking again whenever something changes at `path` or on the way to it.
+/// How often is looked without an event.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Waits until `done`, looking again whenever something changes at `path` or on the way to it, and now and then.
 /// `path` need not exist yet.
 ///
 /// # Panics
@@ -35,7 +38,8 @@ pub fn within(path: &Path, limit: Duration, done: &mut dyn FnMut() -> bool) -> b
         if left.is_zero() {
             return false;
         }
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        // Not all that is waited for changes something there, or last of all.
+        let timeout = PollTimeout::try_from(left.min(AGAIN)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}

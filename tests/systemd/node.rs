@@ -137,6 +137,14 @@ impl Node {
         );
     }
 
+    /// The same for what is delivered already: what is there is no news to whoever is to hear of changes.
+    pub(crate) fn later_profile(&self, text: &str) {
+        self.profile(text);
+        self.await_status("the profile is read", |_| {
+            self.consumer()["profile"].is_string()
+        });
+    }
+
     /// Writes a unit and lets systemd read it.
     pub(crate) fn unit(&self, name: &str, text: &str) {
         self.write(&format!("/etc/systemd/system/{name}"), text);

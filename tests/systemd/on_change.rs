@@ -27,8 +27,8 @@ fn reloading() -> String {
 
 fn a_unit_is_reloaded_after_the_swap() {
     let node = Node::start();
-    node.profile("on_change: { reload: uplink.service }\n");
     node.delivered("one\n");
+    node.later_profile("on_change: { reload: uplink.service }\n");
     node.unit("uplink.service", &reloading());
     node.ok(&["systemctl", "start", "uplink"]);
     node.set("two\n");
@@ -41,8 +41,8 @@ fn a_unit_is_reloaded_after_the_swap() {
 
 fn a_units_main_process_is_signalled() {
     let node = Node::start();
-    node.profile("on_change: { signal: USR1, unit: uplink.service }\n");
     node.delivered("one\n");
+    node.later_profile("on_change: { signal: USR1, unit: uplink.service }\n");
     node.unit(
         "uplink.service",
         &format!(
@@ -121,8 +121,8 @@ fn an_action_for_a_unit_that_is_not_there_is_reported() {
 
 fn a_restarted_bus_does_not_lose_an_action() {
     let node = Node::start();
-    node.profile("on_change: { reload: uplink.service }\n");
     node.delivered("one\n");
+    node.later_profile("on_change: { reload: uplink.service }\n");
     node.unit("uplink.service", &reloading());
     node.ok(&["systemctl", "start", "uplink"]);
     node.ok(&["systemctl", "stop", "dbus.socket", "dbus.service"]);

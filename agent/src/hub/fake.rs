@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -187,7 +188,18 @@ impl FakeHub {
 
     /// Listens again where it did.
     pub(crate) async fn restart(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        // For a moment the port may be somebody else's: of a connection of another test, of a child that is
+        // just being started.
+        let mut tries = 0;
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 1000 => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         self.task = tokio::spawn(accept(listener, self.tls.clone(), self.shared.clone()));
     }
 

@@ -258,7 +258,7 @@ async fn an_operator_ends_a_lease_of_the_own_organisation() {
 async fn what_is_let_go_while_it_is_made_dies_and_takes_nobodys_place() {
     for effect in [Effect::Mints, Effect::MintsAndInvalidates] {
         let scene = Scene::new(effect).await;
-        *scene.mint.usable_after.lock().unwrap() = Duration::from_millis(300);
+        *scene.mint.usable_after.lock().unwrap() = Duration::from_secs(2);
         let _n = scene.connect("n");
         let making = scene
             .until(|leases| leases.iter().any(|lease| lease.handle.is_some()))

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::{self, CANARY, Trouble, World};
+use crate::conformance::{self, CANARY, PATIENCE, Trouble, World};
 use crate::{Effect, SecretRef};
 
 /// A stand-in and the backend before it.
@@ -54,7 +54,7 @@ impl Fake {
         }
         let config: IbmCloudConfig = serde_json::from_value(config).unwrap();
         let config = config.based_on(dir.path());
-        let manager = Arc::new(IbmCloud::new(&config, Duration::from_secs(1)).unwrap());
+        let manager = Arc::new(IbmCloud::new(&config, PATIENCE).unwrap());
         let group = server.with(|ibm| ibm.add_group("edge"));
         let mut fake = Self {
             server,

@@ -11,7 +11,6 @@ mod world;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use edge_secrets_fakes::Server;
 use edge_secrets_fakes::secret_server::{Item, SecretServer as Fake};
@@ -19,6 +18,7 @@ use edge_secrets_protocol::{Fields, OrgId, Secret, SecretVersion};
 use tempfile::TempDir;
 
 use super::{SecretServer, SecretServerConfig};
+use crate::conformance::PATIENCE;
 use crate::lease::Minted;
 use crate::session::InMemory;
 use crate::{Description, Fault, ListQuery, ManagerError, SecretManager, SecretRef, Target};
@@ -66,7 +66,7 @@ impl Pim {
         };
         let config = config.based_on(dir.path());
         let kept = Arc::new(InMemory::default());
-        let manager = SecretServer::new(&config, Duration::from_secs(1), kept).unwrap();
+        let manager = SecretServer::new(&config, PATIENCE, kept).unwrap();
         Self {
             server,
             manager: Arc::new(manager),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::conformance::PATIENCE;
 use crate::session::InMemory;
 
 /// A stand-in with a KV of each version and a database, a role for the hub, and a place for its files.
@@ -111,7 +112,7 @@ impl Bench {
         let clock =
             Arc::new(move || Instant::now() + Duration::from_secs(ahead.load(Ordering::SeqCst)));
         let kept = Arc::clone(&self.kept);
-        Vault::with_clock(config, Duration::from_millis(900), kept, clock).unwrap()
+        Vault::with_clock(config, PATIENCE, kept, clock).unwrap()
     }
 
     fn vault(&self) -> Vault {

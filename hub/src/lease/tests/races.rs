@@ -8,7 +8,7 @@ async fn what_was_renewed_while_it_was_ended_is_tried_until_its_new_end() {
     let _n = scene.connect("n");
     let first = scene.live("n").await;
     scene.age(&first, Duration::from_secs(3_000)).await;
-    *scene.mint.takes.lock().unwrap() = Duration::from_millis(300);
+    scene.mint.hold(true);
     scene.restart();
     let _again = scene.connect("n");
     let mint = Arc::clone(&scene.mint);
@@ -20,6 +20,7 @@ async fn what_was_renewed_while_it_was_ended_is_tried_until_its_new_end() {
         .until(|leases| leases[0].state == LeaseState::Ending)
         .await;
     scene.mint.suffer(Some(Fault::Unreachable));
+    scene.mint.hold(false);
     let ending = scene
         .until(|leases| leases[0].ends_at > old_end && leases[0].attempts > 0)
         .await;
@@ -67,7 +68,7 @@ async fn a_deployment_that_goes_while_its_credential_is_made_leaves_none() {
         Effect::Exclusive,
     ] {
         let scene = Scene::new(effect).await;
-        *scene.mint.takes.lock().unwrap() = Duration::from_millis(300);
+        scene.mint.hold(true);
         let _n = scene.connect("n");
         let making = scene
             .until(|leases| leases.iter().any(|l| l.state == LeaseState::Minting))
@@ -79,6 +80,7 @@ async fn a_deployment_that_goes_while_its_credential_is_made_leaves_none() {
             .await;
         // And comes back before the manager has answered.
         scene.place("n", true).await;
+        scene.mint.hold(false);
         let second = scene.live("n").await;
         assert!(second.id > making[0].id, "{effect:?}");
         scene

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use edge_secrets_protocol::binding::SecretState;
 use edge_secrets_protocol::status::{DeploymentState, DeploymentStatus, StatusReport};
 use edge_secrets_protocol::{Fields, Generation, Secret, SecretVersion};
+use tokio::sync::watch;
 
 use crate::catalog::conformance::world::{World, audit, node_id, placed};
 use crate::catalog::records::{LeaseQuery, LeaseRecord, LeaseState, Observation};
@@ -34,6 +35,8 @@ pub(super) struct Mint {
     pub(super) reused: Mutex<bool>,
     /// How long a mint or a renewal takes, how many are under way, and how many were at most.
     pub(super) takes: Mutex<Duration>,
+    /// While it is held, none comes to its end.
+    held: watch::Sender<bool>,
     under_way: AtomicUsize,
     /// How often a longer life was asked for.
     pub(super) renewals: AtomicUsize,
@@ -56,6 +59,7 @@ impl Mint {
             usable_after: Mutex::default(),
             reused: Mutex::default(),
             takes: Mutex::default(),
+            held: watch::Sender::new(false),
             under_way: AtomicUsize::new(0),
             renewals: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
@@ -73,6 +77,18 @@ impl Mint {
 
     pub(super) fn suffer(&self, fault: Option<Fault>) {
         *self.fault.lock().unwrap() = fault;
+    }
+
+    /// Holds every mint and renewal just before its end, or lets them go.
+    pub(super) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    async fn take_time(&self) {
+        let takes = *self.takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
+        let mut held = self.held.subscribe();
+        held.wait_for(|held| !held).await.expect("it is ours");
     }
 
     fn well(&self) -> Result<(), ManagerError> {
@@ -118,8 +134,7 @@ impl SecretManager for Mint {
         self.well()?;
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.at_once.fetch_max(under_way, Ordering::SeqCst);
-        let takes = *self.takes.lock().unwrap();
-        tokio::time::sleep(takes).await;
+        self.take_time().await;
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         let number = match *self.reused.lock().unwrap() {
             true => 1,
@@ -139,8 +154,7 @@ impl SecretManager for Mint {
     async fn renew(&self, handle: &LeaseHandle, want: Duration) -> Result<Term, ManagerError> {
         self.well()?;
         self.renewals.fetch_add(1, Ordering::SeqCst);
-        let takes = *self.takes.lock().unwrap();
-        tokio::time::sleep(takes).await;
+        self.take_time().await;
         if !self.alive.lock().unwrap().contains(handle.as_str()) {
             return Err(ManagerError::new(Fault::LeaseGone, "it is gone"));
         }
@@ -170,6 +184,9 @@ pub(super) struct Scene {
     pub(super) keeper: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
+
+/// Longer than any pause of the keeper's.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(super) const SECRET: &str = "v:database/creds/x";
 
@@ -234,7 +251,7 @@ impl Scene {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), waiting).await {
+        match tokio::time::timeout(DEADLINE, waiting).await {
             Ok(leases) => leases,
             Err(_) => panic!("never: {:#?}", self.world.catalog.leases(&query).await),
         }

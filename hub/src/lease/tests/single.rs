@@ -164,7 +164,7 @@ async fn very_many_nodes_wait_for_their_turn_without_a_failure() {
         scene.world.enrol(node).await;
         watchers.push(scene.connect(node));
     }
-    *scene.mint.takes.lock().unwrap() = Duration::from_millis(20);
+    *scene.mint.takes.lock().unwrap() = Duration::from_millis(500);
     for node in &nodes {
         scene.place(node, true).await;
     }

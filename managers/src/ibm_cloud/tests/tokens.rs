@@ -33,6 +33,7 @@ async fn one_exchange_is_enough_for_all_who_wait() {
 async fn all_who_wait_share_a_refusal() {
     let fake = Fake::start().await;
     fake.server.with(|ibm| ibm.account.locked_out = true);
+    let before = Instant::now();
     let answers = many_at_once(&fake, 50).await;
     for answer in answers {
         let error = answer.unwrap_err();
@@ -43,9 +44,8 @@ async fn all_who_wait_share_a_refusal() {
     assert_eq!(exchanges(&fake), 1);
     // The next one waits, and then lets in.
     fake.heal();
-    let before = Instant::now();
     fake.describe(TOKEN).await.unwrap();
-    assert!(before.elapsed() > Duration::from_millis(500), "not at once");
+    assert!(before.elapsed() >= Duration::from_secs(1), "not at once");
     assert_eq!(exchanges(&fake), 2);
 }
 
