@@ -269,6 +269,8 @@ fn certificates_renew_themselves_while_everything_runs() {
     publish_uplink(&hub.operator(), "one");
     let file = agent.consumer(URL, "main").join("myCloudServiceCred");
     wait::content(&file, b"one");
+    // It reports what it has also kept.
+    hub.await_rollout("uplink", 1);
     let end = |status: &serde_json::Value| {
         let end = status["hub"]["certificate_not_after"]
             .as_str()
@@ -287,12 +289,20 @@ fn certificates_renew_themselves_while_everything_runs() {
         let key = agent.state_dir().join("identity/sealing.key");
         fs::read(key).expect("a key")
     };
+    let resealed = |agent: &TestAgent| {
+        let log = agent.log_text();
+        log.matches("Kept values are sealed to the new key.")
+            .count()
+    };
     let former = (sealing_key(&agent), kept(&agent));
+    let before = resealed(&agent);
     agent.await_status("the certificate is a newer one", |status| {
         end(status) > first
     });
     // The sealing key is another one, what is kept is sealed to it, and the one before is gone.
-    agent.await_log("Kept values are sealed to the new key.");
+    wait::until(&agent.log(), "what is kept is sealed anew", || {
+        resealed(&agent) > before
+    });
     assert!(sealing_key(&agent) != former.0 && kept(&agent) != former.1);
     let first_set = agent.state_dir().join("identity-1");
     wait::until(&first_set, "the former keys are gone", || {

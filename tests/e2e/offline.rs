@@ -80,6 +80,7 @@ fn a_node_that_boots_without_its_hub_has_everything_and_nothing_lies_in_clear() 
 
 fn what_was_called_applied_survives_a_power_cut_at_any_moment() {
     let (mut hub, mut agent) = delivered("0");
+    hub.await_rollout("uplink", 1);
     let mut round = 0;
     for delay in [0, 300, 700, 1_000, 1_500, 2_000, 4_000, 8_000] {
         for _ in 0..3 {

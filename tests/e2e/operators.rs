@@ -285,6 +285,8 @@ fn an_absent_hub_and_wrong_usage_have_their_exit_codes() {
 
 fn lists_come_as_tables_json_and_yaml() {
     let (hub, _agent) = delivered("one");
+    // The list of nodes changes with the report.
+    hub.await_rollout("uplink", 1);
     let operator = hub.operator();
     for list in [
         &["secret", "list"][..],

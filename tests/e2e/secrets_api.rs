@@ -214,7 +214,7 @@ fn a_profile_switches_it_on_and_off_and_says_whose_it_is() {
     assert_eq!(client.secret("cred").status, 200, "with what it knows");
     profile(&agent, "mode: \"0400\"\n");
     wait::gone(&dir.join("essapi.sock"));
-    assert!(!dir.join("auth.json").exists());
+    wait::gone(&dir.join("auth.json"));
     wait::content(&file, b"one");
 }
 

@@ -395,6 +395,7 @@ fn consumers_of_credentials_alone_have_no_files_to_look_at() {
         &[("main", &[("cred", Some("value_only"))])],
     ));
     operator.publish_policy("uplink", &policy(URL, &[], &[("cred", "cred")]));
+    agent.await_hub("connected");
     agent.await_service(URL);
     assert_eq!(mode(&agent.consumer(URL, "main")), 0o700);
     let socket = agent.runtime_dir().join("credentials.sock");

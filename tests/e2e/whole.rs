@@ -35,7 +35,7 @@ fn two_names_bound_anew_by_one_policy_change_together() {
     let hub = TestHub::start();
     let agent = TestAgent::start(&hub, "edge-01", &[]);
     let operator = hub.operator();
-    for set in 0..2 {
+    for set in 0..3 {
         for name in ["a", "b"] {
             operator.set(&format!("{name}{set}"), stamped(set, LEN));
         }
@@ -51,14 +51,15 @@ fn two_names_bound_anew_by_one_policy_change_together() {
     let reader = Reader::start(&dir, &["a", "b"], one_change);
     let mut admin = hub.admin();
     for change in 1..=40 {
-        let answer = admin.put("policies/pair", &bound(change % 2));
+        let answer = admin.put("policies/pair", &bound(change % 3));
         assert_eq!(answer.status, 200, "{answer}");
-        // Every second one is waited for, so that changes both pile up and come one by one.
+        // Every second one is waited for, so that changes both pile up and come one by one: never for what was
+        // there already.
         if change % 2 == 1 {
-            wait::content(&dir.join("b"), &stamped(1, LEN));
+            wait::content(&dir.join("b"), &stamped(change % 3, LEN));
         }
     }
-    wait::content(&dir.join("b"), &stamped(0, LEN));
+    wait::content(&dir.join("b"), &stamped(40 % 3, LEN));
     let reads = reader.finish();
     assert!(reads.whole > 0 && reads.changes > 10, "{reads:?}");
 }

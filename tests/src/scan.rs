@@ -70,7 +70,12 @@ impl Scanner {
             Err(error) => panic!("{}: {error}", path.display()),
         };
         if kind.is_dir() {
-            for entry in fs::read_dir(path).expect("a readable directory") {
+            let entries = match fs::read_dir(path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(error) => panic!("{}: {error}", path.display()),
+            };
+            for entry in entries {
                 self.walk(&entry.expect("a readable entry").path(), scan);
             }
         } else if kind.is_file() {

@@ -245,11 +245,11 @@ impl<A: App> Case<'_, A> {
         let operator = hub.operator();
         for status in [200, 500, 400] {
             let fault = Fault::Answer(Response::json(status, &leak(&canary.value())));
-            let is_login = self.is_login;
+            let (is_login, now) = (self.is_login, self.manager.now());
             self.manager.server().log.clear();
-            let now = self.manager.now();
-            self.manager.with(|app| (self.end_session)(app, now));
+            // First: a login in between would be a good one.
             self.manager.server().faults.when(is_login, fault);
+            self.manager.with(|app| (self.end_session)(app, now));
             for args in [
                 &["manager", "check", self.name][..],
                 &["secret", "show", self.shared],
