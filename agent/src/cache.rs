@@ -72,6 +72,8 @@ struct State {
     kept: Option<Desired>,
     /// The values on disk.
     values: BTreeSet<FetchItem>,
+    /// Whether something was removed that may come back after a power cut.
+    unsynced: bool,
 }
 
 /// The cache cannot be written. Says where and why.
@@ -125,6 +127,7 @@ impl SealedCache {
             sealing: 0,
             kept: kept.clone(),
             values,
+            unsynced: false,
         };
         let shared = Shared {
             dir,
@@ -241,6 +244,7 @@ impl SealedCache {
             state.life += 1;
             state.kept = None;
             state.values.clear();
+            state.unsynced = false;
         }
         let aside = self.0.dir.with_file_name(SET_ASIDE);
         let removed = [&self.0.dir, &aside].map(|dir| remove_all(dir));
@@ -267,14 +271,18 @@ impl SealedCache {
         let values = self.state().values.clone();
         let going: Vec<_> = values.into_iter().filter(which).collect();
         for item in &going {
+            self.state().unsynced = true;
             remove_file(&self.0.dir.join(file_name(item)))?;
             self.state().values.remove(item);
         }
-        if going.is_empty() {
-            Ok(())
-        } else {
-            disk::sync(&self.0.dir)
+        // Also of a try before, which failed here.
+        if self.state().unsynced {
+            match disk::sync(&self.0.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.state().unsynced = false,
+            }
         }
+        Ok(())
     }
 
     fn disk(&self) -> MutexGuard<'_, ()> {
