@@ -233,7 +233,11 @@ fn refusal(store: &Store, order: Order) -> Option<(Option<i32>, String)> {
     }
     let status = child.wait().expect("its end");
     let said = fs::read_to_string(&log).expect("a log");
-    let said = said.lines().last().unwrap_or_default().to_owned();
+    // What its libraries still log may come after it.
+    let said = said
+        .lines()
+        .rfind(|line| line.starts_with("edge-secrets-hub: "));
+    let said = said.unwrap_or_default().to_owned();
     (!serves).then(|| (status.code(), said))
 }
 
