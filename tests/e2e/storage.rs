@@ -152,8 +152,9 @@ fn a_damaged_identity_is_named_with_what_to_do_and_nothing_else_is_touched() {
         let key = fs::read_to_string(state.join("identity/node.key")).expect("a key");
         damage.done_to(&file);
         let before = Tree::of(&state);
-        if (name, damage) == ("ca.crt", Damage::Flipped) {
-            // Where it is flipped decides whether that can be told without the hub.
+        // Where it is flipped decides whether that can be told without the hub.
+        let starts = agent.ended(&["check"]).code != 64;
+        if (name, damage) == ("ca.crt", Damage::Flipped) && starts {
             agent.run();
             agent.await_status(&what, |status| {
                 let error = status["hub"]["error"].as_str().unwrap_or_default();
