@@ -244,7 +244,6 @@ impl SealedCache {
             state.life += 1;
             state.kept = None;
             state.values.clear();
-            state.unsynced = false;
         }
         let aside = self.0.dir.with_file_name(SET_ASIDE);
         let removed = [&self.0.dir, &aside].map(|dir| remove_all(dir));

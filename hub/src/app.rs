@@ -3,7 +3,6 @@
 mod background;
 
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::deploy::Models;
+use crate::disk;
 use crate::feed::{self, Feed};
 use crate::hub::Hub;
 use crate::keys;
@@ -120,10 +120,15 @@ impl AppError {
     fn of_database(path: &Path, error: CatalogError) -> Self {
         match error {
             CatalogError::Storage(reason) => Self::unfit(path, reason),
-            other => Self::Disk {
-                path: path.to_owned(),
-                reason: other.to_string(),
-            },
+            other => Self::disk(path, &other),
+        }
+    }
+
+    /// The disk's trouble with a file.
+    pub(crate) fn disk(path: &Path, reason: &impl ToString) -> Self {
+        Self::Disk {
+            path: path.to_owned(),
+            reason: reason.to_string(),
         }
     }
 
@@ -339,14 +344,12 @@ pub(crate) fn alone(dir: &Path) -> Result<File, AppError> {
 
 fn lock(dir: &Path, name: &str, held: impl FnOnce() -> AppError) -> Result<File, AppError> {
     let path = dir.join(name);
-    let unfit = |error: &std::io::Error| {
-        let (path, reason) = (path.clone(), error.to_string());
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
-                AppError::Disk { path, reason }
-            }
-            _ => AppError::DataDir { path, reason },
-        }
+    let unfit = |error: &std::io::Error| match disk::may_pass(error) {
+        true => AppError::disk(&path, error),
+        false => AppError::DataDir {
+            path: path.clone(),
+            reason: error.to_string(),
+        },
     };
     let file = File::options()
         .create(true)

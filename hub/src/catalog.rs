@@ -13,7 +13,7 @@ pub mod resolve;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 
 use async_trait::async_trait;
 use edge_secrets_protocol::binding::FetchItem;
@@ -22,10 +22,10 @@ use edge_secrets_protocol::{
     Generation, NodeId, OrgId, PatternName, PublicKey, SecretVersion, UserId,
 };
 use jiff::Timestamp;
-use nix::errno::Errno;
 use sqlx::migrate::MigrateError;
 use tokio::sync::watch;
 
+use crate::disk;
 use crate::managers::ManagerName;
 use crate::metadata::MetaChange;
 use crate::reference::SecretRef;
@@ -66,11 +66,7 @@ pub enum CatalogError {
 impl CatalogError {
     /// Why a file of the catalog cannot be used: for the disk's sake, which may pass, or for its own.
     pub(crate) fn of_file(error: &io::Error, reason: String) -> Self {
-        let of_disk = matches!(
-            error.kind(),
-            ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-        );
-        match of_disk || error.raw_os_error() == Some(Errno::EIO as i32) {
+        match disk::may_pass(error) {
             true => Self::Disk(reason),
             false => Self::Storage(reason),
         }

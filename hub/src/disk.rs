@@ -1,9 +1,19 @@
 //! Small files of the data directory, each there as a whole or not at all, also after a power cut.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::errno::Errno;
+
+/// Whether it is the disk's trouble, which may pass, and not what is there.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    ) || error.raw_os_error() == Some(Errno::EIO as i32)
+}
 
 /// Makes a file that is not there yet, readable by its owner alone, and brings it to the disk. Its
 /// directory is still to be synced ([`sync`]).
@@ -56,5 +66,21 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_of_the_disk_is_told_from_trouble_with_what_is_there() {
+        let passes = |errno: Errno| may_pass(&errno.into());
+        for errno in [Errno::ENOSPC, Errno::EDQUOT, Errno::EIO, Errno::EROFS] {
+            assert!(passes(errno), "{errno}");
+        }
+        for errno in [Errno::ENOENT, Errno::EACCES, Errno::EISDIR] {
+            assert!(!passes(errno), "{errno}");
+        }
     }
 }

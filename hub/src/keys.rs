@@ -22,23 +22,19 @@ use crate::managers::envelope::MasterKey;
 pub async fn settle(dir: &Path, catalog: &SqliteCatalog) -> Result<MasterKey, AppError> {
     let (path, next) = (dir.join(MASTER_KEY_FILE), dir.join(NEXT_FILE));
     let read = |path: &Path| app::key(path, |bytes| MasterKey::from_bytes(bytes).ok());
-    let failed = |path: &Path, error: io::Error| AppError::Disk {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
     let master = read(&path)?;
     let mark = master.mark();
     match catalog.master_key_mark().await? {
         // An exchange was broken off before it had happened.
         Some(found) if found == mark => {
-            disk::remove(&next).map_err(|error| failed(&next, error))?;
+            disk::remove(&next).map_err(|error| AppError::disk(&next, &error))?;
         }
         Some(found) => {
             let successor = next.exists().then(|| read(&next)).transpose()?;
             let Some(successor) = successor.filter(|successor| successor.mark() == found) else {
                 return Err(AppError::OtherMasterKey(path));
             };
-            replace(dir).map_err(|error| failed(&path, error))?;
+            replace(dir).map_err(|error| AppError::disk(&path, &error))?;
             return Ok(successor);
         }
         // A hub that knew no marks has been here.
