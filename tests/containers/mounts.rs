@@ -52,9 +52,7 @@ fn a_running_container_follows_rotation_withdrawal_and_redeployment() {
     wait::content(&edge.file(), b"two");
     reads("two");
     edge.undeploy();
-    wait::until(&edge.dir(), "nothing is left", || {
-        fs::read_dir(edge.dir()).is_ok_and(|entries| entries.count() == 0)
-    });
+    wait::empty(&edge.dir());
     let ended = edge.podman.exec(CONSUMER, &format!("ls -A {MOUNT}"));
     assert_eq!((ended.code, &*ended.stdout), (0, ""), "{ended:?}");
     edge.rotate("three");

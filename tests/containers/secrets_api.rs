@@ -50,9 +50,7 @@ fn a_service_written_for_open_horizon_runs_as_it_is() {
     assert!(!inspected.contains(&client.token));
 
     scene.edge.undeploy();
-    wait::until(&scene.door(), "nothing is left", || {
-        fs::read_dir(scene.door()).is_ok_and(|entries| entries.count() == 0)
-    });
+    wait::empty(&scene.door());
     let left = scene.edge.podman.exec(
         CONSUMER,
         "ls -A /ess-auth /var/run/horizon /open-horizon-secrets",

@@ -320,12 +320,9 @@ impl Node {
             return Vec::new();
         };
         let names = entries.flatten().map(|entry| entry.file_name());
-        let sealed = |name: &OsString| {
-            Path::new(name)
-                .extension()
-                .is_some_and(|end| end == "sealed")
-        };
-        names.filter(sealed).collect()
+        names
+            .filter(|name| name.as_encoded_bytes().ends_with(b".sealed"))
+            .collect()
     }
 
     /// Readers find what they had or what they are to have, as a whole.

@@ -113,10 +113,7 @@ impl Scene {
 
     /// How often the node's certificate was renewed.
     fn renewals(&self) -> usize {
-        self.agent
-            .log_text()
-            .matches("Certificate renewed.")
-            .count()
+        self.agent.times_logged("Certificate renewed.")
     }
 
     /// A service that reads all the time, and never sees anything but a whole value, and none that is older

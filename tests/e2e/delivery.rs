@@ -51,13 +51,14 @@ pub(crate) fn delivered(value: &str) -> (TestHub, TestAgent) {
         &agent.consumer(URL, "main").join("myCloudServiceCred"),
         value.as_bytes(),
     );
+    // It reports what it has also kept.
+    hub.await_rollout("uplink", 1);
     (hub, agent)
 }
 
 fn a_published_policy_makes_the_secret_readable() {
-    let (hub, agent) = delivered("user:one");
+    let (_hub, agent) = delivered("user:one");
     agent.await_service(URL);
-    hub.await_rollout("uplink", 1);
     let status = agent.status().expect("a status");
     let service = &status["services"][0];
     assert_eq!(status["hub"]["state"], "connected");
@@ -115,9 +116,7 @@ fn a_withdrawn_policy_is_wiped_and_the_directory_stays_for_the_next() {
     let mounted = fs::File::open(&dir).expect("the directory that a container has mounted");
     hub.operator().ok(&["policy", "rm", "uplink"], "");
     wait::gone(&dir.join("myCloudServiceCred"));
-    wait::until(&dir, "nothing is left", || {
-        fs::read_dir(&dir).is_ok_and(|entries| entries.count() == 0)
-    });
+    wait::empty(&dir);
     hub.operator().publish_policy("uplink", &uplink_policy());
     wait::content(&dir.join("myCloudServiceCred"), b"one");
     let path = format!(

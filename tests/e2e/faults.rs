@@ -289,11 +289,7 @@ fn certificates_renew_themselves_while_everything_runs() {
         let key = agent.state_dir().join("identity/sealing.key");
         fs::read(key).expect("a key")
     };
-    let resealed = |agent: &TestAgent| {
-        let log = agent.log_text();
-        log.matches("Kept values are sealed to the new key.")
-            .count()
-    };
+    let resealed = |agent: &TestAgent| agent.times_logged("Kept values are sealed to the new key.");
     let former = (sealing_key(&agent), kept(&agent));
     let before = resealed(&agent);
     agent.await_status("the certificate is a newer one", |status| {

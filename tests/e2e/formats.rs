@@ -53,7 +53,6 @@ fn every_container_reads_its_own_secrets_in_its_own_format() {
     operator.publish_service(&definition);
     let bound = [("cred", "cred"), ("tls.key", "pem")];
     operator.publish_policy("two", &policy("com.example.two", &[], &bound));
-    agent.await_hub("connected");
     agent.await_service("com.example.two");
     let front = agent.consumer("com.example.two", "front");
     let back = agent.consumer("com.example.two", "back");

@@ -80,7 +80,6 @@ fn a_node_that_boots_without_its_hub_has_everything_and_nothing_lies_in_clear() 
 
 fn what_was_called_applied_survives_a_power_cut_at_any_moment() {
     let (mut hub, mut agent) = delivered("0");
-    hub.await_rollout("uplink", 1);
     let mut round = 0;
     for delay in [0, 300, 700, 1_000, 1_500, 2_000, 4_000, 8_000] {
         for _ in 0..3 {
@@ -121,7 +120,6 @@ fn applied(hub: &TestHub) -> i64 {
 
 fn a_node_revoked_while_it_was_off_wipes_at_first_contact_and_for_good() {
     let (mut hub, mut agent) = delivered("one");
-    hub.await_rollout("uplink", 1);
     power_cut(&mut agent);
     hub.operator().ok(&["node", "revoke", "edge-01"], "");
     agent.run();
@@ -137,7 +135,6 @@ fn a_node_revoked_while_it_was_off_wipes_at_first_contact_and_for_good() {
 
 fn a_node_that_hears_nothing_for_max_age_wipes_itself() {
     let (mut hub, mut agent) = delivered("one");
-    hub.await_rollout("uplink", 1);
     agent.reconfigure(|config| {
         config["offline"] = serde_yaml::from_str("{ max_age: 2s }").expect("YAML");
     });
@@ -155,8 +152,7 @@ fn a_node_that_hears_nothing_for_max_age_wipes_itself() {
 }
 
 fn wiping_by_hand_leaves_no_cache() {
-    let (hub, mut agent) = delivered("one");
-    hub.await_rollout("uplink", 1);
+    let (_hub, mut agent) = delivered("one");
     let files = names(&agent.state_dir().join("cache"));
     assert_eq!(files.len(), 2, "the index and one value: {files:?}");
     assert!(agent.stop().success());

@@ -112,9 +112,7 @@ fn an_undeployment_ends_the_socket_and_leaves_nothing() {
     let dir = door(&agent, URL);
     assert_eq!(client.secret("cred").status, 200);
     hub.operator().ok(&["policy", "rm", URL], "");
-    wait::until(&dir, "nothing is left", || {
-        fs::read_dir(&dir).is_ok_and(|entries| entries.count() == 0)
-    });
+    wait::empty(&dir);
     assert!(client.call("GET", SECRETS).is_err());
     agent.await_status("nothing is deployed", |status| {
         let services = status["services"].as_array().expect("a list");

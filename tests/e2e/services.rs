@@ -292,7 +292,6 @@ fn an_action_that_was_cut_off_is_done_after_a_restart() {
     fs::remove_file(&done).expect("removed");
     agent.kill();
     agent.run();
-    agent.await_hub("connected");
     agent.await_service(URL);
     assert!(!done.exists());
 }

@@ -54,7 +54,7 @@ fn no_read_is_torn_over_thousands_of_rotations() {
     let reads = reader.finish();
     let rotations = rounds * NAMES.len() as u64;
     println!("{rotations} rotations: {reads:?}");
-    assert!(reads.whole > 0 && reads.changes > 10, "{reads:?}");
+    assert!(reads.whole > 0 && reads.changes > rounds / 4, "{reads:?}");
 }
 
 /// A third of the time with kills of both programs; then they are started anew and live to the end, and

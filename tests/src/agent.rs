@@ -176,6 +176,7 @@ impl TestAgent {
     /// When it is not.
     pub fn await_service(&self, url: &str) {
         let service = format!("{ORG}/{url}");
+        self.await_status("it answers", |_| true);
         let timeout = format!("{}s", wait::DEADLINE.as_secs());
         let ended = self.ended(&["wait", &service, "--timeout", &timeout]);
         assert_eq!(ended.code, 0, "wait {service}: {ended:?}");
@@ -213,6 +214,12 @@ impl TestAgent {
         wait::until(&self.log(), &format!("the log says {text:?}"), || {
             self.log_text().contains(text)
         });
+    }
+
+    /// How often the log says `text`.
+    #[must_use]
+    pub fn times_logged(&self, text: &str) -> usize {
+        self.log_text().matches(text).count()
     }
 
     /// The configuration file.

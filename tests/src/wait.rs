@@ -88,6 +88,13 @@ pub fn gone(path: &Path) {
     );
 }
 
+/// Waits until nothing is in the directory, which stays.
+pub fn empty(dir: &Path) {
+    until(dir, "nothing is left", || {
+        fs::read_dir(dir).is_ok_and(|entries| entries.count() == 0)
+    });
+}
+
 /// The last lines of a log, without what libraries say at trace level.
 #[must_use]
 pub fn tail(log: &Path) -> String {

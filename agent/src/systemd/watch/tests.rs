@@ -1,4 +1,5 @@
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
 
 use super::super::fake::Fake;
 use super::*;
@@ -162,14 +163,18 @@ async fn the_last_state_of_a_flapping_unit_is_never_lost() {
         // Said after all of it. Told before it may be what had to be asked for: that a unit which does not run
         // is loaded when it is looked at is news of it.
         fake.set("mark.service", mark).await;
-        let mut marked = false;
-        while !marked || last.1 != presence(state) {
-            let told = watched.next().await;
-            match told.0 == "mark.service" {
-                true => marked = true,
-                false => last = told,
+        let telling = async {
+            let mut marked = false;
+            while !marked || last.1 != presence(state) {
+                let told = watched.next().await;
+                match told.0 == "mark.service" {
+                    true => marked = true,
+                    false => last = told,
+                }
             }
-        }
+        };
+        let told = timeout(Duration::from_secs(60), telling).await;
+        assert!(told.is_ok(), "{state} is lost");
     }
 }
 
