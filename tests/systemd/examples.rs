@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_credential_example_is_restarted_with_each_new_value,
         the_files_example_reads_again_on_reload,
         the_template_example_reads_its_configuration_again,
+        a_change_while_the_files_example_starts_does_not_end_it,
+        a_change_while_the_template_example_starts_does_not_end_it,
     ]
 }
 
@@ -60,13 +62,17 @@ fn install(node: &Node, unit: &str) {
         "/etc/sysusers.d/uplink.conf",
     );
     node.ok(&["systemd-sysusers"]);
-    let folder = unit
-        .trim_start_matches("uplink-")
-        .trim_end_matches(".service");
+    let folder = folder(unit);
     node.copy(&example(&format!("systemd/{folder}/uplink.yaml")), PROFILE);
     let to = format!("/etc/systemd/system/{unit}");
     node.copy(&example(&format!("systemd/{folder}/{unit}")), &to);
     node.ok(&["systemctl", "daemon-reload"]);
+}
+
+/// The example's folder.
+fn folder(unit: &str) -> &str {
+    unit.trim_start_matches("uplink-")
+        .trim_end_matches(".service")
 }
 
 fn the_credential_example_is_restarted_with_each_new_value() {
@@ -116,4 +122,46 @@ fn the_template_example_reads_its_configuration_again() {
     set(&node, 200);
     node.until_says("uplink-template.service", &says(200));
     assert_eq!(node.show("uplink-template", "NRestarts"), "0");
+}
+
+fn a_change_while_the_files_example_starts_does_not_end_it() {
+    changed_while_it_starts("uplink-files.service");
+}
+
+fn a_change_while_the_template_example_starts_does_not_end_it() {
+    changed_while_it_starts("uplink-template.service");
+}
+
+/// The change comes when the program runs and does not hear signals yet.
+fn changed_while_it_starts(unit: &str) {
+    let node = Node::start();
+    let reload_is = |state: &str| {
+        node.await_status(&format!("the reload is {state}"), |_| {
+            node.consumer()["on_change"]["state"] == state
+        });
+    };
+    install(&node, unit);
+    deploy(&node, 100);
+    reload_is("done");
+    node.sh("mkfifo /run/go");
+    let text = fs::read_to_string(example(&format!("systemd/{}/{unit}", folder(unit))));
+    let text = text.expect("the example");
+    let mut lines = text.lines();
+    let command = lines.find_map(|line| line.strip_prefix("ExecStart="));
+    let command = command.expect("a command");
+    node.write(
+        &format!("/etc/systemd/system/{unit}.d/slow.conf"),
+        format!(
+            "[Service]\nExecStart=\nExecStart=/bin/sh -ec 'read go </run/go; exec {command}'\n"
+        ),
+    );
+    node.ok(&["systemctl", "daemon-reload"]);
+    node.ok(&["systemctl", "start", "--no-block", unit]);
+    node.until("its program runs", || node.show(unit, "MainPID") != "0");
+    set(&node, 200);
+    reload_is("running");
+    node.sh("echo go >/run/go");
+    reload_is("done");
+    assert_eq!(node.show(unit, "ActiveState"), "active");
+    assert_eq!(node.show(unit, "NRestarts"), "0");
 }

@@ -9,6 +9,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     crate::trials![
         a_unit_is_reloaded_after_the_swap,
         a_units_main_process_is_signalled,
+        a_signal_does_not_end_a_unit_that_is_starting,
         a_command_runs_as_the_chosen_user_without_any_value,
         a_hanging_action_is_reported_and_holds_up_nobody,
         an_action_for_a_unit_that_is_not_there_is_reported,
@@ -54,6 +55,31 @@ fn a_units_main_process_is_signalled() {
     wait::there(&node.path("/run/ready"));
     node.set("two\n");
     wait::content(&node.path("/root/read"), b"two\n");
+}
+
+fn a_signal_does_not_end_a_unit_that_is_starting() {
+    let node = Node::start();
+    node.delivered("one\n");
+    node.later_profile("on_change: { signal: HUP, unit: uplink.service }\n");
+    node.sh("mkfifo /run/go");
+    node.unit(
+        "uplink.service",
+        &format!(
+            "[Service]\nType=notify\nNotifyAccess=all\n\
+             ExecStart=/bin/sh -ec 'read go </run/go; trap \"cat {DIR}/{NAME} >>/root/read\" HUP; \
+             systemd-notify --ready; while :; do sleep infinity & wait $! || :; done'\n"
+        ),
+    );
+    node.ok(&["systemctl", "start", "--no-block", "uplink"]);
+    node.until("its program runs", || node.show("uplink", "MainPID") != "0");
+    node.set("two\n");
+    node.await_status("it waits for the start", |_| {
+        let error = node.consumer()["on_change"]["error"].to_string();
+        error.contains("uplink.service is starting")
+    });
+    node.sh("echo go >/run/go");
+    wait::content(&node.path("/root/read"), b"two\n");
+    assert_eq!(node.show("uplink", "NRestarts"), "0");
 }
 
 fn a_command_runs_as_the_chosen_user_without_any_value() {

@@ -94,24 +94,27 @@ impl Manager {
     /// Sends the unit's main process a signal. Nothing to do for a unit that is not active.
     ///
     /// # Errors
-    /// When there is no such unit, or it is active without a main process (yet).
+    /// When there is no such unit, it is only starting, or it is active without a main process.
     pub(crate) async fn signal_main(
         &self,
         unit: &UnitName,
         signal: SignalName,
     ) -> Result<(), ManagerError> {
         let mut session = self.open().await?;
-        if self.standing(&mut session, unit).await? == Standing::Stopped {
-            return Ok(());
+        match self.standing(&mut session, unit).await? {
+            Standing::Stopped => return Ok(()),
+            Standing::Starting => return Err(ManagerError::Starting(unit.clone())),
+            Standing::Running => {}
         }
         let body = (unit.as_str(), "main", signal.signal() as i32);
         match session.manager("KillUnit", &body).await {
             Ok(_) => Ok(()),
-            // It may have stopped just now.
+            // It may have stopped just now, or begun anew.
             Err(error) if error.is("NoSuchProcess") || error.is("NoSuchUnit") => {
                 match self.standing(&mut session, unit).await? {
                     Standing::Stopped => Ok(()),
-                    _ => Err(ManagerError::NoMainProcess(unit.clone())),
+                    Standing::Starting => Err(ManagerError::Starting(unit.clone())),
+                    Standing::Running => Err(ManagerError::NoMainProcess(unit.clone())),
                 }
             }
             Err(error) => Err(error.into()),

@@ -11,6 +11,7 @@ read_secret() {
 trap 'read_secret "$1"' HUP
 trap 'kill "$nap"; exit 0' TERM
 read_secret "$1"
+systemd-notify --ready
 while :; do
     sleep infinity &
     nap=$!

@@ -91,6 +91,14 @@ async fn a_unit_that_starts_hears_of_the_change_after_its_start() {
 }
 
 #[tokio::test]
+async fn a_unit_that_starts_is_not_signalled_yet() {
+    let mut fake = fake("activating");
+    let error = fake.manager().signal_main(&unit(), hup()).await;
+    assert_eq!(error, Err(ManagerError::Starting(unit())));
+    assert_eq!(done(&mut fake), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_unit_that_is_not_there_is_named_with_what_to_do() {
     let fake = Fake::start();
     let manager = fake.manager();
