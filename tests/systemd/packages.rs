@@ -131,7 +131,8 @@ fn an_upgrade_respects_what_was_stopped_or_disabled() {
 fn an_upgrade_replaces_an_agent_that_is_only_starting() {
     let node = Node::start();
     let later = later_package(&node);
-    // Without its hub it is not ready for a while.
+    // Without its hub, and with nothing kept, it is not ready for a while.
+    node.sh(&format!("echo 'offline: {{ cache: off }}' >>{CONFIG}"));
     node.ok(&["systemctl", "stop", HUB, AGENT]);
     node.ok(&["systemctl", "start", "--no-block", AGENT]);
     node.until("the agent is starting", || {
