@@ -253,12 +253,17 @@ impl Bound {
     }
 
     /// Serves until SIGTERM or SIGINT, then lets requests under way end; a second signal cuts them.
+    /// Calls `listening` with the address once signals are heeded: whoever is told may send one.
     ///
     /// # Errors
     /// When signals cannot be awaited.
-    pub async fn run_until_shutdown(self) -> Result<(), AppError> {
+    pub async fn run_until_shutdown(
+        self,
+        listening: impl FnOnce(SocketAddr),
+    ) -> Result<(), AppError> {
         let stop = Stop::default();
         let _ended = on_signals(&stop)?;
+        listening(self.address);
         self.run(stop).await;
         Ok(())
     }

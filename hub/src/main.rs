@@ -121,8 +121,10 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return failed(error),
     };
     // For those who started it with port 0.
-    say(&format!("listening on {}\n", bound.address()));
-    match bound.run_until_shutdown().await {
+    let listening = |address| {
+        say(&format!("listening on {address}\n"));
+    };
+    match bound.run_until_shutdown(listening).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error),
     }

@@ -229,8 +229,7 @@ impl TestHub {
     /// # Panics
     /// When there is none then.
     pub fn add_org(&mut self, org: &str) -> Operator {
-        // However it ends: it may just have begun, and not look for signals yet.
-        self.stop();
+        assert!(self.stop().success());
         let out = self.place.path().join(org);
         let mut command = Command::new(&binaries().hub);
         command.args(["add-org", org, "--config"]);

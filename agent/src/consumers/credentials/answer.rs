@@ -304,6 +304,6 @@ const LAST: Duration = Duration::from_secs(5);
 /// How long the next shelf may take when a value has just been rotated away.
 const NEXT_SHELF: Duration = Duration::from_secs(5);
 /// Longer than the agent takes to see a profile that was written, and not long for who is refused.
-const NEXT_PROFILES: Duration = Duration::from_secs(1);
+const NEXT_PROFILES: Duration = Duration::from_secs(3);
 const STRANGER: Duration = Duration::from_secs(10);
 const SYSTEMD_TAKES: u64 = 1024 * 1024;
