@@ -120,10 +120,8 @@ impl Node {
     /// Waits until the agent is dead, and takes its tracer away. What the last change was; `None` where the agent did not come to its
     /// end, and runs on.
     pub(crate) fn end(&mut self) -> Option<String> {
-        let Some(said) = self.cut().end(PATIENCE) else {
-            self.cut().order(Order::Count);
-            return None;
-        };
+        let cut = self.cut();
+        let said = cut.end(PATIENCE).or_else(|| cut.spare())?;
         self.agent.kill();
         self.cut = None;
         Some(said)
@@ -440,7 +438,7 @@ pub(crate) fn shows(dir: &Path, canary: &Canary) -> bool {
 pub(crate) const URL: &str = "com.example.pair";
 const NAMES: [&str; 2] = ["a", "b"];
 /// How long an agent may take to come to a point. One that does not is counted as not reached.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const NOW_AND_THEN: Duration = Duration::from_millis(50);
 /// How many superseded values are looked for again and again.
 const KEPT: usize = 4;

@@ -70,6 +70,8 @@ fn an_agent_without_room_at_any_change_of_an_undeployment_finishes_it() {
         node.cut().order(Order::FailFrom(at, errno));
         node.withdraw();
         tally.count(true);
+        // From there on nothing changes.
+        node.await_failing(at, &what);
         // What can be taken away without room is.
         let data = node.agent.consumer(URL, "main").join("..data");
         if matches!(errno, libc::ENOSPC | libc::EDQUOT) {
@@ -150,15 +152,15 @@ fn an_agent_that_starts_with_a_full_tmpfs_at_any_change_shows_nothing_half_and_r
         tally.count(true);
         let log = node.agent.log();
         let told = |text: &str| text.contains("tmpfs is full") || text.contains("No space left");
-        // Whatever needs no room is done meanwhile.
+        // Whatever needs no room is done meanwhile, or it ends.
+        let mut ended = false;
         wait::until(&log, &what, || {
-            let text = node.agent.log_text();
-            told(&text) || text.contains("Connected.")
+            ended = node.cut().end(Duration::ZERO).is_some();
+            ended || node.agent.log_text().contains("Connected.")
         });
         node.assert_readable(&what);
         node.assert_nothing_in_clear(&what);
-        // It may be about to end.
-        if node.cut().end(AT_ONCE).is_some() {
+        if ended {
             let text = node.agent.log_text();
             assert!(told(&text), "{what}: {text}");
             node.agent.kill();
@@ -240,6 +242,3 @@ fn refusal(store: &Store, order: Order) -> Option<(Option<i32>, String)> {
     let said = said.unwrap_or_default().to_owned();
     (!serves).then(|| (status.code(), said))
 }
-
-/// How long an agent that gives up may take to do so.
-const AT_ONCE: Duration = Duration::from_millis(300);

@@ -54,7 +54,8 @@ fn an_agent_killed_a_hundred_times_under_rotation_never_shows_a_broken_read() {
     wait::content(&dir.join("a"), &stamped(last, LEN));
     wait::content(&dir.join("b"), &stamped(last, LEN));
     let reads = reader.finish();
-    assert!(reads.changes >= KILLS / 5, "{reads:?}");
+    // Those that were waited for, but for what the reader missed between two looks.
+    assert!(reads.changes >= KILLS / 10, "{reads:?}");
     wait::until(&dir, "what kills left behind is swept", || {
         TestAgent::superseded(&dir).is_empty()
     });

@@ -72,6 +72,7 @@ fn a_node_that_boots_without_its_hub_has_everything_and_nothing_lies_in_clear() 
     hub.await_rollout("uplink", 1);
     hub.kill();
     power_cut(&mut agent);
+    agent.forget_log();
     agent.run();
     wait::content(&cred(&agent), b"two");
     agent.await_log("Hub not reached");
@@ -128,6 +129,7 @@ fn a_node_revoked_while_it_was_off_wipes_at_first_contact_and_for_good() {
     assert!(!agent.state_dir().join("cache").exists());
     hub.kill();
     power_cut(&mut agent);
+    agent.forget_log();
     agent.run();
     agent.await_log("Hub not reached");
     assert!(!cred(&agent).exists());
@@ -144,6 +146,7 @@ fn a_node_that_hears_nothing_for_max_age_wipes_itself() {
     wait::until(&cache, "the cache is gone", || !cache.exists());
     // Neither a restart nor a reboot forgets how long it was.
     power_cut(&mut agent);
+    agent.forget_log();
     agent.run();
     agent.await_log("Hub not reached");
     assert!(!cred(&agent).exists());

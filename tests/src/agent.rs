@@ -216,6 +216,15 @@ impl TestAgent {
         });
     }
 
+    /// Empties the log of an agent that does not run, so that what it says next can be awaited.
+    ///
+    /// # Panics
+    /// When it runs, or the log cannot be written.
+    pub fn forget_log(&self) {
+        assert!(self.daemon.is_none(), "the log is being written");
+        std::fs::write(self.log(), "").expect("an empty log");
+    }
+
     /// How often the log says `text`.
     #[must_use]
     pub fn times_logged(&self, text: &str) -> usize {

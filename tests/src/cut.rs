@@ -58,8 +58,24 @@ impl Cut {
     }
 
     /// Counts from here, and does this from now on.
+    ///
+    /// # Panics
+    /// When the process is over.
     pub fn order(&self, order: Order) {
         self.ask(&order.to_string());
+    }
+
+    /// Counts from here, and does nothing else from now on. What the process was about to do when it was
+    /// killed, or how it ended, where that came first.
+    ///
+    /// # Panics
+    /// When it neither goes on nor ends.
+    #[must_use]
+    pub fn spare(&self) -> Option<String> {
+        match self.asked(&Order::Count.to_string()) {
+            Some(_) => None,
+            None => Some(self.end(wait::DEADLINE).expect("its end")),
+        }
     }
 
     /// Everything that was changed since the last order.
@@ -114,17 +130,23 @@ impl Cut {
     }
 
     fn ask(&self, question: &str) -> Vec<String> {
+        self.asked(question)
+            .unwrap_or_else(|| panic!("{question}: it is over"))
+    }
+
+    /// `None` when the process is over, or is about to be.
+    fn asked(&self, question: &str) -> Option<Vec<String>> {
+        let over = self.socket.with_file_name(OVER);
         let mut stream = None;
         wait::until(&self.socket, "the tracer listens", || {
             stream = UnixStream::connect(&self.socket).ok();
-            stream.is_some()
+            stream.is_some() || over.exists()
         });
-        let mut stream = stream.expect("a connection");
-        writeln!(stream, "{question}").expect("the tracer listens");
+        let mut stream = stream?;
+        writeln!(stream, "{question}").ok()?;
         let answer = BufReader::new(stream).lines();
-        let mut lines: Vec<_> = answer.map(|line| line.expect("an answer")).collect();
-        assert_eq!(lines.pop().as_deref(), Some(DONE), "{question}: {lines:?}");
-        lines
+        let mut lines: Vec<_> = answer.collect::<Result<_, _>>().ok()?;
+        (lines.pop()? == DONE).then_some(lines)
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -215,6 +216,9 @@ impl Podman {
         for name in COMMANDS {
             symlink("busybox", rootfs.join("bin").join(name)).expect("a link");
         }
+        // The first call on a machine makes what all storages share, and none may come to it half made.
+        static FIRST: Once = Once::new();
+        FIRST.call_once(|| drop(self.ok(&["info"])));
         self.import(IMAGE);
     }
 

@@ -190,6 +190,11 @@ fn pass(shared: &Arc<Shared>, agent: &TcpStream, hub: &TcpStream) {
         let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.push(kept);
     }
+    // A partition that has just begun found nothing to cut yet.
+    if shared.refuses.load(Ordering::SeqCst) {
+        reset(agent);
+        reset(hub);
+    }
     for (direction, from, to) in [(Direction::Up, agent, hub), (Direction::Down, hub, agent)] {
         let shared = Arc::clone(shared);
         let from = from.try_clone().expect("a descriptor");

@@ -81,7 +81,7 @@ fn undeploying_wipes_the_files() {
     let canary = Canary::new();
     node.delivered(&canary.value());
     node.withdraw();
-    wait::gone(&node.path(DIR).join(NAME));
+    wait::empty(&node.path(DIR));
     Scanner::new(&[&canary])
         .files(&node.path("/run/edge-secrets"))
         .assert_clean("the runtime directory");
@@ -102,7 +102,8 @@ fn the_agent_writes_for_another_user_with_its_four_capabilities() {
     node.profile("owner: uplink\nmode: 0400\n");
     node.delivered("v1");
     node.until("the file is its user's", || {
-        node.sh(&format!("stat -L -c %U:%a {DIR}/{NAME}")) == "uplink:400"
+        let stat = format!("stat -L -c %U:%a {DIR}/{NAME}");
+        node.run(&["sh", "-c", &stat], "").stdout == "uplink:400\n"
     });
     let as_user =
         |script: &str| node.run(&["runuser", "-u", "uplink", "--", "sh", "-c", script], "");

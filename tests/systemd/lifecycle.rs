@@ -32,7 +32,7 @@ fn secrets_come_with_the_unit_and_go_when_it_stops() {
     node.ok(&["systemctl", "start", "uplink"]);
     wait::content(&node.path(DIR).join(NAME), canary.value().as_bytes());
     node.ok(&["systemctl", "stop", "uplink"]);
-    wait::gone(&node.path(DIR).join(NAME));
+    wait::empty(&node.path(DIR));
     Scanner::new(&[&canary])
         .files(&node.path("/run/edge-secrets"))
         .assert_clean("the runtime directory");
@@ -65,6 +65,7 @@ fn a_crash_loop_does_not_thrash() {
             .parse::<u32>()
             .expect("a number")
     };
+    wait::content_ends(&node.path("/root/runs"), b"run\n");
     let before = runs();
     wait::until(&node.path("/root/runs"), "ten more crashes", || {
         runs() > before + 10
@@ -84,7 +85,7 @@ fn a_unit_that_is_not_there_has_nothing() {
     node.await_status("it is said that the unit is not there", |status| {
         status["services"][0]["consumers"][0]["lifecycle"]["presence"] == "absent"
     });
-    // What came before the profile was read stays for its linger.
+    // What came before systemd had answered stays for its linger.
     wait::gone(&node.path(DIR).join(NAME));
     // And comes to something when the unit does.
     node.unit("nowhere.service", UPLINK);

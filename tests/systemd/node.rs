@@ -131,10 +131,21 @@ impl Node {
 
     /// Writes a profile of `URL` and waits until the agent has read it, where it runs.
     pub(crate) fn profile(&self, text: &str) {
-        self.write(
-            PROFILE,
-            format!("service: {ORG}/{URL}\nconsumer: main\n{text}"),
-        );
+        self.reads_profiles(|| {
+            let text = format!("service: {ORG}/{URL}\nconsumer: main\n{text}");
+            self.write(PROFILE, text);
+        });
+    }
+
+    /// Waits until the agent, where it runs, has read the profiles that are written meanwhile.
+    pub(crate) fn reads_profiles(&self, write: impl FnOnce()) {
+        let runs = self.show(AGENT, "ActiveState") == "active";
+        let read = || self.journal(AGENT).matches("Profiles read.").count();
+        let before = read();
+        write();
+        if runs {
+            self.until("the agent has read the profiles", || read() > before);
+        }
     }
 
     /// The same for what is delivered already: what is there is no news to whoever is to hear of changes.

@@ -124,12 +124,13 @@ fn the_watchdog_ends_an_agent_that_hangs() {
     node.delivered("v1");
     node.write(
         "/etc/systemd/system/edge-secrets-agent.service.d/watchdog.conf",
-        "[Service]\nWatchdogSec=2s\n",
+        "[Service]\nWatchdogSec=10s\n",
     );
     node.ok(&["systemctl", "daemon-reload"]);
     node.ok(&["systemctl", "restart", AGENT]);
-    let hung = node.show(AGENT, "MainPID");
-    node.sh(&format!("kill -STOP {hung}"));
+    let hung = node.sh(&format!(
+        "pid=$(systemctl show --value -p MainPID {AGENT}); kill -STOP $pid; echo $pid"
+    ));
     node.until("another agent runs", || {
         let pid = node.show(AGENT, "MainPID");
         pid != hung && pid != "0" && node.show(AGENT, "ActiveState") == "active"

@@ -239,7 +239,7 @@ async fn a_container_that_the_engine_is_silent_about_holds_up_no_other() {
     let engine = FakeEngine::start();
     engine.set_silently("stuck", "running");
     engine.world().hanging.push("stuck".to_owned());
-    let client = engine.client_at(Duration::from_secs(2), Duration::from_millis(50));
+    let client = engine.client_at(Duration::from_secs(10), Duration::from_millis(50));
     let mut seen = Seen::of(&client, &["a", "stuck"]);
     seen.tells("a", Presence::Absent).await;
     engine.set("a", "running");

@@ -193,7 +193,7 @@ impl FakeHub {
         let mut tries = 0;
         let listener = loop {
             match TcpListener::bind(self.address).await {
-                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 1000 => {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 12_000 => {
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }

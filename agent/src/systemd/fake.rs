@@ -88,7 +88,7 @@ impl Fake {
 
     pub(super) fn hasty(&self) -> Manager {
         let limits = Limits {
-            call: Duration::from_secs(1),
+            call: Duration::from_secs(3),
             job: Duration::from_millis(200),
         };
         Manager::with_limits(Some(self.address.clone()), limits)

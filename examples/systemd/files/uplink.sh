@@ -11,7 +11,7 @@ read_secret() {
 trap 'read_secret "$1"' HUP
 trap 'kill "$nap"; exit 0' TERM
 read_secret "$1"
-systemd-notify --ready
+systemd-notify --ready || echo "Nobody waits for the start."
 while :; do
     sleep infinity &
     nap=$!

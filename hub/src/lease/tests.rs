@@ -211,11 +211,14 @@ async fn a_mint_that_fails_blocks_its_binding_alone_and_says_why() {
         scene.world.put("x", 1).await;
         let both = ["a=v:database/creds/x", "own=x"];
         scene.world.place("n", vec![placed("d", &both)]).await;
+        // It fails once, and what is tried again is under way for as long as is looked.
         scene.mint.suffer(Some(fault));
+        scene.mint.hold(true);
         let _n = scene.connect("n");
         scene
             .until(|leases| !leases.is_empty() && leases[0].attempts > 0)
             .await;
+        scene.mint.suffer(None);
         let bindings = scene.world.bindings("n", None).await;
         let details = &bindings.deployments[0].details;
         let detail = &details[&"a".parse().unwrap()];
@@ -228,7 +231,7 @@ async fn a_mint_that_fails_blocks_its_binding_alone_and_says_why() {
             record.entry.action == "lease.mint" && record.entry.result == fault.as_str()
         };
         assert_eq!(trail.iter().filter(said).count(), 1, "{fault}");
-        scene.mint.suffer(None);
+        scene.mint.hold(false);
         scene.live("n").await;
     }
 }
@@ -258,12 +261,13 @@ async fn an_operator_ends_a_lease_of_the_own_organisation() {
 async fn what_is_let_go_while_it_is_made_dies_and_takes_nobodys_place() {
     for effect in [Effect::Mints, Effect::MintsAndInvalidates] {
         let scene = Scene::new(effect).await;
-        *scene.mint.usable_after.lock().unwrap() = Duration::from_secs(2);
+        *scene.mint.usable_after.lock().unwrap() = Duration::from_secs(10);
         let _n = scene.connect("n");
         let making = scene
             .until(|leases| leases.iter().any(|lease| lease.handle.is_some()))
             .await;
         assert_eq!(making[0].state, LeaseState::Minting);
+        *scene.mint.usable_after.lock().unwrap() = Duration::ZERO;
         assert!(scene.leases.revoke(&scene.world.org, making[0].id).await);
         let second = scene.live("n").await;
         assert!(second.id > making[0].id, "{effect:?}");

@@ -378,4 +378,4 @@ impl SecretManager for Shelf {
 }
 
 /// Longer than anything takes that happens at all.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(180);

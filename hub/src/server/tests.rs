@@ -407,7 +407,7 @@ async fn no_request_outlives_the_certificate_of_its_connection() {
     let router = Router::new().route("/endless", endless);
     let server = Running::with(pki, "limits: {shutdown_timeout: 0s}", router).await;
     let (org, user) = ("myorg".parse().unwrap(), "alice".parse().unwrap());
-    let brief = Duration::from_secs(6);
+    let brief = Duration::from_secs(12);
     let identity = identity(|csr| server.pki.issue_user(csr, &org, &user, brief).unwrap());
     let mut client = speak(server.connect(Some(&identity)).await.unwrap())
         .await
@@ -478,7 +478,7 @@ async fn who_stops_reading_an_answer_is_cut_off_and_nobody_else() {
             Body::from_stream(futures_util::stream::pending::<io::Result<bytes::Bytes>>())
         }),
     );
-    let server = Running::with(pki, "limits: {reader_timeout: 3s}", router).await;
+    let server = Running::with(pki, "limits: {reader_timeout: 8s}", router).await;
     let node = node(&server.pki);
     // One that waits for news reads nothing and is well.
     let mut patient = speak(server.connect(Some(&node)).await.unwrap())

@@ -181,16 +181,16 @@ fn what_somebody_else_has_checked_out_is_waited_for() {
     pim.secret(id, |secret| {
         secret.checkout = Some(Duration::from_secs(30 * 60))
     });
-    theirs_for(Duration::from_secs(17 * 60 + 50));
     let hub = hub_over(&pim, &[("checkout", true.into())]);
     let agent = TestAgent::start(&hub, "edge-01", &[]);
     let operator = hub.operator();
+    theirs_for(Duration::from_secs(17 * 60 + 50));
     let shown = operator.run(&["secret", "show", DB], "");
     assert_ne!(shown.code, 0);
     assert!(shown.stderr.contains("Somebody else"), "{}", shown.stderr);
     assert!(shown.stderr.contains("17 min"), "{}", shown.stderr);
     // For the rest of a minute, so that it is asked about again soon.
-    theirs_for(Duration::from_secs(50));
+    theirs_for(Duration::from_secs(55));
     bind(&operator, "uplink", URL, &[("password", PASSWORD)]);
     await_trouble(&hub, "uplink", "busy");
     assert_eq!(explained(&operator, "edge-01"), "busy");

@@ -25,6 +25,8 @@ use super::{ACTS, DONE, OVER, Order};
 struct State {
     order: Order,
     acts: Vec<Act>,
+    /// The change at which the process was killed, or is just about to be.
+    last: Option<String>,
 }
 
 struct Tracer {
@@ -35,15 +37,13 @@ struct Tracer {
     inside: BTreeMap<Pid, Leaving>,
     /// Where the last change is told of.
     over: PathBuf,
-    /// The change at which the process was killed.
-    last: Option<String>,
 }
 
 /// What happens when a call is left.
 enum Leaving {
     Nothing,
     Fail(i32),
-    Die(String),
+    Die,
 }
 
 /// Runs `SOCKET ORDER DIR... -- PROGRAM ARGUMENT...` to its end.
@@ -62,6 +62,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
     let state = Arc::new(Mutex::new(State {
         order: order.expect("an order"),
         acts: Vec::new(),
+        last: None,
     }));
     // It stops itself before it becomes the program: so nothing of that is missed.
     let child = Command::new("/bin/sh")
@@ -83,7 +84,6 @@ pub(super) fn run(arguments: Vec<OsString>) -> ExitCode {
         state,
         inside: BTreeMap::new(),
         over: socket.with_file_name(OVER),
-        last: None,
     };
     tracer.trace()
 }
@@ -101,15 +101,22 @@ fn answer(stream: UnixStream, state: &Mutex<State>, main: Pid) {
                 said.push_str(&format!("{act}\n"));
             }
         }
-        "terminate" => drop(kill(main, Signal::SIGTERM)),
         // Its end is the tracer's: who asked is answered first.
-        "kill" => {
+        end @ ("terminate" | "kill") => {
             (&stream).write_all(DONE.as_bytes()).ok();
-            kill(main, Signal::SIGKILL).ok();
+            let signal = match end {
+                "kill" => Signal::SIGKILL,
+                _ => Signal::SIGTERM,
+            };
+            kill(main, signal).ok();
             return;
         }
         order => {
             let mut state = lock(state);
+            if state.last.is_some() {
+                // Too late: the end is what is said.
+                return;
+            }
             state.order = order.parse().expect("an order");
             state.acts.clear();
         }
@@ -177,7 +184,7 @@ impl Tracer {
             match leaving {
                 Leaving::Nothing => {}
                 Leaving::Fail(errno) => answer_with(tid, errno),
-                Leaving::Die(act) => self.die(&act),
+                Leaving::Die => drop(kill(self.main, Signal::SIGKILL)),
             }
         } else {
             let leaving = self.before_call(tid);
@@ -204,15 +211,16 @@ impl Tracer {
             }
         };
         match state.order {
-            Order::Kill(at) if count == at => {
-                self.die(&act.to_string());
-                Leaving::Nothing
+            Order::Tear(at)
+                if count == at && matches!(act.call, "write" | "pwrite64") && halve(tid) =>
+            {
+                state.last = Some(format!("half of {act}"));
+                Leaving::Die
             }
-            Order::Tear(at) if count == at => {
-                if matches!(act.call, "write" | "pwrite64") && halve(tid) {
-                    return Leaving::Die(format!("half of {act}"));
-                }
-                self.die(&act.to_string());
+            // A call whose process is killed when it is entered has no effect.
+            Order::Kill(at) | Order::Tear(at) if count == at => {
+                state.last = Some(act.to_string());
+                kill(self.main, Signal::SIGKILL).ok();
                 Leaving::Nothing
             }
             Order::Fail(at, errno) if count == at => failing(errno),
@@ -221,21 +229,12 @@ impl Tracer {
         }
     }
 
-    /// A call whose process is killed when it is entered has no effect.
-    fn die(&mut self, act: &str) {
-        self.last.get_or_insert_with(|| act.to_owned());
-        kill(self.main, Signal::SIGKILL).ok();
-    }
-
     /// Says that the process is over, and how: all its threads are gone, and what they held is free.
     fn tell(&self, end: &str) {
-        let said = self.last.as_deref().unwrap_or(end);
+        let state = lock(&self.state);
+        let said = state.last.as_deref().unwrap_or(end);
         let fresh = self.over.with_extension("new");
-        let acts: String = lock(&self.state)
-            .acts
-            .iter()
-            .map(|act| format!("{act}\n"))
-            .collect();
+        let acts: String = state.acts.iter().map(|act| format!("{act}\n")).collect();
         let told =
             fs::write(self.over.with_file_name(ACTS), acts).and_then(|()| fs::write(&fresh, said));
         let told = told.and_then(|()| fs::rename(&fresh, &self.over));

@@ -209,20 +209,22 @@ async fn a_request_leaves_no_connection_behind() {
 
 #[tokio::test]
 async fn a_hanging_systemd_holds_nothing_up_for_ever() {
-    for member in [
+    let members = [
         "Hello",
         "GetNameOwner",
         "AddMatch",
         "LoadUnit",
         "Get",
         "ReloadUnit",
-    ] {
+    ];
+    let all = members.map(|member| async move {
         let fake = fake("active");
         fake.mute(member);
         let error = fake.hasty().reload(&unit()).await.unwrap_err();
         let timed_out = matches!(error, ManagerError::Timeout { .. });
         assert!(timed_out || member == "Hello", "{member}: {error}");
-    }
+    });
+    futures_util::future::join_all(all).await;
     let fake = fake("active");
     fake.fate(Fate::Hangs);
     let error = fake.hasty().reload(&unit()).await.unwrap_err();

@@ -149,7 +149,8 @@ async fn credentials_that_live_for_moments_are_not_made_without_end() {
             leases.iter().any(limited)
         })
         .await;
-    assert_eq!(scene.mint.made(), 5);
+    // Another one each half minute, should this take as long.
+    assert!((5..8).contains(&scene.mint.made()), "{}", scene.mint.made());
     let waiting = leases.iter().find(|lease| lease.current).unwrap();
     let detail = &waiting.trouble.as_ref().unwrap().detail;
     assert!(detail.contains("live longer"), "{detail}");
