@@ -70,7 +70,7 @@ fn an_agent_without_room_at_any_change_of_an_undeployment_finishes_it() {
         node.cut().order(Order::FailFrom(at, errno));
         node.withdraw();
         tally.count(true);
-        // From there on nothing changes.
+        // From there on nothing more can be written.
         node.await_failing(at, &what);
         // What can be taken away without room is.
         let data = node.agent.consumer(URL, "main").join("..data");

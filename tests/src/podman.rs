@@ -218,7 +218,7 @@ impl Podman {
         }
         // The first call on a machine makes what all storages share, and none may come to it half made.
         static FIRST: Once = Once::new();
-        FIRST.call_once(|| drop(self.ok(&["info"])));
+        FIRST.call_once(|| drop(self.ended(&["info"])));
         self.import(IMAGE);
     }
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use edge_secrets_tests::wait;
 use libtest_mimic::Trial;
 
-use crate::node::{Node, PROFILE};
+use crate::node::{A_MOMENT, Node, PROFILE};
 
 pub(crate) fn trials() -> Vec<Trial> {
     crate::trials![
@@ -70,6 +71,15 @@ fn install(node: &Node, unit: &str) {
     node.ok(&["systemctl", "daemon-reload"]);
 }
 
+/// How long what stands around the value in what the unit reads is.
+fn around(unit: &str) -> usize {
+    match folder(unit) {
+        "template" => "[cloud]\nurl = https://cloud.example.com\npassword = \n".len(),
+        // The default format is a JSON object around the value.
+        _ => r#"{"value":""}"#.len(),
+    }
+}
+
 /// The example's folder.
 fn folder(unit: &str) -> &str {
     unit.trim_start_matches("uplink-")
@@ -88,12 +98,9 @@ fn the_credential_example_is_restarted_with_each_new_value() {
         "uplink-credential.service",
     ]);
     deploy(&node, 100);
-    // The default format is a JSON object around the value.
     let says = |len: usize| {
-        format!(
-            "Started with a credential of {} bytes.",
-            len + r#"{"value":""}"#.len()
-        )
+        let len = len + around("uplink-credential.service");
+        format!("Started with a credential of {len} bytes.")
     };
     node.until_says("uplink-credential.service", &says(100));
     set(&node, 200);
@@ -105,7 +112,7 @@ fn the_files_example_reads_again_on_reload() {
     install(&node, "uplink-files.service");
     deploy(&node, 100);
     node.ok(&["systemctl", "enable", "--now", "uplink-files.service"]);
-    let says = |len: usize| format!("Read {} bytes.", len + r#"{"value":""}"#.len());
+    let says = |len: usize| format!("Read {} bytes.", len + around("uplink-files.service"));
     node.until_says("uplink-files.service", &says(100));
     set(&node, 200);
     node.until_says("uplink-files.service", &says(200));
@@ -117,8 +124,7 @@ fn the_template_example_reads_its_configuration_again() {
     install(&node, "uplink-template.service");
     deploy(&node, 100);
     node.ok(&["systemctl", "enable", "--now", "uplink-template.service"]);
-    let around = "[cloud]\nurl = https://cloud.example.com\npassword = \n".len();
-    let says = |len: usize| format!("Read {} bytes.", len + around);
+    let says = |len: usize| format!("Read {} bytes.", len + around("uplink-template.service"));
     node.until_says("uplink-template.service", &says(100));
     set(&node, 200);
     node.until_says("uplink-template.service", &says(200));
@@ -161,7 +167,14 @@ fn changed_while_it_starts(unit: &str) {
     node.until("its program runs", || node.show(unit, "MainPID") != "0");
     set(&node, 200);
     reloaded(false);
+    // Nothing shows that systemd was asked for the reload: a start takes it in.
+    wait::within(&node.path("/run/go"), A_MOMENT, &mut || false);
     node.sh("echo go >/run/go");
+    // At its start, and when it is reloaded.
+    node.until("it has read the newer one twice", || {
+        let says = format!("Read {} bytes.", 200 + around(unit));
+        node.journal(unit).matches(&says).count() == 2
+    });
     reloaded(true);
     assert_eq!(node.show(unit, "ActiveState"), "active");
     assert_eq!(node.show(unit, "NRestarts"), "0");

@@ -1,6 +1,7 @@
 //! A machine that is hub and node in one.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use edge_secrets_tests::ORG;
 use edge_secrets_tests::nspawn::Machine;
@@ -137,7 +138,8 @@ impl Node {
         });
     }
 
-    /// Waits until the agent, where it runs, has read the profiles that are written meanwhile.
+    /// Waits until the agent, where it runs, has read the profiles that are written meanwhile. They must be
+    /// others than those in force.
     pub(crate) fn reads_profiles(&self, write: impl FnOnce()) {
         let runs = self.show(AGENT, "ActiveState") == "active";
         let read = || self.journal(AGENT).matches("Profiles read.").count();
@@ -199,6 +201,8 @@ impl DerefMut for Node {
     }
 }
 
+/// What is waited for where nothing shows that it has happened: longer than an action's debounce.
+pub(crate) const A_MOMENT: Duration = Duration::from_secs(1);
 pub(crate) const AGENT: &str = "edge-secrets-agent.service";
 pub(crate) const SOCKET: &str = "edge-secrets-credentials.socket";
 pub(crate) const HUB: &str = "edge-secrets-hub.service";

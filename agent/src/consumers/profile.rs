@@ -114,7 +114,7 @@ pub(crate) enum Action {
     Restart(UnitName),
     /// `systemctl try-restart`.
     TryRestart(UnitName),
-    /// A signal to the unit's main process; nothing to do where the unit is not active.
+    /// A signal to the unit's main process, once it has started; nothing to do where the unit is not active.
     SignalUnit(UnitName, SignalName),
     /// A signal to the container's first process; nothing to do where it does not run.
     SignalContainer(ContainerName, SignalName),

@@ -8,7 +8,7 @@ use zbus::{Connection, Variant};
 
 use super::error::{ManagerError, plain};
 use super::manager::Manager;
-use super::session::{MANAGER, MANAGER_PATH, SYSTEMD, Session};
+use super::session::{MANAGER, MANAGER_PATH, SERVICE, SYSTEMD, Session};
 use crate::consumers::profile::Principal;
 
 /// A unit's property.
@@ -165,4 +165,3 @@ fn micros(duration: Duration) -> u64 {
 
 /// Between the signal that asks and the one that ends.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
-const SERVICE: &str = "org.freedesktop.systemd1.Service";

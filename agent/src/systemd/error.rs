@@ -35,9 +35,6 @@ pub(crate) enum ManagerError {
     /// The unit runs without a main process.
     #[error("{0} has no main process that could hear a signal: reload or restart it instead")]
     NoMainProcess(UnitName),
-    /// A signal would end a program that has not said yet what it does with it.
-    #[error("{0} is starting, and is signalled once it has started")]
-    Starting(UnitName),
     /// The unit is not there.
     #[error(
         "systemd knows no unit {0}: correct the name in the profile, or install the unit and run \

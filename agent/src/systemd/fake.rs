@@ -65,6 +65,7 @@ impl Fake {
             mute: Vec::new(),
             own_job: None,
             main_process: true,
+            start: ("notify", "start"),
             ending: ("exit-code", 1),
             log,
             jobs: 0,
@@ -164,6 +165,11 @@ impl Fake {
 
     pub(super) fn no_main_process(&self) {
         self.world().main_process = false;
+    }
+
+    /// What is known of a unit that is starting: its `Type` and `SubState`.
+    pub(super) fn starts(&self, kind: &'static str, step: &'static str) {
+        self.world().start = (kind, step);
     }
 
     pub(super) fn ending(&self, result: &'static str, status: i32) {

@@ -9,7 +9,7 @@ use zbus::{ObjectPath, OwnedObjectPath};
 use super::command::{self, Running, STOP_LIMIT};
 use super::error::CallError;
 pub(crate) use super::error::ManagerError;
-use super::session::{ACTIVE_STATE, Session, UNIT};
+use super::session::{ACTIVE_STATE, SERVICE, Session, UNIT};
 use super::watch;
 use crate::app::AbortOnDrop;
 use crate::consumers::lifecycle::{Observed, Presence};
@@ -91,20 +91,19 @@ impl Manager {
         }
     }
 
-    /// Sends the unit's main process a signal. Nothing to do for a unit that is not active.
+    /// Sends the unit's main process a signal; one that is starting gets it once it has started, however
+    /// long that takes. Nothing to do for a unit that is not active.
     ///
     /// # Errors
-    /// When there is no such unit, it is only starting, or it is active without a main process.
+    /// When there is no such unit, or it is active without a main process.
     pub(crate) async fn signal_main(
         &self,
         unit: &UnitName,
         signal: SignalName,
     ) -> Result<(), ManagerError> {
         let mut session = self.open().await?;
-        match self.standing(&mut session, unit).await? {
-            Standing::Stopped => return Ok(()),
-            Standing::Starting => return Err(ManagerError::Starting(unit.clone())),
-            Standing::Running => {}
+        if self.hears_signals(&mut session, unit).await? == Standing::Stopped {
+            return Ok(());
         }
         let body = (unit.as_str(), "main", signal.signal() as i32);
         match session.manager("KillUnit", &body).await {
@@ -112,8 +111,7 @@ impl Manager {
             // It may have stopped just now, or begun anew.
             Err(error) if error.is("NoSuchProcess") || error.is("NoSuchUnit") => {
                 match self.standing(&mut session, unit).await? {
-                    Standing::Stopped => Ok(()),
-                    Standing::Starting => Err(ManagerError::Starting(unit.clone())),
+                    Standing::Stopped | Standing::Starting => Ok(()),
                     Standing::Running => Err(ManagerError::NoMainProcess(unit.clone())),
                 }
             }
@@ -231,6 +229,39 @@ impl Manager {
         }
     }
 
+    /// Waits for the end of a start: a signal ends a program that has not said yet what it does with it.
+    async fn hears_signals(
+        &self,
+        session: &mut Session,
+        unit: &UnitName,
+    ) -> Result<Standing, ManagerError> {
+        let standing = self.standing(session, unit).await?;
+        if standing != Standing::Starting {
+            return Ok(standing);
+        }
+        let path = session.path_of("LoadUnit", unit.as_str()).await;
+        let path = path.map_err(|error| error.of(unit.as_str()))?;
+        // All that such a unit ever does is its start.
+        let kind = session.text(&path, SERVICE, "Type").await;
+        if kind.is_ok_and(|(_, kind)| kind == "oneshot") {
+            return Ok(Standing::Running);
+        }
+        session.subscribe().await?;
+        session.follow_unit(&path).await?;
+        loop {
+            // First this and then whether it starts: a change between the two is seen by the latter.
+            let (_, step) = session.text(&path, UNIT, "SubState").await?;
+            let standing = self.standing(session, unit).await?;
+            if standing != Standing::Starting {
+                return Ok(standing);
+            }
+            if BEFORE_MAIN.contains(&step.as_str()) {
+                return Ok(Standing::Stopped);
+            }
+            session.more().await?;
+        }
+    }
+
     async fn standing(
         &self,
         session: &mut Session,
@@ -274,6 +305,13 @@ const LIMITS: Limits = Limits {
     call: Duration::from_secs(10),
     job: Duration::from_secs(600),
 };
+/// What comes before a service's own program, which then reads what is there (systemd's ServiceState).
+const BEFORE_MAIN: [&str; 4] = [
+    "auto-restart",
+    "auto-restart-queued",
+    "condition",
+    "start-pre",
+];
 const JOB: &str = "org.freedesktop.systemd1.Job";
 
 #[cfg(test)]

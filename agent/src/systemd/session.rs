@@ -197,6 +197,14 @@ impl Session {
         }
     }
 
+    /// Has systemd tell of its units at all.
+    pub(super) async fn subscribe(&mut self) -> Result<(), ManagerError> {
+        match self.manager("Subscribe", &()).await {
+            Err(error) if !error.is("AlreadySubscribed") => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the news tell of the unit at `path` from now on.
     pub(super) async fn follow_unit(&mut self, path: &ObjectPath<'_>) -> Result<(), ManagerError> {
         self.news.units.entry(path.as_str().to_owned()).or_default();
@@ -408,6 +416,7 @@ pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 pub(super) const ACTIVE_STATE: &str = "ActiveState";
 const UNIT_PATHS: &str = "/org/freedesktop/systemd1/unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";

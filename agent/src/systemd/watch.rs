@@ -78,10 +78,7 @@ impl Watch {
                 continue;
             }
             session.news.all = false;
-            match session.manager("Subscribe", &()).await {
-                Err(error) if !error.is("AlreadySubscribed") => return Err(error.into()),
-                _ => {}
-            }
+            session.subscribe().await?;
             let paths = self.find(&mut session).await?;
             if session.news.all {
                 continue;

@@ -8,10 +8,12 @@ read_secret() {
     echo "Read $(wc -c <"$1") bytes."
 }
 
+nap=
 trap 'read_secret "$1"' HUP
-trap 'kill "$nap"; exit 0' TERM
+trap 'kill $nap 2>/dev/null || :; exit 0' TERM
 read_secret "$1"
-systemd-notify --ready || echo "Nobody waits for the start."
+# Where it is started by hand, nobody is to be told.
+systemd-notify --ready || :
 while :; do
     sleep infinity &
     nap=$!

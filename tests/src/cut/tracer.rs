@@ -231,8 +231,8 @@ impl Tracer {
 
     /// Says that the process is over, and how: all its threads are gone, and what they held is free.
     fn tell(&self, end: &str) {
-        let state = lock(&self.state);
-        let said = state.last.as_deref().unwrap_or(end);
+        let mut state = lock(&self.state);
+        let said = state.last.get_or_insert_with(|| end.to_owned()).clone();
         let fresh = self.over.with_extension("new");
         let acts: String = state.acts.iter().map(|act| format!("{act}\n")).collect();
         let told =

@@ -27,7 +27,8 @@ pub(crate) trait Units: Send + Sync + 'static {
     /// `systemctl try-restart`. Nothing to do where the unit is not active.
     fn try_restart(&self, unit: &UnitName) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// `systemctl kill --kill-whom=main`. Nothing to do where the unit is not active.
+    /// `systemctl kill --kill-whom=main`, of a unit that is starting once it has started. Nothing to do
+    /// where the unit is not active.
     fn signal_main(
         &self,
         unit: &UnitName,

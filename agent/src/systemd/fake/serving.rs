@@ -24,6 +24,8 @@ pub(super) struct World {
     /// The job of this process's own unit.
     pub(super) own_job: Option<&'static str>,
     pub(super) main_process: bool,
+    /// `Type` of every service, and its `SubState`.
+    pub(super) start: (&'static str, &'static str),
     /// What a command's service says at its end.
     pub(super) ending: (&'static str, i32),
     pub(super) log: mpsc::UnboundedSender<String>,
@@ -261,6 +263,8 @@ async fn property(world: &Arc<Mutex<World>>, connection: &Connection, call: &Mes
                 Variant::new((id, path))
             }
             "JobType" => Variant::new(world.own_job.unwrap()),
+            "Type" => Variant::new(world.start.0),
+            "SubState" => Variant::new(world.start.1),
             "Result" => Variant::new(world.ending.0),
             "ExecMainStatus" => Variant::new(world.ending.1),
             other => panic!("no property {other}"),

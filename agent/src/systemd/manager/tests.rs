@@ -91,11 +91,37 @@ async fn a_unit_that_starts_hears_of_the_change_after_its_start() {
 }
 
 #[tokio::test]
-async fn a_unit_that_starts_is_not_signalled_yet() {
+async fn a_unit_that_starts_is_signalled_once_it_has_started() {
+    for (end, heard) in [("active", &["KillUnit"][..]), ("failed", &[])] {
+        let mut fake = fake("activating");
+        let manager = fake.manager();
+        let signalled = tokio::spawn(async move { manager.signal_main(&unit(), hup()).await });
+        fake.called("Subscribe").await;
+        // Whether it is looked at before this or after.
+        tokio::task::yield_now().await;
+        assert_eq!(done(&mut fake), [""; 0]);
+        fake.set("uplink.service", end).await;
+        signalled.await.unwrap().unwrap();
+        assert_eq!(done(&mut fake), heard, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_run_its_program_yet_has_nothing_to_hear() {
+    for step in BEFORE_MAIN {
+        let mut fake = fake("activating");
+        fake.starts("simple", step);
+        fake.manager().signal_main(&unit(), hup()).await.unwrap();
+        assert_eq!(done(&mut fake), [""; 0], "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_that_does_all_in_its_start_is_signalled_at_once() {
     let mut fake = fake("activating");
-    let error = fake.manager().signal_main(&unit(), hup()).await;
-    assert_eq!(error, Err(ManagerError::Starting(unit())));
-    assert_eq!(done(&mut fake), [""; 0]);
+    fake.starts("oneshot", "start");
+    fake.manager().signal_main(&unit(), hup()).await.unwrap();
+    assert_eq!(done(&mut fake), ["KillUnit"]);
 }
 
 #[tokio::test]
