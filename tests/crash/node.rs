@@ -1,7 +1,7 @@
 //! A node whose agent runs under the tracer, with its hub.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -104,9 +104,7 @@ impl Node {
 
     fn run_tracing(&mut self, command: &Command, dirs: &[&Path], order: Order) {
         // What was said in a former life was looked at then.
-        if let Ok(log) = File::options().write(true).open(self.agent.log()) {
-            log.set_len(0).expect("a log file");
-        }
+        self.agent.forget_log();
         let (cut, mut command) = Cut::command(self.agent.place(), dirs, order, command);
         self.agent.run_as(&mut command);
         self.cut = Some(cut);
@@ -120,8 +118,7 @@ impl Node {
     /// Waits until the agent is dead, and takes its tracer away. What the last change was; `None` where the agent did not come to its
     /// end, and runs on.
     pub(crate) fn end(&mut self) -> Option<String> {
-        let cut = self.cut();
-        let said = cut.end(PATIENCE).or_else(|| cut.spare())?;
+        let said = self.cut().end_or_spare(PATIENCE)?;
         self.agent.kill();
         self.cut = None;
         Some(said)

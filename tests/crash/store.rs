@@ -66,8 +66,7 @@ impl Store {
             let mut ready = before(self, round + 1);
             self.cut().order(order);
             let answered = call(self, &mut ready);
-            let cut = self.cut();
-            let end = cut.end(PATIENCE).or_else(|| cut.spare());
+            let end = self.cut().end_or_spare(PATIENCE);
             let what = format!("{scene}, {order}, answered: {answered}: {end:?}");
             tally.count(end.is_some());
             if end.is_some() {

@@ -65,19 +65,6 @@ impl Cut {
         self.ask(&order.to_string());
     }
 
-    /// Counts from here, and does nothing else from now on. What the process was about to do when it was
-    /// killed, or how it ended, where that came first.
-    ///
-    /// # Panics
-    /// When it neither goes on nor ends.
-    #[must_use]
-    pub fn spare(&self) -> Option<String> {
-        match self.asked(&Order::Count.to_string()) {
-            Some(_) => None,
-            None => Some(self.end(wait::DEADLINE).expect("its end")),
-        }
-    }
-
     /// Everything that was changed since the last order.
     ///
     /// # Panics
@@ -127,6 +114,20 @@ impl Cut {
             said.is_some()
         });
         said
+    }
+
+    /// As [`end`](Self::end); where it does not come within `limit`, it does not come later either: from then
+    /// on changes are only counted.
+    ///
+    /// # Panics
+    /// When the process neither goes on nor ends.
+    #[must_use]
+    pub fn end_or_spare(&self, limit: std::time::Duration) -> Option<String> {
+        let end = self.end(limit);
+        if end.is_some() || self.asked(&Order::Count.to_string()).is_some() {
+            return end;
+        }
+        Some(self.end(wait::DEADLINE).expect("its end"))
     }
 
     fn ask(&self, question: &str) -> Vec<String> {

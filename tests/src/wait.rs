@@ -79,15 +79,6 @@ pub fn content(path: &Path, wanted: &[u8]) {
     );
 }
 
-/// Waits until what `path` holds ends so.
-pub fn content_ends(path: &Path, wanted: &[u8]) {
-    until(
-        path.parent().unwrap_or(path),
-        "the file ends as wanted",
-        || fs::read(path).is_ok_and(|bytes| bytes.ends_with(wanted)),
-    );
-}
-
 /// Waits until nothing is at `path`.
 pub fn gone(path: &Path) {
     until(

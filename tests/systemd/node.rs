@@ -130,14 +130,6 @@ impl Node {
         edge_secrets_tests::wait::content(&self.path(DIR).join(name), value.as_bytes());
     }
 
-    /// Writes a profile of `URL` and waits until the agent has read it, where it runs.
-    pub(crate) fn profile(&self, text: &str) {
-        self.reads_profiles(|| {
-            let text = format!("service: {ORG}/{URL}\nconsumer: main\n{text}");
-            self.write(PROFILE, text);
-        });
-    }
-
     /// Waits until the agent, where it runs, has read the profiles that are written meanwhile. They must be
     /// others than those in force.
     pub(crate) fn reads_profiles(&self, write: impl FnOnce()) {
@@ -148,6 +140,14 @@ impl Node {
         if runs {
             self.until("the agent has read the profiles", || read() > before);
         }
+    }
+
+    /// Writes a profile of `URL` and waits until the agent has read it, where it runs.
+    pub(crate) fn profile(&self, text: &str) {
+        self.reads_profiles(|| {
+            let text = format!("service: {ORG}/{URL}\nconsumer: main\n{text}");
+            self.write(PROFILE, text);
+        });
     }
 
     /// The same for what is delivered already: what is there is no news to whoever is to hear of changes.

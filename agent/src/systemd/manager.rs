@@ -239,8 +239,7 @@ impl Manager {
         if standing != Standing::Starting {
             return Ok(standing);
         }
-        let path = session.path_of("LoadUnit", unit.as_str()).await;
-        let path = path.map_err(|error| error.of(unit.as_str()))?;
+        let path = unit_path(session, unit).await?;
         // All that such a unit ever does is its start.
         let kind = session.text(&path, SERVICE, "Type").await;
         if kind.is_ok_and(|(_, kind)| kind == "oneshot") {
@@ -267,8 +266,7 @@ impl Manager {
         session: &mut Session,
         unit: &UnitName,
     ) -> Result<Standing, ManagerError> {
-        let path = session.path_of("LoadUnit", unit.as_str()).await;
-        let path = path.map_err(|error| error.of(unit.as_str()))?;
+        let path = unit_path(session, unit).await?;
         let (_, load) = session.text(&path, UNIT, "LoadState").await?;
         if load == "not-found" {
             return Err(ManagerError::NoSuchUnit(unit.to_string()));
@@ -281,6 +279,14 @@ impl Manager {
             _ => Standing::Running,
         })
     }
+}
+
+async fn unit_path(
+    session: &mut Session,
+    unit: &UnitName,
+) -> Result<OwnedObjectPath, ManagerError> {
+    let path = session.path_of("LoadUnit", unit.as_str()).await;
+    path.map_err(|error| error.of(unit.as_str()))
 }
 
 /// What an ActiveState means (org.freedesktop.systemd1(5)). A unit that stops may still read.
